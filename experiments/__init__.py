@@ -1,0 +1,1 @@
+"""The paper's experiments: its table numbers, captions and command line."""

@@ -1,0 +1,163 @@
+"""Where Hydra and OmegaConf stop: configs come in, plain typed settings go out."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import platformdirs
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pixelrobust.errors import InputError
+from pixelrobust.settings import RunSettings, build_settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIGS = REPOSITORY / "configs"
+
+OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+OmegaConf.register_new_resolver(
+    "user_cache",
+    lambda: os.environ.get("PIXELROBUST_CACHE") or platformdirs.user_cache_dir("pixelrobust"),
+    replace=True,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a job of a sweep leaves its record; None outside a sweep.
+
+    Attributes:
+        directory: the job's own folder.
+        overrides: what distinguishes the job from its siblings.
+    """
+
+    directory: Path
+    overrides: tuple[str, ...]
+
+
+class SweepCallback(Callback):
+    """Remembers where the sweep of this process keeps its records."""
+
+    directory: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        SweepCallback.directory = Path(config.hydra.sweep.dir).resolve()
+
+
+def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Path | None:
+    """Hand the command line to Hydra, which calls the task once for each job.
+
+    Args:
+        task: gets a function that reads the job's settings (and may find fault with them), and the
+            job, None outside a sweep.
+
+    Returns:
+        After a sweep the folder of its jobs' records, else None.
+
+    Raises:
+        InputError: the command line or a config is wrong.
+    """
+    # Else Hydra prints errors itself and exits with its own code.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    SweepCallback.directory = None
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+    def main(config: DictConfig) -> None:
+        # Hydra would print errors that pass through it in its own way.
+        try:
+            task(lambda: read_settings(config), _current_job())
+        except InputError as error:
+            faults.append(error)
+
+    faults: list[InputError] = []
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_sentence(error)) from error
+    if faults:
+        raise faults[0]
+    return SweepCallback.directory
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The config that these overrides give, as the command line would compose it."""
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose("config", overrides=list(overrides))
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("config", overrides=list(overrides))
+
+
+def read_settings(config: DictConfig) -> RunSettings:
+    """A composed config as validated settings.
+
+    Raises:
+        InputError: a value is wrong or missing.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise InputError(_sentence(error)) from error
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    data: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    selected = (data.get("selection") or {}).get("models") or []
+    return build_settings(
+        data, _model_configs([m for m in selected if m not in (data["models"] or {})])
+    )
+
+
+def preset_settings(name: str, profile: str) -> RunSettings | None:
+    """The settings of an experiment on a profile without further overrides, if both exist."""
+    if name not in options("experiment") or profile not in options("profile"):
+        return None
+    return read_settings(compose(f"experiment={name}", f"profile={profile}"))
+
+
+def options(group: str) -> list[str]:
+    """The names of a config group's files."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def _model_configs(names: list[Any]) -> dict[str, Any]:
+    """The config of models that a selection names although the run does not evaluate them."""
+    known = [name for name in options("model") if name != "base"]
+    wanted = [name for name in names if name in known]
+    if not wanted:
+        return {} if not names else dict.fromkeys(known)
+    models = compose(f"model=[{','.join(wanted)}]").models
+    return dict(OmegaConf.to_container(models, resolve=True))  # type: ignore[arg-type]
+
+
+def _current_job() -> Job | None:
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return None
+    directory = Path(hydra_config.runtime.output_dir)
+    return Job(directory, tuple(hydra_config.overrides.task))
+
+
+def _sentence(error: Exception) -> str:
+    """Hydra's and OmegaConf's messages on one line, without their internals."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    hidden = (
+        "Config search path",
+        "provider=",
+        "object_type",
+        "reference_type",
+        "full_key",
+        "See https",
+    )
+    kept = [line for line in lines if line and not line.startswith(hidden)]
+    text = " ".join(kept).rstrip(".")
+    key = getattr(error, "full_key", None)
+    if type(error).__name__ == "MissingMandatoryValue" and key:
+        return f"{key} is not set; give a value, for example {key}=…"
+    return f"{text}; `python -m experiments.run --help` lists groups and keys."

@@ -1,0 +1,108 @@
+"""From outcomes and manifest to table and figure files; nothing here evaluates anything."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.paper import Experiment, beside_published, experiment_called, published_rates
+from pixelrobust.figures import curves_by_model, write_figure
+from pixelrobust.manifest import Manifest, read_manifest
+from pixelrobust.outcomes import CELL_COLUMNS, read_outcomes, write_outcomes
+from pixelrobust.tables import for_reading, summarize, write_csv, write_latex, write_markdown
+
+_NOTHING_WRONG = (
+    "Not one outcome is wrong: the networks withstand all these changes on these images, and the "
+    "intervals say which rates so few images cannot exclude. The experiment `breakdown` shows how many "
+    "changed pixels it takes."
+)
+
+
+def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> None:
+    """Write what a run found, and who found it where."""
+    stem = experiment_called(manifest.name).table
+    write_outcomes(outcomes, directory / "outcomes" / f"{stem}.parquet")
+    manifest.write(directory / "outcomes" / f"{stem}.json")
+
+
+def load_run(directory: Path, name: str) -> tuple[Manifest, pd.DataFrame]:
+    """Read what `store_run` wrote for the experiment of this name."""
+    stem = directory / "outcomes" / experiment_called(name).table
+    return read_manifest(stem.with_suffix(".json")), read_outcomes(stem.with_suffix(".parquet"))
+
+
+def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Write the table (CSV, Markdown, LaTeX) and figure (PNG, PDF) of a run.
+
+    Returns:
+        The table for reading: one row a cell, one column a model.
+    """
+    experiment = experiment_called(manifest.name)
+    summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
+    readable = for_reading(summary, manifest.image_size)
+    notes = caption(manifest, summary)
+    stem = directory / experiment.table
+    table = beside_published(summary, experiment.table)
+    write_csv(table, stem.with_suffix(".csv"))
+    published = published_notes(summary, experiment)
+    write_markdown(readable, experiment.title, [*notes, *published], stem.with_suffix(".md"))
+    write_latex(readable, experiment.title, notes, experiment.table, stem.with_suffix(".tex"))
+    changed = summary[summary["num"] > 0]
+    if len(changed[["amplitude", "area"]].drop_duplicates()) == 1 and changed["num"].nunique() > 1:
+        figure = curves_by_model(summary, experiment.figure_title, " ".join(notes[1:]))
+        write_figure(figure, directory / experiment.figure)
+    return readable
+
+
+def caption(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+    """Which images, how many, and what a reader must not conclude."""
+    models = _listing(list(manifest.rejected))
+    correct = "it classifies" if len(manifest.rejected) == 1 else "all of them classify"
+    draws = int(summary.loc[summary["num"] > 0, "draws"].max()) if (summary["num"] > 0).any() else 1
+    sample = (
+        f", a random sample of the {manifest.survivors:,} that qualify"
+        if manifest.images < manifest.survivors
+        else ""
+    )
+    return [
+        "Wrong predictions in percent, with 95 % intervals in parentheses. Num is the number of changed "
+        "pixels and their share of the image; 0 is the unchanged image, the control.",
+        f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected with "
+        f"{models}, as images that {correct} correctly before any change{sample}. "
+        f"{_counted(draws, 'random change')} of each image; intervals are over images.",
+        *([manifest.caveat] if manifest.caveat else []),
+        *([_NOTHING_WRONG] if not summary["wrong"].any() else []),
+    ]
+
+
+def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:
+    """The paper's numbers beside ours, as Markdown."""
+    published = published_rates(experiment.table)
+    if published.empty:
+        return []
+    ours = published.merge(
+        summary[["model", *CELL_COLUMNS, "wrong_rate"]], how="left", on=["model", *CELL_COLUMNS]
+    )
+    table = pd.DataFrame(
+        {
+            "Model": ours["model"].str.replace("_", "\\_"),
+            "Num": ours["num"].astype(str),
+            "Published": ours["wording"],
+            "Here": [
+                "not evaluated" if pd.isna(r) else f"{100 * r:.1f} %" for r in ours["wrong_rate"]
+            ],
+            "Difference (points)": [
+                "" if pd.isna(r) else f"{100 * (r - p):+.1f}"
+                for r, p in zip(ours["wrong_rate"], ours["published_wrong_rate"], strict=True)
+            ],
+            "Where": ours["source"],
+        }
+    )
+    return ["## The paper's numbers", table.to_markdown(index=False, disable_numparse=True)]
+
+
+def _listing(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"One {noun}" if count == 1 else f"{count} {noun}s"

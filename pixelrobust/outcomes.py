@@ -1,0 +1,96 @@
+"""Outcomes: the per-image rows that every table and figure is computed from."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pixelrobust.errors import InputError
+from pixelrobust.files import replacing
+from pixelrobust.grid import Cell
+
+CELL_COLUMNS = ["num", "amplitude", "area"]
+COLUMNS = ["model", *CELL_COLUMNS, "image", "draw", "label", "prediction", "wrong"]
+
+
+def make_outcomes(
+    model: str,
+    keys: Sequence[str],
+    labels: NDArray[np.int64],
+    predictions: Mapping[Cell, NDArray[np.int64]],
+) -> pd.DataFrame:
+    """One row for each cell, image and draw.
+
+    Args:
+        model: name of the model.
+        keys: N image keys.
+        labels: (N,) true classes.
+        predictions: for each cell, (N, draws) predicted classes.
+
+    Returns:
+        Columns model, num, amplitude and area (missing: unlimited), image, draw, label, prediction,
+        wrong (prediction differs from label).
+    """
+    images = pd.Categorical(list(keys), categories=list(keys))
+    parts = []
+    for cell, table in predictions.items():
+        draws = table.shape[1]
+        part = pd.DataFrame(
+            {
+                "image": images.repeat(draws),
+                "draw": np.tile(np.arange(draws, dtype=np.int32), len(keys)),
+                "label": labels.repeat(draws).astype(np.int32),
+                "prediction": table.ravel().astype(np.int32),
+            }
+        )
+        part["num"] = np.int32(cell.num)
+        part["amplitude"] = pd.array([cell.amplitude], dtype="Int16").repeat(len(part))
+        part["area"] = pd.array([cell.area], dtype="Int32").repeat(len(part))
+        parts.append(part)
+    outcomes = pd.concat(parts, ignore_index=True)
+    outcomes["model"] = pd.Categorical([model]).repeat(len(outcomes))
+    outcomes["wrong"] = outcomes["label"] != outcomes["prediction"]
+    return outcomes[COLUMNS]
+
+
+def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Outcomes of several models or cells in one frame, each row once."""
+    combined = pd.concat(
+        [part.astype({"model": object, "image": object}) for part in parts], ignore_index=True
+    )
+    unique = combined.drop_duplicates(["model", *CELL_COLUMNS, "image", "draw"], ignore_index=True)
+    return _compact(unique)
+
+
+def write_outcomes(outcomes: pd.DataFrame, path: Path) -> None:
+    """Write outcomes as Parquet, whole or not at all."""
+    with replacing(path) as temporary:
+        outcomes.to_parquet(temporary, index=False, compression="zstd")
+
+
+def read_outcomes(path: Path) -> pd.DataFrame:
+    """Outcomes from a Parquet file.
+
+    Raises:
+        InputError: the file is missing or does not hold outcomes.
+    """
+    try:
+        outcomes = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"outcomes {path} cannot be read ({error}); run the experiment again."
+        ) from error
+    if list(outcomes.columns) != COLUMNS:
+        raise InputError(
+            f"{path} does not hold outcomes: its columns are {list(outcomes.columns)}."
+        )
+    return _compact(outcomes)
+
+
+def _compact(outcomes: pd.DataFrame) -> pd.DataFrame:
+    for column in ("model", "image"):
+        values = outcomes[column].astype(object)
+        outcomes[column] = pd.Categorical(values, categories=list(dict.fromkeys(values)))
+    return outcomes

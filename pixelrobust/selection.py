@@ -1,0 +1,104 @@
+"""Which images take part: those that every model classifies correctly before any change."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelrobust.datasets.cache import Advance, ImageSet
+from pixelrobust.datasets.image_list import sample
+from pixelrobust.engine import Engine, predict_all
+from pixelrobust.errors import InputError
+from pixelrobust.files import replacing
+from pixelrobust.models import Classifier
+from pixelrobust.settings import fingerprint
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images of a run, and how they came to be chosen.
+
+    Attributes:
+        indices: (M,) ascending positions in the image set.
+        candidates: how many images were looked at.
+        survivors: how many of them every model classified correctly, before any limit.
+        rejected: for each model, how many candidates it misclassified.
+        image_list_sha256: digest of keys, labels and pixels of the chosen images.
+    """
+
+    indices: NDArray[np.int64]
+    candidates: int
+    survivors: int
+    rejected: dict[str, int]
+    image_list_sha256: str
+
+
+def select(
+    images: ImageSet, predictions: Mapping[str, NDArray[np.int64]], limit: int | None, seed: int
+) -> Selection:
+    """Keep the images that all models get right, then a seeded sample of at most `limit`.
+
+    Args:
+        images: the candidates.
+        predictions: for each model, (N,) its predictions for the unchanged images.
+        limit: at most so many images; None: no limit.
+        seed: decides the sample.
+
+    Raises:
+        InputError: no image is left.
+    """
+    correct = {model: predicted == images.labels for model, predicted in predictions.items()}
+    rejected = {model: int((~right).sum()) for model, right in correct.items()}
+    survivors = np.flatnonzero(np.logical_and.reduce(list(correct.values())))
+    if not len(survivors):
+        counts = ", ".join(f"{model} rejects {count}" for model, count in rejected.items())
+        raise InputError(
+            f"no image is left: none of the {len(images)} is classified correctly by every model "
+            f"({counts}); check that labels fit the models' outputs (dataset.classes), or name fewer "
+            "models in selection.models."
+        )
+    chosen = sample([images.keys[i] for i in survivors], limit, seed)
+    indices = survivors[chosen]
+    return Selection(
+        indices, len(images), len(survivors), rejected, _digest(images, indices.tolist())
+    )
+
+
+def _digest(images: ImageSet, indices: Sequence[int]) -> str:
+    return fingerprint(
+        [(images.keys[i], int(images.labels[i]), images.digests[i]) for i in indices]
+    )
+
+
+def clean_predictions(
+    classifier: Classifier, engine: Engine, images: ImageSet, cache: Path, advance: Advance
+) -> NDArray[np.int64]:
+    """(N,) predicted classes of the unchanged images, from the cache where they are in it.
+
+    An entry is keyed by weights, network, images, engine, batch size and torch's version.
+    """
+    identity = (
+        classifier.name,
+        classifier.weights_sha256,
+        images.digests,
+        engine.name,
+        str(engine.device),
+        engine.batch_size,
+        torch.__version__,
+    )
+    path = cache / "clean" / f"{fingerprint(*identity)[:32]}.npy"
+    if path.is_file():
+        known: NDArray[np.int64] = np.load(path)
+        return known
+    predictions = predict_all(engine, images.pixels, advance)
+    if (predictions < 0).any():
+        raise InputError(
+            f"model {classifier.name} gives NaN or infinite logits for unchanged images; "
+            "check its weights and normalisation."
+        )
+    with replacing(path) as temporary:
+        np.save(temporary, predictions)
+    return predictions

@@ -1,0 +1,286 @@
+"""Configuration as plain typed values: the one place where a config becomes arguments."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from pixelrobust.errors import InputError
+from pixelrobust.grid import Cell, as_tuple, build_grid, check_amplitude, check_area, check_num
+
+PACKAGE_PREFIX = "package:"
+"""What `weights` begins with where an installed package carries the file."""
+
+Positive = Annotated[StrictInt, Field(ge=1)]
+Channels = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+def _checked(check: Any) -> Any:
+    """A tuple field that takes a scalar too, and whose every item passes the check."""
+
+    def convert(value: Any) -> tuple[Any, ...]:
+        items = as_tuple(value)
+        for item in items:
+            check(item)
+        return items
+
+    return BeforeValidator(convert)
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_S = TypeVar("_S", bound=_Settings)
+
+
+class PerturbationSettings(_Settings):
+    """The grid: every combination of num, amplitude and area (see `pixelrobust.grid.Cell`)."""
+
+    num: Annotated[tuple[StrictInt, ...], _checked(check_num), Field(min_length=1)]
+    amplitude: Annotated[tuple[StrictInt | None, ...], _checked(check_amplitude)]
+    area: Annotated[tuple[StrictInt | None, ...], _checked(check_area)]
+
+    def cells(self) -> list[Cell]:
+        return build_grid(self.num, self.amplitude, self.area)
+
+
+class PreprocessingSettings(_Settings):
+    """From an image file to the uint8 crop that pixels are changed on."""
+
+    resize: Positive
+    crop: Positive
+    interpolation: Literal["bilinear", "bicubic", "nearest"]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.crop > self.resize:
+            raise ValueError(
+                f"crop={self.crop} is larger than resize={self.resize}; make resize at least {self.crop}."
+            )
+        return self
+
+
+class DatasetSettings(_Settings):
+    """Which images, with which labels."""
+
+    kind: Literal["foolbox", "imagefolder", "imagenet", "imagenette"]
+    root: Path | None
+    labels: Path | None
+    classes: Path | None
+    candidates: Positive | None
+    limit: Positive | None
+    preprocessing: PreprocessingSettings
+    description: StrictStr
+    caveat: StrictStr
+
+
+class ModelSettings(_Settings):
+    """A network, its weights, and what it expects of its input."""
+
+    source: Literal["torchvision", "timm"]
+    name: StrictStr
+    weights: StrictStr
+    match: Literal["names", "order"]
+    classes: Positive
+    mean: Channels | None
+    std: Channels | None
+    label: StrictStr | None = None
+
+
+class SelectionSettings(_Settings):
+    """Models that must all classify an image correctly for it to take part; None: the evaluated."""
+
+    models: tuple[StrictStr, ...] | None
+
+
+class EngineSettings(_Settings):
+    """What runs the forward passes."""
+
+    name: Literal["eager"]
+    devices: StrictStr
+    batch_size: Positive | None
+
+
+class PathSettings(_Settings):
+    """Where things are read and written; all absolute."""
+
+    root: Path
+    results: Path
+    cache: Path
+
+
+class PixelIndexSettings(_Settings):
+    """How the value range enters the Pixel-index."""
+
+    amplitude_share: Literal["range", "half"]
+
+
+class RunSettings(_Settings):
+    """Everything that one run needs to know."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    profile: StrictStr | None
+    seed: Annotated[StrictInt, Field(ge=0)]
+    draws: Positive
+    models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
+    selection_models: dict[str, ModelSettings]
+    perturbation: PerturbationSettings
+    dataset: DatasetSettings
+    engine: EngineSettings
+    pixel_index: PixelIndexSettings
+    paths: PathSettings
+
+    @model_validator(mode="after")
+    def _grid_fits(self) -> Self:
+        side = self.dataset.preprocessing.crop
+        for cell in self.perturbation.cells():
+            cell.check_fits((side, side))
+        labels = [model_label(key, model) for key, model in self.models.items()]
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        if repeated:
+            raise ValueError(
+                f"two entries of models share the label '{repeated[0]}'; set models.<name>.label apart."
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the numbers, as plain data.
+
+        Left out: words, and where files lie; their contents are hashed elsewhere.
+        """
+        data = self.model_dump(
+            mode="json",
+            exclude={
+                "paths": True,
+                "profile": True,
+                "engine": {"devices", "batch_size"},
+                "dataset": {"root", "labels", "classes", "description", "caveat"},
+                "models": {"__all__": {"label"}},
+                "selection_models": {"__all__": {"label"}},
+            },
+        )
+        for group in ("models", "selection_models"):
+            for model in data[group].values():
+                if is_weights_file(model["weights"]):
+                    model["weights"] = Path(model["weights"]).name
+        return data
+
+
+def model_label(key: str, model: ModelSettings) -> str:
+    """What tables call a model: its label where it has one, else its key under `models`."""
+    return model.label or key
+
+
+def fingerprint(*parts: Any) -> str:
+    """A hexadecimal SHA-256 over plain data."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -> RunSettings:
+    """Validate a resolved config.
+
+    Args:
+        config: plain data with the keys of `configs/config.yaml`.
+        known_models: settings of models that `selection.models` may name besides `models`.
+
+    Raises:
+        InputError: a value is wrong; one sentence a fault.
+    """
+    data = {key: value for key, value in config.items() if key not in ("selection", "attack")}
+    data["paths"] = _absolute_paths(config["paths"])
+    data["dataset"] = _anchored(
+        config["dataset"], ("root", "labels", "classes"), data["paths"]["root"]
+    )
+    models = config.get("models") or {}
+    chosen = _validate(SelectionSettings, config["selection"], "selection.").models
+    data["selection_models"] = {
+        name: _selection_model(name, models, known_models) for name in chosen or models
+    }
+    for group in ("models", "selection_models"):
+        data[group] = {
+            name: _anchored_weights(model, data["paths"]["root"])
+            for name, model in (data.get(group) or {}).items()
+        }
+    return _validate(RunSettings, data, "")
+
+
+def _selection_model(name: str, models: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
+    if name in models:
+        return models[name]
+    if name in known:
+        return known[name]
+    raise InputError(
+        f"selection.models names '{name}', which is not a model; "
+        f"known are {', '.join(sorted({*models, *known}))}."
+    )
+
+
+def _absolute_paths(paths: Mapping[str, Any]) -> dict[str, Path]:
+    root = Path(paths["root"]).expanduser().resolve()
+    return {
+        "root": root,
+        **{key: root / Path(paths[key]).expanduser() for key in ("results", "cache")},
+    }
+
+
+def _anchored(section: Mapping[str, Any], keys: tuple[str, ...], root: Path) -> dict[str, Any]:
+    """The section with its relative paths taken from paths.root."""
+    anchored = dict(section)
+    for key in keys:
+        if anchored.get(key) is not None:
+            anchored[key] = root / Path(str(anchored[key])).expanduser()
+    return anchored
+
+
+def _anchored_weights(model: Any, root: Path) -> Any:
+    """The model with a relative weights file taken from paths.root."""
+    if not isinstance(model, Mapping) or not is_weights_file(model.get("weights")):
+        return model
+    return _anchored(model, ("weights",), root) | {
+        "weights": str(root / Path(model["weights"]).expanduser())
+    }
+
+
+def is_weights_file(weights: Any) -> bool:
+    """Whether a `weights` value names a file, rather than published weights or a package's file."""
+    if not isinstance(weights, str) or weights.startswith(PACKAGE_PREFIX):
+        return False
+    return weights.lower().endswith((".safetensors", ".pth", ".pt", ".bin"))
+
+
+def _validate(kind: type[_S], data: Any, prefix: str) -> _S:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        sentences = dict.fromkeys(_sentence(detail, prefix) for detail in error.errors())
+        raise InputError("\n".join(sentences)) from None
+
+
+def _sentence(detail: Any, prefix: str) -> str:
+    """One sentence for one fault found by pydantic."""
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return str(cause)
+    parts = [str(part) for part in detail["loc"] if not isinstance(part, int)]
+    key = prefix + ".".join(parts)
+    if detail["type"] == "value_error":
+        return f"{key}: {cause}" if key else str(cause)
+    if detail["type"] == "extra_forbidden":
+        return f"{key} is not a key of the configuration; `python -m experiments.run --help` lists them."
+    if detail["type"] == "missing":
+        return f"{key} is missing; `python -m experiments.run --help` says what it means."
+    message = detail["msg"].removeprefix("Input ")
+    return f"{key}={detail['input']!r} is wrong: it {message}."

@@ -1,0 +1,164 @@
+"""Tables: pure functions of outcomes, and the files they are written to."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pixelrobust.files import write_text
+from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.pixel_index import AmplitudeShare, pixel_index
+from pixelrobust.statistics import wrong_rate_interval
+
+SUMMARY_COLUMNS = [
+    "model",
+    *CELL_COLUMNS,
+    "images",
+    "draws",
+    "wrong",
+    "wrong_rate",
+    "ci_low",
+    "ci_high",
+    "pixel_index",
+]
+
+
+def summarize(
+    outcomes: pd.DataFrame,
+    image_size: tuple[int, int] = (224, 224),
+    amplitude_share: AmplitudeShare = "range",
+) -> pd.DataFrame:
+    """One row for each model and cell.
+
+    Args:
+        outcomes: as from `pixelrobust.evaluate`.
+        image_size: (height, width) of the images, in pixels, for the Pixel-index.
+        amplitude_share: see `pixelrobust.pixel_index`.
+
+    Returns:
+        Columns model, num, amplitude, area (missing: unlimited), images, draws, wrong (outcomes),
+        wrong_rate in 0..1, ci_low and ci_high (95 %, see `pixelrobust.statistics`), pixel_index.
+        Models in the order of the outcomes; then by area, amplitude and num, the control first.
+    """
+    groups = outcomes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
+    rows = [_summary_row(group, image_size, amplitude_share) for _, group in groups]
+    summary = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    order = summary["model"].map(
+        {model: rank for rank, model in enumerate(summary["model"].unique())}
+    )
+    # Unlimited stands last among amplitudes and areas: it is the largest of them.
+    sorting = summary.assign(model=order, control=summary["num"] > 0)
+    index = sorting.sort_values(
+        ["model", "control", "area", "amplitude", "num"], na_position="last", kind="stable"
+    ).index
+    return summary.loc[index].reset_index(drop=True).astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def _summary_row(
+    cell: pd.DataFrame, image_size: tuple[int, int], amplitude_share: AmplitudeShare
+) -> dict[str, object]:
+    """The row of the outcomes of one model in one cell."""
+    first = cell.iloc[0]
+    num = int(first["num"])
+    amplitude = None if pd.isna(first["amplitude"]) else int(first["amplitude"])
+    area = None if pd.isna(first["area"]) else int(first["area"])
+    wrong_per_image = cell.groupby("image", observed=True)["wrong"].sum().to_numpy()
+    draws = len(cell) // len(wrong_per_image)
+    rate = float(cell["wrong"].mean())
+    interval = wrong_rate_interval(wrong_per_image, draws)
+    return {
+        "model": str(first["model"]),
+        "num": num,
+        "amplitude": amplitude,
+        "area": area,
+        "images": len(wrong_per_image),
+        "draws": draws,
+        "wrong": int(cell["wrong"].sum()),
+        "wrong_rate": rate,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "pixel_index": pixel_index(rate, num, amplitude, area, image_size, amplitude_share),
+    }
+
+
+def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
+    """The summary as text: one row a cell, one column a model, wrong rates in percent with intervals.
+
+    A cell that a model lacks is shown as missing.
+    """
+    text = summary.assign(
+        entry=[
+            f"{_percent(rate)} ({_percent(low)}–{_percent(high)})"
+            for rate, low, high in zip(
+                summary["wrong_rate"], summary["ci_low"], summary["ci_high"], strict=True
+            )
+        ]
+    )
+    text[CELL_COLUMNS] = text[CELL_COLUMNS].astype("Int64")
+    cells = text[CELL_COLUMNS].drop_duplicates()
+    for model in summary["model"].unique():
+        of_model = text.loc[text["model"] == model, [*CELL_COLUMNS, "entry"]]
+        cells = cells.merge(of_model.rename(columns={"entry": model}), how="left", on=CELL_COLUMNS)
+    pixels = image_size[0] * image_size[1]
+    readable = pd.DataFrame(
+        {"Num": [f"{num} ({100 * num / pixels:.2g} %)" for num in cells["num"]]}
+    )
+    for column, title, form in (("amplitude", "R", "±{}"), ("area", "P", "{0} × {0}")):
+        if cells[column].notna().any():
+            readable[title] = [
+                "" if num == 0 else "unlimited" if pd.isna(value) else form.format(value)
+                for num, value in zip(cells["num"], cells[column], strict=True)
+            ]
+    models = cells.drop(columns=CELL_COLUMNS).fillna("missing")
+    return pd.concat([readable, models.set_index(readable.index)], axis=1)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Numbers for machines: counts and fractions, an empty field where nothing limits a change."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_markdown(table: pd.DataFrame, title: str, notes: list[str], path: Path) -> None:
+    """A table for reading, with its title and caption."""
+    escaped = table.map(_escape_markdown).rename(columns=_escape_markdown)
+    alignment = ["left"] + ["right"] * (len(table.columns) - 1)
+    body = escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment)
+    write_text(path, "\n\n".join([f"# {title}", body, *notes]) + "\n")
+
+
+def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, path: Path) -> None:
+    """A table for a paper (package booktabs), with title and caption."""
+    escaped = table.map(_escape_latex).rename(columns=_escape_latex)
+    caption = _escape_latex(" ".join([f"{title}.", *notes]))
+    write_text(
+        path,
+        escaped.to_latex(
+            index=False,
+            escape=False,
+            caption=caption,
+            label=f"tab:{label}",
+            position="htbp",
+            column_format="l" + "r" * (len(table.columns) - 1),
+        ),
+    )
+
+
+def _percent(share: float) -> str:
+    digits = 2 if 0 < share < 0.001 or 0.999 < share < 1 else 1
+    return f"{100 * share:.{digits}f}"
+
+
+def _escape_markdown(value: object) -> str:
+    return (
+        str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("_", "\\_")
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "×": r"$\times$", "–": "--", "\n": " ",
+}  # fmt: skip
+
+
+def _escape_latex(value: object) -> str:
+    return "".join(_LATEX.get(character, character) for character in str(value))
