@@ -1,6 +1,7 @@
 """Where Hydra and OmegaConf stop: configs come in, plain typed settings go out."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,11 @@ import hydra
 import platformdirs
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pixelrobust.errors import InputError
 from pixelrobust.settings import RunSettings, build_settings
@@ -22,11 +23,16 @@ from pixelrobust.settings import RunSettings, build_settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
 
+_MANUAL = "`python -m experiments.run --help`"
+
 OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
 OmegaConf.register_new_resolver(
     "user_cache",
     lambda: os.environ.get("PIXELROBUST_CACHE") or platformdirs.user_cache_dir("pixelrobust"),
     replace=True,
+)
+OmegaConf.register_new_resolver(
+    "below", lambda folder, path: str(Path(folder) / Path(path).expanduser()), replace=True
 )
 
 
@@ -69,18 +75,19 @@ def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Pat
     os.environ["HYDRA_FULL_ERROR"] = "1"
     SweepCallback.directory = None
 
+    faults: list[Exception] = []
+
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def main(config: DictConfig) -> None:
-        # Hydra would print errors that pass through it in its own way.
+        # Hydra would print what passes through it in its own way.
         try:
             task(lambda: read_settings(config), _current_job())
-        except InputError as error:
+        except Exception as error:
             faults.append(error)
 
-    faults: list[InputError] = []
     try:
         main()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError(_sentence(error)) from error
     if faults:
         raise faults[0]
@@ -145,19 +152,18 @@ def _current_job() -> Job | None:
 
 
 def _sentence(error: Exception) -> str:
-    """Hydra's and OmegaConf's messages on one line, without their internals."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    hidden = (
-        "Config search path",
-        "provider=",
-        "object_type",
-        "reference_type",
-        "full_key",
-        "See https",
-    )
-    kept = [line for line in lines if line and not line.startswith(hidden)]
-    text = " ".join(kept).rstrip(".")
-    key = getattr(error, "full_key", None)
-    if type(error).__name__ == "MissingMandatoryValue" and key:
-        return f"{key} is not set; give a value, for example {key}=…"
-    return f"{text}; `python -m experiments.run --help` lists groups and keys."
+    """What Hydra or OmegaConf found wrong, as one sentence with a remedy."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option} is unknown; choose from {', '.join(options(group))}."
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is not set; give a value, for example {error.full_key}=…"
+    text = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("See "))
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return f"{unknown[1]} is not a key of the configuration; {_MANUAL} lists them."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read ({text}); write KEY=VALUE, in quotes where the shell needs them."
+    if "Config group override must be" in text:
+        return "a group takes names of its files, not numbers; for example perturbation/count=n64."
+    return f"the configuration cannot be composed ({text.rstrip('.')}); {_MANUAL} lists groups and keys."

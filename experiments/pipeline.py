@@ -16,6 +16,7 @@ from pixelrobust.datasets import list_images
 from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
 from pixelrobust.engine import Engine, make_engine
 from pixelrobust.evaluation import count_passes, evaluate_cells
+from pixelrobust.files import check_writable
 from pixelrobust.manifest import Manifest
 from pixelrobust.models import Classifier, check_classifier, load_classifier
 from pixelrobust.outcomes import concatenate
@@ -39,6 +40,8 @@ def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Pat
     Raises:
         InputError: anything the user gave is wrong.
     """
+    check_writable(settings.paths.results, "paths.results")
+    check_writable(settings.paths.cache, "paths.cache")
     clock = _Clock()
     with clock.part("images"):
         images = _images(settings.dataset, settings.paths.cache, settings.seed, progress)

@@ -8,11 +8,18 @@ from experiments.paper import Experiment, beside_published, experiment_called, p
 from pixelrobust.figures import curves_by_model, write_figure
 from pixelrobust.manifest import Manifest, read_manifest
 from pixelrobust.outcomes import CELL_COLUMNS, read_outcomes, write_outcomes
-from pixelrobust.tables import for_reading, summarize, write_csv, write_latex, write_markdown
+from pixelrobust.tables import (
+    escape_markdown,
+    for_reading,
+    summarize,
+    write_csv,
+    write_latex,
+    write_markdown,
+)
 
 _NOTHING_WRONG = (
     "Not one outcome is wrong: the networks withstand all these changes on these images, and the "
-    "intervals say which rates so few images cannot exclude. The experiment `breakdown` shows how many "
+    "intervals say which rates so few images cannot exclude. The experiment breakdown shows how many "
     "changed pixels it takes."
 )
 
@@ -44,7 +51,12 @@ def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> pd.D
     table = beside_published(summary, experiment.table)
     write_csv(table, stem.with_suffix(".csv"))
     published = published_notes(summary, experiment)
-    write_markdown(readable, experiment.title, [*notes, *published], stem.with_suffix(".md"))
+    write_markdown(
+        readable,
+        experiment.title,
+        [*map(escape_markdown, notes), *published],
+        stem.with_suffix(".md"),
+    )
     write_latex(readable, experiment.title, notes, experiment.table, stem.with_suffix(".tex"))
     changed = summary[summary["num"] > 0]
     if len(changed[["amplitude", "area"]].drop_duplicates()) == 1 and changed["num"].nunique() > 1:
@@ -84,7 +96,7 @@ def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:
     )
     table = pd.DataFrame(
         {
-            "Model": ours["model"].str.replace("_", "\\_"),
+            "Model": ours["model"].map(escape_markdown),
             "Num": ours["num"].astype(str),
             "Published": ours["wording"],
             "Here": [

@@ -1,12 +1,25 @@
 """Writing files so that nobody ever sees half of one."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pixelrobust.errors import InputError
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Raise InputError, naming the key, unless files can be made in the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{key}={folder} cannot be written to ({error.strerror or error}); give another folder."
+        ) from error
 
 
 @contextmanager

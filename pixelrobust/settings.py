@@ -135,7 +135,7 @@ class RunSettings(_Settings):
     profile: StrictStr | None
     seed: Annotated[StrictInt, Field(ge=0)]
     draws: Positive
-    models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
+    models: dict[str, ModelSettings]
     selection_models: dict[str, ModelSettings]
     perturbation: PerturbationSettings
     dataset: DatasetSettings
@@ -205,6 +205,8 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
         config["dataset"], ("root", "labels", "classes"), data["paths"]["root"]
     )
     models = config.get("models") or {}
+    if not models:
+        raise InputError("no model is given; name one, for example model=resnet101.")
     chosen = _validate(SelectionSettings, config["selection"], "selection.").models
     data["selection_models"] = {
         name: _selection_model(name, models, known_models) for name in chosen or models
@@ -275,12 +277,13 @@ def _sentence(detail: Any, prefix: str) -> str:
     if isinstance(cause, InputError):
         return str(cause)
     parts = [str(part) for part in detail["loc"] if not isinstance(part, int)]
-    key = prefix + ".".join(parts)
+    # Models named in both places are one config: its faults are told once.
+    key = prefix + ".".join(parts).replace("selection_models.", "models.")
     if detail["type"] == "value_error":
         return f"{key}: {cause}" if key else str(cause)
     if detail["type"] == "extra_forbidden":
         return f"{key} is not a key of the configuration; `python -m experiments.run --help` lists them."
     if detail["type"] == "missing":
         return f"{key} is missing; `python -m experiments.run --help` says what it means."
-    message = detail["msg"].removeprefix("Input ")
-    return f"{key}={detail['input']!r} is wrong: it {message}."
+    requirement = detail["msg"][detail["msg"].find("should") :]
+    return f"{key}={detail['input']!r} is wrong: it {requirement}."

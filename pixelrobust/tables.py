@@ -119,7 +119,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def write_markdown(table: pd.DataFrame, title: str, notes: list[str], path: Path) -> None:
     """A table for reading, with its title and caption."""
-    escaped = table.map(_escape_markdown).rename(columns=_escape_markdown)
+    escaped = table.map(escape_markdown).rename(columns=escape_markdown)
     alignment = ["left"] + ["right"] * (len(table.columns) - 1)
     body = escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment)
     write_text(path, "\n\n".join([f"# {title}", body, *notes]) + "\n")
@@ -147,10 +147,21 @@ def _percent(share: float) -> str:
     return f"{100 * share:.{digits}f}"
 
 
-def _escape_markdown(value: object) -> str:
-    return (
-        str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("_", "\\_")
-    )
+_MARKDOWN = {
+    "\\": "\\\\",
+    "|": "\\|",
+    "_": "\\_",
+    "*": "\\*",
+    "`": "\\`",
+    "<": "&lt;",
+    ">": "&gt;",
+    "\n": " ",
+}
+
+
+def escape_markdown(value: object) -> str:
+    """Text that Markdown shows as it is, in a table too."""
+    return "".join(_MARKDOWN.get(character, character) for character in str(value))
 
 
 _LATEX = {

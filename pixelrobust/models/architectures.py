@@ -1,5 +1,6 @@
 """Networks by name, from torchvision and timm, and what their libraries say of them."""
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +43,9 @@ def find_architecture(settings: ModelSettings) -> Architecture:
 
 def _torchvision_architecture(settings: ModelSettings) -> Architecture:
     name = settings.name
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise InputError(
-            f"models.*.name={name!r} is not a classifier of torchvision; choose from "
-            f"{', '.join(torchvision.models.list_models(module=torchvision.models))}."
-        )
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise InputError(_unknown_name(name, known, "torchvision"))
     published = torchvision.models.get_model_weights(name)
     reference = next(iter(published))
     transforms = reference.transforms()
@@ -83,9 +82,7 @@ def _download_torchvision(name: str, weights: str) -> dict[str, Tensor]:
 def _timm_architecture(settings: ModelSettings) -> Architecture:
     name = settings.name
     if not timm.is_model(name.split(".")[0]):
-        close = timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]
-        hint = f"similar are {', '.join(close)}" if close else "timm.list_models() lists them"
-        raise InputError(f"models.*.name={name!r} is not a model of timm; {hint}.")
+        raise InputError(_unknown_name(name, timm.list_models(), "timm"))
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     return Architecture(
         build=lambda: timm.create_model(name, pretrained=False, num_classes=settings.classes),
@@ -109,6 +106,14 @@ def _download_timm(name: str, weights: str) -> dict[str, Tensor]:
             f"the weights of {name} could not be downloaded ({_first_line(error)}); connect to the "
             "network, or give a file: models.<name>.weights=/weights/file.safetensors."
         ) from error
+
+
+def _unknown_name(name: str, known: list[str], library: str) -> str:
+    similar = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+    return (
+        f"models.<name>.name={name!r} is not a classifier of {library}; "
+        f"{'similar are ' + ', '.join(similar) if similar else 'see its documentation for names'}."
+    )
 
 
 def _first_line(error: Any) -> str:

@@ -1,0 +1,66 @@
+"""The change of one image in plain Python integers, written from the protocol, not from the code."""
+
+import hashlib
+import unicodedata
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORD = 2**32
+
+
+def philox_block(counter: tuple[int, int, int, int], key: tuple[int, int]) -> list[int]:
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(b // WORD) ^ c[1] ^ k[0], b % WORD, (a // WORD) ^ c[3] ^ k[1], a % WORD]
+        k = [(k[0] + 0x9E3779B9) % WORD, (k[1] + 0xBB67AE85) % WORD]
+    return c
+
+
+class Words:
+    """The words of one stream, one after the other."""
+
+    def __init__(self, seed: int, key: str, draw: int, stream: int, variant: int) -> None:
+        text = f"1\0{seed}\0{unicodedata.normalize('NFC', key)}".encode()
+        digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+        self._key = (digest % WORD, digest // WORD)
+        self._rest = (variant, draw, stream)
+
+    def __getitem__(self, index: int) -> int:
+        return philox_block((index // 4, *self._rest), self._key)[index % 4]
+
+
+def changed(
+    image: NDArray[np.uint8],
+    key: str,
+    draw: int,
+    num: int,
+    amplitude: int | None,
+    area: int | None,
+    seed: int,
+) -> NDArray[np.uint8]:
+    """One image (C, H, W), changed pixel by pixel."""
+    channels, height, width = image.shape
+    rows, columns = (height, width) if area is None else (area, area)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    stream = Words(seed, key, draw, stream=0, variant=rows * 65536 + columns)
+    positions: list[int] = []
+    index = 0
+    while len(positions) < num:
+        rank = stream[index] * rows * columns // WORD
+        if rank not in positions:
+            positions.append(rank)
+        index += 1
+    values = Words(seed, key, draw, stream=1, variant=0)
+    result = image.copy()
+    for order, rank in enumerate(positions):
+        y, x = top + rank // columns, left + rank % columns
+        for channel in range(channels):
+            word = values[order * channels + channel]
+            if amplitude is None:
+                result[channel, y, x] = word * 256 // WORD
+            else:
+                step = word * (2 * amplitude + 1) // WORD - amplitude
+                result[channel, y, x] = min(max(int(image[channel, y, x]) + step, 0), 255)
+    return result

@@ -1,0 +1,230 @@
+"""The command line: from config to table, sweeps, and every wrong value as one sentence."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.conftest import REPOSITORY, Run
+
+SMALL = (
+    "model=efficientnet_lite0",
+    "selection.models=null",
+    "perturbation.num=[4,16384]",
+    "draws=2",
+)
+
+
+def only_folder(results: Path, pattern: str) -> Path:
+    (folder,) = results.glob(pattern)
+    return folder
+
+
+def test_from_config_to_table(run: Run, tmp_path: Path) -> None:
+    ended = run("experiment=table6", "profile=bundled", *SMALL)
+    assert ended.code == 0, ended.err
+    folder = only_folder(tmp_path / "results", "table6-*")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "figure8.pdf",
+        "figure8.png",
+        "outcomes",
+        "table6.csv",
+        "table6.md",
+        "table6.tex",
+    ]
+    table = pd.read_csv(folder / "table6.csv")
+    outcomes = pd.read_parquet(folder / "outcomes" / "table6.parquet")
+    assert table["num"].tolist() == [0, 4, 16384]
+    assert table["wrong"].tolist() == [
+        int(outcomes.loc[outcomes["num"] == num, "wrong"].sum()) for num in (0, 4, 16384)
+    ]
+    assert table["wrong_rate"][0] == 0
+    assert table["wrong_rate"][2] > 0.3
+    assert "efficientnet_lite0" in ended.out
+    assert "16384 (33 %)" in ended.out
+    manifest = json.loads((folder / "outcomes" / "table6.json").read_text())
+    assert manifest["images"] == table["images"][0] == outcomes["image"].nunique()
+    assert manifest["candidates"] == 20
+    markdown = (folder / "table6.md").read_text()
+    assert f"Images: {manifest['images']} of 20 (ImageNet images that the foolbox" in markdown
+    assert "not the paper's 10,000 images" in markdown
+    assert "2 random changes of each image" in markdown
+
+
+def test_the_same_command_gives_the_same_files(run: Run, tmp_path: Path) -> None:
+    run(*SMALL)
+    folder = only_folder(tmp_path / "results", "run-*")
+    first = {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.suffix != ".json"}
+    run(*SMALL)
+    second = {
+        path.name: path.read_bytes() for path in folder.rglob("*.*") if path.suffix != ".json"
+    }
+    assert first == second
+    assert len(first) == 6
+
+
+def test_only_an_unmodified_preset_writes_to_the_profiles_folder(run: Run, tmp_path: Path) -> None:
+    run("experiment=breakdown", "profile=bundled", "seed=1", "perturbation.num=4", "draws=1")
+    assert not (tmp_path / "results" / "bundled").exists()
+    assert only_folder(tmp_path / "results", "breakdown-*").is_dir()
+
+
+def test_a_sweep_ends_with_one_merged_table(run: Run, tmp_path: Path) -> None:
+    sweep = ("perturbation.num=4,16384", "perturbation.area=220,200", "model=efficientnet_lite0")
+    ended = run("-m", "profile=bundled", "draws=1", *sweep)
+    assert ended.code == 0, ended.err
+    assert "4 of 4 jobs finished" in ended.out
+    folders = [path for path in (tmp_path / "results").iterdir() if path.name.startswith("run-")]
+    assert len(folders) == 5
+    merged = pd.read_csv(only_folder(tmp_path / "results", "run-sweep-*") / "table.csv")
+    assert merged[["num", "area"]].fillna(0).to_numpy().tolist() == [
+        [0, 0],
+        [4, 200],
+        [16384, 200],
+        [4, 220],
+        [16384, 220],
+    ]
+    # Decoding, and predicting unchanged images, happen in the first job alone.
+    assert ended.out.count("decoding images") <= 1
+
+
+def test_a_sweep_and_one_run_agree(run: Run, tmp_path: Path) -> None:
+    common = (
+        "profile=bundled",
+        "draws=1",
+        "model=efficientnet_lite0",
+        "perturbation.num=[4,16384]",
+    )
+    run("-m", *common, "perturbation.area=220,200")
+    run(*common, "perturbation.area=[220,200]")
+    tables = {path.parent.name: pd.read_csv(path) for path in tmp_path.glob("results/*/table.csv")}
+    (merged,) = (table for name, table in tables.items() if "sweep" in name)
+    (whole,) = (table for name, table in tables.items() if "sweep" not in name and len(table) == 5)
+    pd.testing.assert_frame_equal(whole, merged)
+
+
+def test_a_failing_job_does_not_end_its_siblings(run: Run, tmp_path: Path) -> None:
+    ended = run("-m", *SMALL[:2], "draws=1", "perturbation.num=-1,4")
+    assert ended.code == 2
+    assert "1 of 2 jobs finished" in ended.out
+    assert "perturbation.num=-1 is not a number of pixels" in ended.err
+    assert "Traceback" not in ended.err
+    assert only_folder(tmp_path / "results", "run-sweep-*").is_dir()
+
+
+def test_runs_over_different_images_are_not_merged(run: Run, tmp_path: Path) -> None:
+    limits = "dataset.limit=3,4"
+    ended = run("-m", *SMALL[:2], "draws=1", "perturbation.num=4", limits)
+    assert ended.code == 2
+    assert "different image lists (3 and 4 images) are not merged" in ended.err
+
+
+WRONG = {
+    "model=foo": "model=foo is unknown; choose from alexnet",
+    "experiment=table99": "experiment=table99 is unknown",
+    "foo=3": "foo is not a key",
+    "+foo=3": "foo is not a key",
+    "+dataset.foo=3": "dataset.foo is not a key",
+    "perturbation.num=[": "perturbation.num=[ cannot be read",
+    "perturbation/count=64": "perturbation/count=n64",
+    "perturbation.num=-1": "perturbation.num=-1",
+    "perturbation.num=2.5": "perturbation.num=2.5",
+    "perturbation.num=many": "perturbation.num='many'",
+    "perturbation.num=60000": "more than the 50176 pixels",
+    "perturbation.area=225": "perturbation.area=225 is larger than the image",
+    "perturbation.area=3": "more than the 9 pixels",
+    "perturbation.amplitude=-10": "perturbation.amplitude=-10",
+    "draws=0": "draws=0",
+    "seed=-1": "seed=-1",
+    "seed=nan": "seed=nan",
+    "dataset.limit=0": "dataset.limit=0",
+    "dataset=imagefolder": "dataset.root is not set",
+    "dataset=imagefolder dataset.root=/nowhere": "dataset.root=/nowhere is not a folder",
+    "dataset.preprocessing.crop=300": "crop=300 is larger than resize=256",
+    "dataset.kind=zip": "dataset.kind='zip'",
+    "model=[]": "no model is given",
+    "model=timm": "models.timm.name is not set",
+    "model=timm models.timm.name=resnt18": "similar are resnet18",
+    "model=torchvision models.torchvision.name=resnet5": "similar are resnet50",
+    "model=vgg16 models.vgg16.weights=missing.pth": "missing.pth does not exist",
+    "model=vgg16 models.vgg16.weights=IMAGENET9": "IMAGENET1K_V1",
+    "selection.models=[foo]": "selection.models names 'foo'",
+    "engine.devices=cuda:99": "engine.devices=cuda:99 is not there",
+    "engine.batch_size=0": "engine.batch_size=0",
+    "name=../x": "name='../x'",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_a_wrong_value_is_one_sentence(run: Run, arguments: str) -> None:
+    ended = run(*arguments.split())
+    assert ended.code == 2
+    assert WRONG[arguments] in ended.err
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    assert "Traceback" not in ended.err
+
+
+def make_folder(root: Path, broken: bool = False) -> Path:
+    for name in ("n01440764", "n01443537"):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (40, 30), "red").save(root / name / "a.png")
+    if broken:
+        (root / "n01440764" / "b.jpg").write_bytes(b"\xff\xd8 not a picture")
+    return root
+
+
+def test_an_empty_folder_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    ended = run("dataset=imagefolder", f"dataset.root={tmp_path}")
+    assert (ended.code, "holds no images" in ended.err) == (2, True)
+
+
+def test_an_unknown_class_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    make_folder(tmp_path / "images").joinpath("n01440764").rename(tmp_path / "images" / "qwerty")
+    ended = run("dataset=imagefolder", f"dataset.root={tmp_path / 'images'}")
+    assert (
+        ended.code,
+        "'n01443537' is not among" in ended.err or "'qwerty' is not among" in ended.err,
+    ) == (2, True)
+
+
+def test_an_unreadable_image_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images", broken=True)
+    ended = run("dataset=imagefolder", f"dataset.root={root}")
+    assert (ended.code, "b.jpg cannot be read" in ended.err) == (2, True)
+    assert "Traceback" not in ended.err
+
+
+def test_no_image_selected_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    ended = run("dataset=imagefolder", f"dataset.root={root}", *SMALL)
+    assert ended.code == 2
+    assert "no image is left: none of the 2" in ended.err
+    assert "efficientnet_lite0 rejects 2" in ended.err
+
+
+def test_a_results_folder_that_cannot_be_is_told_before_any_work(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file")
+    ended = run(*SMALL)
+    assert (ended.code, "paths.results=" in ended.err) == (2, True)
+
+
+def test_help_reads_like_a_manual_and_comes_at_once() -> None:
+    start = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, "-m", "experiments.run", "--help"],
+        capture_output=True, text=True, cwd=REPOSITORY, check=True,
+    )  # fmt: skip
+    assert time.perf_counter() - start < 4
+    assert "EXAMPLES" in shown.stdout
+    assert "perturbation/area: p200, p220, whole" in shown.stdout
+
+
+def test_the_front_door_does_not_load_torch() -> None:
+    code = "import sys, experiments.run, pixelrobust; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

@@ -1,0 +1,168 @@
+"""The configs: every one composes, and the manual names every key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from experiments.configuration import CONFIGS, compose, options, preset_settings, read_settings
+from pixelrobust import InputError
+from pixelrobust.grid import Cell
+from pixelrobust.settings import RunSettings, build_settings
+
+PAPERS_FIVE = ["resnet101", "densenet121", "vgg16", "alexnet", "squeezenet1_1"]
+
+
+def settings(*overrides: str) -> RunSettings:
+    return read_settings(compose(*overrides))
+
+
+@pytest.mark.parametrize("profile", options("profile"))
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes_on_every_profile(experiment: str, profile: str) -> None:
+    composed = settings(f"experiment={experiment}", f"profile={profile}")
+    assert (composed.name, composed.profile) == (experiment, profile)
+    assert preset_settings(experiment, profile) == composed
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (group, option)
+        for group in ("perturbation/count", "perturbation/amplitude", "perturbation/area")
+        for option in options(group)
+    ],
+)
+def test_every_perturbation_composes(group: str, option: str) -> None:
+    part = settings(f"{group}={option}").perturbation
+    value = {"count": part.num, "amplitude": part.amplitude, "area": part.area}[group.split("/")[1]]
+    if option[1:].isdigit():
+        assert value == (int(option[1:]),)
+
+
+@pytest.mark.parametrize("model", [name for name in options("model") if name != "base"])
+def test_every_model_composes_under_its_own_name(model: str) -> None:
+    overrides = [f"models.{model}.name=x"] if model in ("timm", "torchvision") else []
+    assert list(settings(f"model={model}", *overrides).models) == [model]
+
+
+def test_table_6_is_the_papers_experiment_1() -> None:
+    paper = settings("experiment=table6", "profile=paper")
+    cells = [Cell(num) for num in (0, 4, 8, 16, 32, 64)]
+    assert paper.perturbation.cells() == cells
+    assert list(paper.models) == PAPERS_FIVE
+    assert {model.weights for model in paper.models.values()} == {"IMAGENET1K_V1"}
+    assert (paper.draws, paper.dataset.limit, paper.seed) == (1, 10_000, 0)
+    crop = paper.dataset.preprocessing
+    assert (crop.resize, crop.crop, crop.interpolation) == (256, 224, "bilinear")
+
+
+def test_a_selection_keeps_the_whole_list_whatever_is_evaluated() -> None:
+    one = settings("experiment=table6", "profile=paper", "model=vgg16")
+    assert list(one.models) == ["vgg16"]
+    assert list(one.selection_models) == PAPERS_FIVE
+
+
+def test_without_a_selection_the_evaluated_models_select() -> None:
+    assert list(settings("model=[vgg16,alexnet]").selection_models) == ["vgg16", "alexnet"]
+
+
+def test_two_models_of_one_library() -> None:
+    both = settings(
+        "model=timm", "models.timm.name=resnet18", "+model@models.b=timm", "models.b.name=vgg11"
+    )
+    assert [(key, model.label) for key, model in both.models.items()] == [
+        ("timm", "resnet18"),
+        ("b", "vgg11"),
+    ]
+
+
+def test_relative_paths_hang_on_the_root() -> None:
+    composed = settings(
+        "paths.root=/somewhere",
+        "dataset=imagefolder",
+        "dataset.root=images",
+        "model=vgg16",
+        "models.vgg16.weights=vgg.pth",
+    )
+    assert composed.paths.results == Path("/somewhere/results")
+    assert composed.dataset.root == Path("/somewhere/images")
+    assert composed.models["vgg16"].weights == "/somewhere/vgg.pth"
+
+
+def test_where_files_lie_does_not_change_what_a_run_is() -> None:
+    usual = settings("model=vgg16", "models.vgg16.weights=/a/vgg.pth")
+    moved = settings(
+        "model=vgg16",
+        "models.vgg16.weights=/b/vgg.pth",
+        "models.vgg16.label=mine",
+        "paths.results=/tmp/x",
+        "engine.batch_size=3",
+        "dataset.description=words",
+    )
+    assert usual.identity() == moved.identity()
+    for override in ("seed=1", "draws=2", "perturbation.num=5", "dataset.limit=9"):
+        other = settings("model=vgg16", "models.vgg16.weights=/a/vgg.pth", override)
+        assert other.identity() != usual.identity()
+
+
+def test_the_manual_names_every_key() -> None:
+    manual = (CONFIGS / "hydra" / "help" / "manual.yaml").read_text()
+    config = OmegaConf.to_container(compose("model=vgg16"))
+    keys = [
+        f"{section}.{key}"
+        for section, values in config.items()
+        if isinstance(values, dict) and section not in ("models", "hydra")
+        for key in values
+    ]
+    keys += [key for key, value in config.items() if not isinstance(value, dict)]
+    keys += [f"models.<name>.{key}" for key in config["models"]["vgg16"]]
+    assert [key for key in keys if f"    {key} " not in manual] == []
+
+
+def test_every_value_in_the_configs_has_a_comment() -> None:
+    uncommented = [
+        f"{path.relative_to(CONFIGS)}: {line}"
+        for path in (CONFIGS / "config.yaml", *CONFIGS.glob("*/base.yaml"))
+        for line in path.read_text().split("\nhydra:")[0].splitlines()
+        if ":" in line and "#" not in line and not line.rstrip().endswith(":") and " - " not in line
+    ]
+    assert uncommented == []
+
+
+def test_every_config_says_what_it_is() -> None:
+    named_by_value = {"n", "r", "p"}
+    silent = [
+        str(path.relative_to(CONFIGS))
+        for path in CONFIGS.rglob("*.yaml")
+        if "hydra" not in path.parts
+        and not (path.stem[0] in named_by_value and path.stem[1:].isdigit())
+        and not any(
+            line.startswith("# ") and not line.startswith("# @package")
+            for line in path.read_text().splitlines()
+        )
+    ]
+    assert silent == []
+    assert all(yaml.safe_load(path.read_text()) for path in CONFIGS.rglob("*.yaml"))
+
+
+WRONG_VALUES = st.one_of(
+    st.integers(max_value=-1),
+    st.floats(),
+    st.text(min_size=1),
+    st.booleans(),
+    st.lists(st.text(), min_size=1),
+)
+
+
+@settings_of_hypothesis(deadline=None, max_examples=30)
+@given(key=st.sampled_from(["num", "amplitude", "area"]), value=WRONG_VALUES)
+def test_no_wrong_perturbation_passes(key: str, value: object) -> None:
+    plain = OmegaConf.to_container(compose(), resolve=True)
+    plain["perturbation"][key] = value
+    with pytest.raises(InputError, match=key):
+        build_settings(plain, {})

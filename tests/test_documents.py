@@ -1,0 +1,196 @@
+"""README, docs, Makefile and environment: every command and every number in them is true."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+from rattler import MatchSpec
+from safetensors.torch import save_file
+from torch import nn
+
+from pixelrobust.datasets.class_names import imagenet_wnids
+from scripts.update_readme import with_tables
+from tests.conftest import REPOSITORY, Run
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+BIN = Path(sys.executable).parent
+
+
+def commands(language: str) -> list[str]:
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return (
+        [line for block in blocks for line in block.splitlines()] if language == "bash" else blocks
+    )
+
+
+MAKE = [command for command in commands("bash") if command.startswith("make ")]
+PYTHON = [command for command in commands("bash") if command.startswith("python ")]
+
+
+def make(*arguments: str) -> str:
+    return subprocess.run(
+        ["make", f"BIN={BIN}", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_readme_has_no_command_of_another_kind() -> None:
+    assert len(MAKE) + len(PYTHON) == len(commands("bash")) > 8
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_every_make_command_exists(command: str) -> None:
+    assert make("--dry-run", *command.split()[1:]).strip()
+
+
+def test_make_passes_profile_folder_and_arguments_on() -> None:
+    line = make(
+        "-n", "reproduce-table6", "PROFILE=paper", "IMAGENET_DIR=/a b/val", "ARGS=draws=2 seed=1"
+    )
+    expected = "experiment=table6 profile=paper 'dataset.root=\"/a b/val\"' draws=2 seed=1"
+    assert line.strip().endswith(expected)
+
+
+def test_make_runs_the_main_job(tmp_path: Path, cache: Path) -> None:
+    shrunk = f"ARGS=draws=1 perturbation.num=4 paths.results={tmp_path} paths.cache={cache}"
+    out = make("reproduce-table6", shrunk)
+    assert "efficientnet_lite2" in out
+    assert len(list(tmp_path.glob("table6-*/table6.csv"))) == 1
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony
+    listed = re.findall(r"^  (\S+) +\S.*\.$", make("help"), re.MULTILINE)
+    assert sorted(listed) == sorted(phony[1].split())
+
+
+def test_make_without_setup_says_what_to_type(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    ended = subprocess.run(["make", "test"], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert "type `make setup` first" in ended.stdout
+
+
+@pytest.fixture
+def own_images(tmp_path: Path) -> Path:
+    """A folder of class folders in which every class holds one picture."""
+    for wnid in ("n01440764", "n02123045"):
+        (tmp_path / "images" / wnid).mkdir(parents=True)
+        colours = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(tmp_path / "images" / wnid / "picture.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def own_weights(tmp_path: Path) -> Path:
+    """Weights of a ResNet-18 that takes everything for a tench."""
+    torch.manual_seed(0)
+    network = timm.create_model("resnet18", pretrained=False)
+    with torch.no_grad():
+        network.fc.bias[imagenet_wnids()["n01440764"]] += 10
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    return tmp_path / "mine.safetensors"
+
+
+@pytest.mark.parametrize("command", PYTHON)
+def test_every_python_command_runs(
+    command: str, run: Run, own_images: Path, own_weights: Path
+) -> None:
+    """As written, but small, and with files of the test where it names the reader's."""
+    arguments = command.removeprefix("python -m experiments.run ")
+    arguments = arguments.replace("/data/images", str(own_images))
+    arguments = arguments.replace("/weights/mine.safetensors", str(own_weights))
+    extra = ["draws=1"]
+    if "perturbation" not in arguments:
+        extra.append("perturbation.num=4")
+    if "model=" in arguments:
+        # A network made on the spot knows one of the pictures, and nothing is downloaded for it.
+        extra += ["dataset=imagefolder", f"dataset.root={own_images}"]
+        extra += [f"models.timm.weights={own_weights}"] if "timm" in arguments else []
+    elif str(own_images) in arguments:
+        extra += ["model=timm", "models.timm.name=resnet18", f"models.timm.weights={own_weights}"]
+    else:
+        extra += ["model=efficientnet_lite0"]
+    ended = run(*arguments.split(), *extra)
+    assert ended.code == 0, ended.err
+    assert "written to" in ended.out
+
+
+@pytest.mark.parametrize("block", range(len(commands("python"))))
+def test_every_python_block_runs(block: int, capsys: pytest.CaptureFixture[str]) -> None:
+    images = torch.full((2, 3, 224, 224), 128, dtype=torch.uint8)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3))
+    names = {"images": images, "labels": [0, 0], "model": model, "keys": ["a", "b"]}
+    exec(commands("python")[block], names)
+    assert capsys.readouterr().out.strip()
+
+
+def test_readmes_tables_are_the_committed_ones() -> None:
+    assert with_tables(README) == README
+    assert "efficientnet\\_lite0" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_key_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text.replace("\n", "")):
+        assert (page.parent / target).exists(), target
+    manual = (REPOSITORY / "configs" / "hydra" / "help" / "manual.yaml").read_text()
+    for key in re.findall(
+        r"`((?:dataset|selection|models|engine|perturbation)\.[a-z_.<>]+)`", text
+    ):
+        assert key in manual, key
+
+
+def test_conda_users_get_the_same_environment() -> None:
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    *packages, pip = environment["dependencies"]
+    names = [MatchSpec(package).name.normalized for package in packages]
+    assert names == ["python", "pip", "make"]
+    assert MatchSpec(packages[0]).version is not None
+    setup = (REPOSITORY / "Makefile").read_text()
+    for line in pip["pip"]:
+        option, value = line.split()
+        assert re.search(rf"{option} '?{re.escape(value)}'?", setup), line
+        assert (REPOSITORY / value.split("[")[0]).exists()
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (REPOSITORY / "constraints.txt").read_text().splitlines()
+    }
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = [requirement for group in groups for requirement in group]
+    names = {re.split(r"[<>=\[]", requirement)[0].lower() for requirement in wanted}
+    assert names <= pinned
+    assert all("==" in line for line in (REPOSITORY / "constraints.txt").read_text().split())
+
+
+def test_no_machine_is_named_in_the_repository() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True
+    ).stdout.split()
+    own = [str(REPOSITORY.parent) + os.sep, str(Path.home()) + os.sep]
+    for name in tracked:
+        path = REPOSITORY / name
+        if path.suffix not in (".png", ".pdf", ".parquet") and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert not any(folder in text for folder in own), name

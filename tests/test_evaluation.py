@@ -1,0 +1,160 @@
+"""Outcomes of classifiers whose answers can be worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pixelrobust import InputError, evaluate
+from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.engine import EagerEngine
+from pixelrobust.evaluation import count_passes, evaluate_cells
+from pixelrobust.grid import Cell, build_grid
+
+CLASSES = 70
+
+
+class CountsChangedPixels(nn.Module):
+    """Its prediction is the number of pixels that are not mid-grey."""
+
+    def __init__(self, margin: int = 0) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.float32
+        assert float(images.max()) <= 1
+        inner = images[..., self.margin :, self.margin :] if self.margin else images
+        changed = ((inner * 255).round() != 128).any(dim=1).flatten(1).sum(dim=1)
+        return nn.functional.one_hot(changed, CLASSES).float()
+
+
+def grey(count: int, side: int = 12) -> Tensor:
+    return torch.full((count, 3, side, side), 128, dtype=torch.uint8)
+
+
+def test_every_cell_changes_exactly_num_pixels() -> None:
+    outcomes = evaluate(CountsChangedPixels(), grey(3), [0, 0, 4], num=[4, 64], draws=2)
+    assert len(outcomes) == 3 * (1 + 2 * 2)
+    assert (outcomes["prediction"] == outcomes["num"]).all()
+    assert (outcomes["wrong"] == (outcomes["num"] != outcomes["label"])).all()
+    assert outcomes.loc[outcomes["image"] == "2"].query("num == 4")["wrong"].sum() == 0
+
+
+def test_the_control_has_one_draw_and_no_limits() -> None:
+    outcomes = evaluate(CountsChangedPixels(), grey(2), [0, 0], num=4, amplitude=9, area=8, draws=3)
+    control = outcomes[outcomes["num"] == 0]
+    assert control["draw"].tolist() == [0, 0]
+    assert control[["amplitude", "area"]].isna().all(axis=None)
+    changed = outcomes[outcomes["num"] == 4]
+    assert set(changed["amplitude"]) == {9}
+    assert set(changed["area"]) == {8}
+
+
+def test_areas_keep_changes_in_the_centre() -> None:
+    """Nothing changes outside the centred 4 x 4, so the strip that this network sees is clean."""
+    outside = CountsChangedPixels(margin=8)
+    outcomes = evaluate(outside, grey(5), [0] * 5, num=16, area=4, draws=4)
+    assert (outcomes["prediction"] == 0).all()
+
+
+def test_floating_point_images_are_taken_as_they_are() -> None:
+    outcomes = evaluate(CountsChangedPixels(), grey(2) / 255, [0, 0], num=8)
+    assert outcomes["prediction"].tolist() == [0, 0, 8, 8]
+
+
+class Sensitive(nn.Module):
+    """A small random network with answers near its decision boundaries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
+        )
+        self(torch.zeros(2, 3, 12, 12))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images - 0.5)
+
+
+def noise(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 3, 12, 12), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batch_size_does_not_matter(batch_size: int) -> None:
+    arguments = {"num": [4, 32], "draws": 3, "amplitude": [None, 60]}
+    model = Sensitive()
+    images, labels = noise(9), [1] * 9
+    usual = evaluate(model, images, labels, **arguments)
+    pd.testing.assert_frame_equal(
+        evaluate(model, images, labels, batch_size=batch_size, **arguments), usual
+    )
+    assert 0 < usual["wrong"].mean() < 1
+
+
+def test_a_part_of_the_grid_gives_that_part_of_the_outcomes() -> None:
+    model, images, labels = Sensitive(), noise(6), [1] * 6
+    whole = evaluate(model, images, labels, num=[4, 16, 32], area=[None, 6], draws=2)
+    part = evaluate(model, images, labels, num=16, area=6, draws=2)
+    expected = whole[(whole["num"] == 0) | ((whole["num"] == 16) & (whole["area"] == 6))]
+    assert part["prediction"].tolist() == expected["prediction"].tolist()
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = Sensitive().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, noise(3), [0, 0, 0], num=4)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_memory_mapped_rows_are_read_where_they_lie() -> None:
+    pixels = noise(6).numpy()
+    rows = PixelRows(pixels, np.array([5, 1]))
+    engine = EagerEngine(Sensitive().eval(), torch.device("cpu"), 2)
+    cells, labels = build_grid(8), np.array([1, 1])
+    mapped = evaluate_cells(engine, rows, ["e", "a"], labels, cells, 2, 0, "m")
+    direct = evaluate_cells(engine, pixels[[5, 1]], ["e", "a"], labels, cells, 2, 0, "m")
+    pd.testing.assert_frame_equal(mapped, direct)
+
+
+def test_progress_counts_every_forward_pass() -> None:
+    cells, done = build_grid([4, 8]), []
+    engine = EagerEngine(Sensitive().eval(), torch.device("cpu"), 4)
+    evaluate_cells(
+        engine, noise(5), list("abcde"), np.zeros(5, dtype=np.int64), cells, 3, 0, "m", done.append
+    )
+    assert sum(done) == count_passes(cells, 5, 3) == 5 * (1 + 2 * 3)
+
+
+class Broken(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full((len(images), 4), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"labels": [0]}, "2 images came with 1 labels"),
+        ({"keys": ["a"]}, "1 keys"),
+        ({"num": -1}, "num=-1"),
+        ({"num": 145}, "144 pixels"),
+        ({"draws": 0}, "draws=0"),
+        ({"device": "quantum"}, "quantum"),
+        ({"images": grey(2).float()}, r"\[0, 1\]"),
+        ({"images": grey(0), "labels": []}, "at least one image"),
+        ({"model": Broken()}, "NaN or infinite logits for '0'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, object], word: str) -> None:
+    usual = {"model": CountsChangedPixels(), "images": grey(2), "labels": [0, 0], "num": 4}
+    with pytest.raises(InputError, match=word):
+        evaluate(**(usual | arguments))
+
+
+def test_a_cell_is_a_value() -> None:
+    assert len({Cell(4), Cell(4), Cell(4, 10)}) == 2

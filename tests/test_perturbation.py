@@ -1,0 +1,274 @@
+"""The change itself: its laws, and every bit against an independent implementation."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from pixelrobust import InputError, PixelChange
+from pixelrobust.grid import Cell
+from pixelrobust.perturbation import ChangeRandomness, apply_change, image_keys
+from tests import reference
+
+GREY = 128
+
+
+def grey(batch: int, side: int = 32) -> Tensor:
+    return torch.full((batch, 3, side, side), GREY, dtype=torch.uint8)
+
+
+def noise(batch: int, height: int = 20, width: int = 24, channels: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    shape = (batch, channels, height, width)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def names(batch: int) -> list[str]:
+    return [f"n01440764/{index}.JPEG" for index in range(batch)]
+
+
+def positions(images: Tensor, num: int, area: int | None = None, seed: int = 0) -> Tensor:
+    """(B, num) flat positions, from the words that the change is made of."""
+    keys = image_keys(names(len(images)), seed)
+    draws = torch.zeros(len(images), dtype=torch.int64)
+    return ChangeRandomness(keys, draws, images.shape[1:]).positions(num, area)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num=st.integers(0, 60),
+    amplitude=st.none() | st.integers(0, 255),
+    area=st.none() | st.integers(8, 20),
+    seed=st.integers(0, 2**70),
+    draw=st.integers(0, 2**32 - 1),
+    channels=st.integers(1, 5),
+    key=st.text(max_size=20),
+)
+def test_every_bit_agrees_with_an_independent_implementation(
+    num: int,
+    amplitude: int | None,
+    area: int | None,
+    seed: int,
+    draw: int,
+    channels: int,
+    key: str,
+) -> None:
+    images = noise(2, channels=channels)
+    change = PixelChange(num=num, amplitude=amplitude, area=area, seed=seed)
+    result = change(images, ["other", key], draw=draw)
+    expected = reference.changed(images[1].numpy(), key, draw, num, amplitude, area, seed)
+    assert np.array_equal(result[1].numpy(), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(num=st.integers(1, 256), area=st.none() | st.integers(16, 32), seed=st.integers(0, 99))
+def test_exactly_num_distinct_positions_inside_the_area(
+    num: int, area: int | None, seed: int
+) -> None:
+    images = grey(3)
+    found = positions(images, num, area, seed)
+    margin = 0 if area is None else (32 - area) // 2
+    side = 32 if area is None else area
+    assert all(len(set(row)) == num for row in found.tolist())
+    for coordinate in (found // 32, found % 32):
+        assert coordinate.min() >= margin
+        assert coordinate.max() < margin + side
+
+
+@settings(max_examples=40, deadline=None)
+@given(num=st.integers(0, 400), amplitude=st.integers(0, 255), area=st.none() | st.just(20))
+def test_no_value_moves_further_than_the_amplitude(
+    num: int, amplitude: int, area: int | None
+) -> None:
+    images = noise(2)
+    result = PixelChange(num=num, amplitude=amplitude, area=area)(images, names(2))
+    moved = result.int() - images.int()
+    assert moved.abs().max() <= amplitude
+    assert ((moved != 0).any(dim=1).sum(dim=(1, 2)) <= num).all()
+
+
+def test_changes_are_nested() -> None:
+    images = noise(4)
+    few = PixelChange(num=4)(images, names(4))
+    many = PixelChange(num=64)(images, names(4))
+    touched = few != images
+    assert torch.equal(few[touched], many[touched])
+    assert torch.equal(positions(images, 4), positions(images, 64)[:, :4])
+
+
+def test_amplitudes_scale_the_same_underlying_values() -> None:
+    images = grey(4)
+    small = PixelChange(num=64, amplitude=40)(images, names(4)).int() - GREY
+    large = PixelChange(num=64, amplitude=120)(images, names(4)).int() - GREY
+    assert ((large - 3 * small).abs() <= 3).all()
+    assert large.abs().max() > 100
+
+
+def test_areas_move_the_same_values_elsewhere() -> None:
+    images = grey(1)
+    whole = PixelChange(num=20)(images, names(1))[0]
+    centre = PixelChange(num=20, area=16)(images, names(1))[0]
+    values = [
+        sorted(map(tuple, image[:, (image != GREY).any(0)].T.tolist())) for image in (whole, centre)
+    ]
+    assert values[0] == values[1]
+    assert not torch.equal(whole, centre)
+
+
+def test_the_largest_area_is_the_whole_image() -> None:
+    images = grey(2)
+    assert torch.equal(
+        PixelChange(num=9, area=32)(images, names(2)), PixelChange(num=9)(images, names(2))
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_batches_and_order_do_not_matter(batch: int) -> None:
+    images, keys, change = noise(7), names(7), PixelChange(num=16)
+    whole = change(images, keys, draw=3)
+    pieces = [
+        change(images[start : start + batch], keys[start : start + batch], draw=3)
+        for start in range(0, 7, batch)
+    ]
+    assert torch.equal(torch.cat(pieces), whole)
+    assert torch.equal(change(images.flip(0), keys[::-1], draw=3).flip(0), whole)
+
+
+def test_seeds_draws_and_keys_all_matter() -> None:
+    image = grey(1)
+    variants = [
+        PixelChange(num=16, seed=seed)(image, [key], draw=draw)
+        for seed in (0, 1)
+        for key in ("a", "b")
+        for draw in (0, 1)
+    ]
+    assert len({bytes(variant.numpy().tobytes()) for variant in variants}) == 8
+
+
+def test_composed_and_decomposed_names_are_one_key() -> None:
+    change = PixelChange(num=16)
+    assert torch.equal(change(grey(1), ["caf\u00e9.jpg"]), change(grey(1), ["cafe\u0301.jpg"]))
+
+
+def test_input_is_left_alone_and_num_0_copies() -> None:
+    images = noise(2)
+    before = images.clone()
+    result = PixelChange(num=0)(images, names(2))
+    PixelChange(num=50)(images, names(2))
+    assert torch.equal(images, before)
+    assert torch.equal(result, before)
+    result.zero_()
+    assert torch.equal(images, before)
+
+
+def test_every_pixel_can_change() -> None:
+    images = noise(2)
+    assert sorted(positions(images, 480)[0].tolist()) == list(range(480))
+
+
+def test_an_odd_margin_leans_to_the_top_left() -> None:
+    images = grey(1, side=7)
+    assert sorted(positions(images, 4, area=2)[0].tolist()) == [16, 17, 23, 24]
+
+
+def test_positions_are_uniform() -> None:
+    found = positions(grey(3000, side=10), 10).ravel().numpy()
+    counts = np.bincount(found, minlength=100)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_values_are_uniform() -> None:
+    changed = PixelChange(num=100)(torch.zeros(300, 3, 10, 10, dtype=torch.uint8), names(300))
+    counts = np.bincount(changed.ravel().numpy(), minlength=256)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_steps_are_uniform_and_channels_independent() -> None:
+    steps = PixelChange(num=100, amplitude=10)(grey(300, side=10), names(300)).int() - GREY
+    assert stats.chisquare(np.bincount((steps + 10).ravel().numpy(), minlength=21)).pvalue > 1e-3
+    red, green, blue = steps.transpose(0, 1).flatten(1).double().numpy()
+    assert max(abs(np.corrcoef(red, green)[0, 1]), abs(np.corrcoef(green, blue)[0, 1])) < 0.02
+
+
+def test_floating_point_images_change_alike() -> None:
+    images = noise(3)
+    for amplitude in (None, 30):
+        change = PixelChange(num=40, amplitude=amplitude)
+        floats = change(images.double() / 255, names(3))
+        assert torch.allclose(floats * 255, change(images, names(3)).double())
+
+
+def test_shared_randomness_gives_what_each_cell_alone_gives() -> None:
+    images, cells = noise(3), [Cell(4), Cell(32, 10), Cell(16, None, 12), Cell(0)]
+    draws = torch.tensor([2, 0, 5])
+    shared = ChangeRandomness(image_keys(names(3), 9), draws, images.shape[1:])
+    for cell in cells:
+        result = apply_change(images, shared, cell)
+        for index, draw in enumerate(draws.tolist()):
+            alone = PixelChange(cell.num, cell.amplitude, cell.area, seed=9)
+            expected = alone(images[index : index + 1], [names(3)[index]], draw=draw)
+            assert torch.equal(result[index : index + 1], expected)
+
+
+def test_ten_thousand_changes_take_under_two_seconds_on_one_core() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = time.process_time()
+        draws = torch.zeros(10_000, dtype=torch.int64)
+        randomness = ChangeRandomness(image_keys(names(10_000), 0), draws, (3, 224, 224))
+        randomness.positions(64, None)
+        randomness.words(64)
+        assert time.process_time() - start < 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_bits() -> None:
+    images = noise(7)
+    for cell in (Cell(4), Cell(64, 40), Cell(64, None, 12), Cell(480)):
+        change = PixelChange(cell.num, cell.amplitude, cell.area, seed=3)
+        assert torch.equal(change(images.cuda(), names(7)).cpu(), change(images, names(7)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"num": -1}, "num=-1"),
+        ({"num": 1.5}, "num=1.5"),
+        ({"num": True}, "num=True"),
+        ({"num": 4, "amplitude": -1}, "amplitude=-1"),
+        ({"num": 4, "amplitude": 256}, "amplitude=256"),
+        ({"num": 4, "area": 0}, "area=0"),
+        ({"num": 4, "seed": -1}, "seed=-1"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, int], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        PixelChange(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("images", "keys", "change", "word"),
+    [
+        (grey(2), ["a"], PixelChange(4), "1 keys were given for 2 images"),
+        (grey(1)[0], ["a"], PixelChange(4), "shape"),
+        (grey(1).int(), ["a"], PixelChange(4), "dtype"),
+        (grey(1).float(), ["a"], PixelChange(4), r"\[0, 1\]"),
+        (grey(1).float() * float("nan"), ["a"], PixelChange(4), r"\[0, 1\]"),
+        (grey(1), ["a"], PixelChange(1025), "1024 pixels"),
+        (grey(1), ["a"], PixelChange(5, area=2), "4 pixels"),
+        (grey(1), ["a"], PixelChange(4, area=33), "larger than the image"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(
+    images: Tensor, keys: list[str], change: PixelChange, word: str
+) -> None:
+    with pytest.raises(InputError, match=word):
+        change(images, keys)

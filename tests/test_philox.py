@@ -1,0 +1,36 @@
+"""Philox4x32-10 against the known answers that its authors publish with Random123."""
+
+import pytest
+import torch
+
+from pixelrobust.philox import philox
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+        (
+            [0xFFFFFFFF] * 4,
+            [0xFFFFFFFF] * 2,
+            [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+        ),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+        ),
+    ],
+)
+def test_known_answers(counter: list[int], key: list[int], expected: list[int]) -> None:
+    words = philox(
+        tuple(torch.tensor(word) for word in counter), tuple(torch.tensor(word) for word in key)
+    )
+    assert words.tolist() == expected
+
+
+def test_counters_are_independent_of_their_neighbours() -> None:
+    many = philox((torch.arange(5), *[torch.tensor(7)] * 3), (torch.tensor(1), torch.tensor(2)))
+    alone = philox((torch.tensor(3), *[torch.tensor(7)] * 3), (torch.tensor(1), torch.tensor(2)))
+    assert many.shape == (5, 4)
+    assert torch.equal(many[3], alone)

@@ -1,0 +1,109 @@
+"""Tables from outcomes that are counted by hand."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pixelrobust import summarize
+from pixelrobust.figures import curves_by_model, write_figure
+from pixelrobust.grid import Cell
+from pixelrobust.outcomes import concatenate, make_outcomes
+from pixelrobust.statistics import wilson_interval
+from pixelrobust.tables import SUMMARY_COLUMNS, for_reading, write_csv, write_latex, write_markdown
+
+KEYS, LABELS = ["a", "b", "c", "d"], np.array([0, 0, 0, 0])
+
+
+def outcomes(model: str = "net_1") -> pd.DataFrame:
+    """One of four images wrong at 4 pixels, two at 64; with ±10, one of eight draws."""
+    predictions = {
+        Cell(0): np.array([[0], [0], [0], [0]]),
+        Cell(64): np.array([[1], [0], [2], [0]]),
+        Cell(4): np.array([[1], [0], [0], [0]]),
+        Cell(4, 10, 200): np.array([[1, 0], [0, 0], [0, 0], [0, 0]]),
+    }
+    return make_outcomes(model, KEYS, LABELS, predictions)
+
+
+def test_counts_rates_and_intervals() -> None:
+    summary = summarize(outcomes())
+    assert list(summary.columns) == SUMMARY_COLUMNS
+    assert summary["num"].tolist() == [0, 4, 4, 64]
+    assert summary["images"].tolist() == [4] * 4
+    assert summary["draws"].tolist() == [1, 2, 1, 1]
+    assert summary["wrong"].tolist() == [0, 1, 1, 2]
+    assert summary["wrong_rate"].tolist() == [0.0, 0.125, 0.25, 0.5]
+    interval = wilson_interval(0.25, 4)
+    assert summary.loc[2, ["ci_low", "ci_high"]].tolist() == [interval.low, interval.high]
+
+
+def test_the_pixel_index_of_each_cell() -> None:
+    index = summarize(outcomes(), image_size=(224, 224))["pixel_index"]
+    assert math.isnan(index[0])
+    assert index[1] == pytest.approx(0.125 * 50176**2 / (4 * 20 / 255 * 40_000))
+    assert index[2] == pytest.approx(0.25 * 50176 / 4)
+
+
+def test_models_keep_their_order() -> None:
+    both = summarize(concatenate([outcomes("zebra"), outcomes("ant")]))
+    assert both["model"].unique().tolist() == ["zebra", "ant"]
+
+
+def test_for_reading_shows_percent_and_what_is_missing() -> None:
+    part = make_outcomes("other", KEYS, LABELS, {Cell(0): np.zeros((4, 1), dtype=np.int64)})
+    readable = for_reading(summarize(concatenate([outcomes(), part])), (224, 224))
+    assert list(readable.columns) == ["Num", "R", "P", "net_1", "other"]
+    assert readable["Num"].tolist() == ["0 (0 %)", "4 (0.008 %)", "4 (0.008 %)", "64 (0.13 %)"]
+    assert readable["R"].tolist() == ["", "±10", "unlimited", "unlimited"]
+    assert readable["P"].tolist() == ["", "200 × 200", "unlimited", "unlimited"]
+    assert readable["net_1"][3] == "50.0 (15.0–85.0)"
+    assert readable["other"].tolist() == ["0.0 (0.0–49.0)", "missing", "missing", "missing"]
+
+
+def test_limits_that_nobody_set_have_no_column() -> None:
+    plain = outcomes()[lambda rows: rows["amplitude"].isna()]
+    assert list(for_reading(summarize(plain), (224, 224)).columns) == ["Num", "net_1"]
+
+
+def test_csv_holds_numbers_that_read_back(tmp_path: Path) -> None:
+    summary = summarize(outcomes())
+    write_csv(summary, tmp_path / "t.csv")
+    back = pd.read_csv(tmp_path / "t.csv").astype({"amplitude": "Int16", "area": "Int32"})
+    pd.testing.assert_frame_equal(back, summary, check_dtype=False)
+    assert "%" not in (tmp_path / "t.csv").read_text()
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    table = pd.DataFrame({"Num": ["4"], "a|b_1": ["5 % & <x>"]})
+    write_markdown(table, "Title", ["Note."], tmp_path / "t.md")
+    write_latex(table, "Title", ["5 % of_it."], "t", tmp_path / "t.tex")
+    markdown, latex = (tmp_path / "t.md").read_text(), (tmp_path / "t.tex").read_text()
+    assert "a\\|b\\_1" in markdown
+    assert "&lt;x&gt;" in markdown
+    assert markdown.startswith("# Title\n")
+    assert markdown.endswith("Note.\n")
+    assert r"5 \% \& <x>" in latex
+    assert r"\caption{Title. 5 \% of\_it.}" in latex
+    assert r"\label{tab:t}" in latex
+
+
+def test_figures_are_written_alike_every_time(tmp_path: Path) -> None:
+    plain = summarize(outcomes()[lambda rows: rows["amplitude"].isna()])
+    for folder in ("one", "two"):
+        write_figure(curves_by_model(plain, "Title", "Caption."), tmp_path / folder / "figure")
+    for suffix in ("png", "pdf"):
+        first, second = (tmp_path / folder / f"figure.{suffix}" for folder in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_curves_show_accuracy_and_wrong_images() -> None:
+    plain = summarize(outcomes()[lambda rows: rows["amplitude"].isna()])
+    accuracy, wrong = curves_by_model(plain, "Title", "Caption.").axes
+    assert accuracy.lines[0].get_xydata().tolist() == [[0, 100], [4, 75], [64, 50]]
+    assert wrong.lines[0].get_xydata().tolist() == [[0, 0], [4, 1], [64, 2]]
+    assert [text.get_text() for text in wrong.get_legend().get_texts()] == ["net_1"]
+    assert accuracy.get_ylabel() == "(a) accuracy (%)"
+    assert wrong.get_ylabel() == "(b) wrong images (of 4)"
