@@ -96,7 +96,7 @@ class ModelSettings(_Settings):
     match: Literal["names", "order"]
     classes: Positive
     mean: Channels | None
-    std: Channels | None
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None
     label: StrictStr | None = None
 
 

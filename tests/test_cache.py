@@ -158,6 +158,15 @@ COLOURS = {"a.bmp": (1, 2, 3), "b.bmp": (40, 50, 60), "c.bmp": (250, 251, 252)}
 """Uncompressed images of one size: their files are equally long."""
 
 
+@pytest.mark.parametrize(
+    "values", [np.full((8, 8), 40_000, np.uint16), np.full((8, 8), 0.5, np.float32)]
+)
+def test_images_of_more_than_8_bits_are_refused_not_clipped(tmp_path, values):
+    path = saved(Image.fromarray(values), tmp_path / "wide.tiff")
+    with pytest.raises(InputError, match=r"wide\.tiff .*more than 8 bits"):
+        decode(path, STANDARD)
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> ImageList:
     root = tmp_path / "images"
@@ -221,6 +230,14 @@ def test_images_are_decoded_once(images, cache, monkeypatch):
     second = load(images, cache)
     np.testing.assert_array_equal(first.pixels, second.pixels)
     assert (first.keys, first.digests) == (second.keys, second.digests)
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "digests.json"])
+def test_a_damaged_entry_is_built_anew(images, cache, name):
+    expected = colours(load(images, cache).pixels)
+    (path,) = cache.rglob(name)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert colours(load(images, cache).pixels) == expected
 
 
 def test_progress_counts_decoded_images(images, cache):

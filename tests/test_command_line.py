@@ -149,6 +149,7 @@ WRONG = {
     "dataset.kind=zip": "dataset.kind='zip'",
     "model=[]": "no model is given",
     "model=timm": "models.timm.name is not set",
+    "model=vgg16 models.vgg16.std=[0.2,0,0.2]": "models.vgg16.std=0",
     "model=timm models.timm.name=resnt18": "similar are resnet18",
     "model=torchvision models.torchvision.name=resnet5": "similar are resnet50",
     "model=vgg16 models.vgg16.weights=missing.pth": "missing.pth does not exist",
@@ -187,10 +188,7 @@ def test_an_empty_folder_is_one_sentence(run: Run, tmp_path: Path) -> None:
 def test_an_unknown_class_is_one_sentence(run: Run, tmp_path: Path) -> None:
     make_folder(tmp_path / "images").joinpath("n01440764").rename(tmp_path / "images" / "qwerty")
     ended = run("dataset=imagefolder", f"dataset.root={tmp_path / 'images'}")
-    assert (
-        ended.code,
-        "'n01443537' is not among" in ended.err or "'qwerty' is not among" in ended.err,
-    ) == (2, True)
+    assert (ended.code, "'qwerty' is not among" in ended.err) == (2, True)
 
 
 def test_an_unreadable_image_is_one_sentence(run: Run, tmp_path: Path) -> None:

@@ -419,3 +419,49 @@ def test_another_seed_draws_another_sample():
     first, second = set(sample(keys, 500, 0)), set(sample(keys, 500, 1))
     # Two independent halves of 1000 share 250 ± 8 (one standard deviation).
     assert 200 < len(first & second) < 300
+
+
+# What editors and file systems add
+
+
+@pytest.mark.parametrize("folder", ["caf\u00e9", "cafe\u0301"], ids=["composed", "decomposed"])
+def test_class_names_are_compared_as_composed_unicode(tmp_path, folder):
+    touch(tmp_path / "images", f"{folder}/a.jpg")
+    classes = write(tmp_path / "classes.txt", "tea\ncafé\n")
+    found = listed("imagefolder", tmp_path / "images", classes=classes)
+    assert found.labels.tolist() == [1]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    touch(tmp_path / "images", "cat/a.jpg")
+    classes = write(tmp_path / "classes.txt", "\ufeffcat\ndog\n")
+    assert listed("imagefolder", tmp_path / "images", classes=classes).labels.tolist() == [0]
+    touch(tmp_path / "val", "a.JPEG")
+    labels = write(tmp_path / "labels.csv", "\ufeffImageId,PredictionString\na,n01443537 1 2 3 4\n")
+    assert listed("imagenet", tmp_path / "val", labels=labels).labels.tolist() == [1]
+
+
+def test_hidden_folders_and_folders_named_like_images_are_ignored(tmp_path):
+    touch(tmp_path, "tench/a.jpg", "tench/.thumbs/b.jpg", "tench/album.jpg/c.jpg")
+    assert listed("imagefolder", tmp_path).keys == ("tench/a.jpg", "tench/album.jpg/c.jpg")
+
+
+def test_wordnet_ids_and_english_names_may_stand_side_by_side(tmp_path):
+    touch(tmp_path, "n01440764/a.jpg", "goldfish/b.jpg")
+    assert labels_by_key(listed("imagefolder", tmp_path)) == {
+        "n01440764/a.jpg": 0,
+        "goldfish/b.jpg": 1,
+    }
+
+
+def test_an_ambiguous_name_is_told_apart_from_an_unknown_one(tmp_path):
+    touch(tmp_path, "crane/a.jpg")
+    with pytest.raises(InputError, match=r"'crane' fits 2 of .*WordNet id"):
+        listed("imagefolder", tmp_path)
+
+
+def test_two_labels_for_one_image_are_refused(tmp_path):
+    touch(tmp_path / "val", "a.JPEG")
+    labels = write(tmp_path / "labels.txt", "a.JPEG 1\na.JPEG 2\n")
+    with pytest.raises(InputError, match=r"line 2: a\.JPEG had another label"):
+        listed("imagenet", tmp_path / "val", labels=labels)

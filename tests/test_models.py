@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,40 @@ def test_a_text_file_is_refused_by_name(tmp_path, suffix, text):
         load(path)
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"Repository Not Found", b"GIF89a", b"\x80\x02"]
+)
+def test_any_other_bytes_are_refused_by_name(tmp_path, content):
+    path = tmp_path / "odd.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"odd\.pth cannot be loaded"):
+        load(path)
+
+
+def test_an_old_file_cut_anywhere_is_refused(tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"old\.pth"):
+            load(path)
+
+
+def test_files_from_before_batches_were_counted_fit(tmp_path, images):
+    torch.manual_seed(4)
+    network = torchvision.models.resnet18(num_classes=5).eval()
+    old = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(old) == len(network.state_dict()) - 20
+    found = logits(load(checkpoint(old, tmp_path / "old.pth"), name="resnet18"), images)
+    torch.testing.assert_close(found, logits_by_hand(network, images))
+
+
+def test_matching_by_order_needs_a_format_that_keeps_order(weights):
+    with pytest.raises(InputError, match=r"keeps no order.*match=names"):
+        load(weights, match="order")
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_missing_file_is_refused_by_name(tmp_path, suffix):
     with pytest.raises(InputError, match=rf"absent\{suffix} does not exist"):
@@ -279,12 +314,12 @@ def test_an_unknown_network_of_timm_is_refused(weights):
 
 
 def test_unknown_published_weights_of_torchvision_are_refused():
-    with pytest.raises(InputError, match=r"'IMAGENET1K_V9' of squeezenet1_1.*IMAGENET1K_V1"):
+    with pytest.raises(InputError, match=r"'IMAGENET1K_V9' .* for squeezenet1_1 \(IMAGENET1K_V1"):
         load("IMAGENET1K_V9")
 
 
 def test_unknown_published_weights_of_timm_are_refused():
-    with pytest.raises(InputError, match=r"'IMAGENET1K_V1' of resnet18.*'pretrained'"):
+    with pytest.raises(InputError, match=r"'IMAGENET1K_V1' is neither 'pretrained'"):
         load("IMAGENET1K_V1", source="timm", name="resnet18")
 
 
@@ -310,6 +345,58 @@ def test_published_weights_are_taken_from_torchvisions_cache(torchvision_cache, 
     checkpoint(published.state_dict(), torchvision_cache / url.rpartition("/")[2])
     found = logits(load("IMAGENET1K_V1", classes=1000), images)
     torch.testing.assert_close(found, logits_by_hand(published, images))
+
+
+def densenet(classes: int = 1000) -> tuple[nn.Module, State]:
+    """A DenseNet-121, and its weights under the names that torchvision's published files use."""
+    torch.manual_seed(5)
+    network = torchvision.models.densenet121(num_classes=classes).eval()
+    published = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): value
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in published
+    return network, published
+
+
+def test_densenets_published_names_are_understood(torchvision_cache, images, tmp_path):
+    network, published = densenet()
+    url = torchvision.models.DenseNet121_Weights.IMAGENET1K_V1.url
+    checkpoint(published, torchvision_cache / url.rpartition("/")[2])
+    from_cache = load("IMAGENET1K_V1", name="densenet121", classes=1000)
+    own = load(checkpoint(published, tmp_path / "d.pth"), name="densenet121", classes=1000)
+    for found in (from_cache, own):
+        torch.testing.assert_close(logits(found, images), logits_by_hand(network, images))
+
+
+def test_networks_that_transform_their_input_do_so_with_published_weights(torchvision_cache):
+    torch.manual_seed(6)
+    weights = torchvision.models.GoogLeNet_Weights.IMAGENET1K_V1
+    plain = torchvision.models.googlenet(init_weights=False, aux_logits=True)
+    checkpoint(plain.state_dict(), torchvision_cache / weights.url.rpartition("/")[2])
+    expected = torchvision.models.googlenet(weights=weights).eval()
+    images = torch.rand(1, 3, 64, 64)
+    found = logits(load("IMAGENET1K_V1", name="googlenet", classes=1000), images)
+    torch.testing.assert_close(found, logits_by_hand(expected, images))
+
+
+def test_published_weights_have_a_thousand_outputs(torchvision_cache):
+    with pytest.raises(InputError, match="classes=5 does not fit the published weights"):
+        load("IMAGENET1K_V1", classes=5)
+
+
+def test_a_damaged_file_in_torchvisions_cache_is_named(torchvision_cache):
+    url = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
+    path = torchvision_cache / url.rpartition("/")[2]
+    path.write_text("<!DOCTYPE html>")
+    with pytest.raises(InputError, match=f"remove {re.escape(str(path))} if it is damaged"):
+        load("IMAGENET1K_V1", classes=1000)
+
+
+def test_an_unknown_tag_of_timm_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"resnet18\.nonsense.*similar are resnet18\."):
+        load("pretrained", source="timm", name="resnet18.nonsense", classes=1000)
 
 
 def test_a_failing_download_from_torchvision_says_why_and_what_else_to_do(torchvision_cache):

@@ -88,15 +88,33 @@ def load_images(
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_suffix(".lock")):
-            if not entry.is_dir():
+            known = _read(entry, images)
+            if known is None:
+                shutil.rmtree(entry, ignore_errors=True)
                 _build(entry, images, settings, advance)
+                known = _read(entry, images)
     except OSError as error:
-        raise InputError(
-            f"the cache {cache} cannot be used ({error.strerror or error}); "
-            "give paths.cache, a folder with enough room."
-        ) from error
-    digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
-    pixels = np.load(entry / "pixels.npy", mmap_mode="r")
+        raise _unusable(cache, error.strerror or str(error)) from error
+    if known is None:
+        raise _unusable(cache, "what was written does not read back")
+    return known
+
+
+def _unusable(cache: Path, reason: str) -> InputError:
+    return InputError(
+        f"the cache {cache} cannot be used ({reason}); give paths.cache, a folder with enough room."
+    )
+
+
+def _read(entry: Path, images: ImageList) -> ImageSet | None:
+    """The images of a complete entry; None where there is none."""
+    try:
+        digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
+        pixels = np.load(entry / "pixels.npy", mmap_mode="r")
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    if not len(digests) == len(pixels) == len(images):
+        return None
     return ImageSet(pixels, images.keys, images.labels, tuple(digests))
 
 

@@ -2,7 +2,8 @@
 
 import functools
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pixelrobust.errors import InputError
@@ -10,7 +11,10 @@ from pixelrobust.errors import InputError
 ClassNames = tuple[tuple[str, ...], ...]
 """For each output of a classifier, the names that its class goes by."""
 
-_WNID = re.compile(r"n\d{8}")
+_GIVE_CLASSES = (
+    "give dataset.classes, a text file with one class name a line in the order of the classifiers' "
+    "outputs."
+)
 
 
 @functools.cache
@@ -33,14 +37,10 @@ def imagenet_class_names() -> ClassNames:
     )
 
 
-def is_wnid(name: str) -> bool:
-    return _WNID.fullmatch(name) is not None
-
-
 def read_class_names(path: Path) -> ClassNames:
     """A text file with one class name a line, in the order of the classifier's outputs."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"dataset.classes={path} cannot be read ({error}); give a text file with one name a line."
@@ -59,31 +59,36 @@ def class_indices(names: Sequence[str], class_names: ClassNames | None) -> dict[
     """
     if class_names is not None:
         return _lookup(names, _known_names(class_names), "the names in dataset.classes")
-    if all(is_wnid(name) for name in names):
-        return _lookup(names, imagenet_wnids(), "ImageNet-1k's WordNet ids")
-    return _lookup(names, _known_names(imagenet_class_names()), "ImageNet-1k's class names")
+    known = _known_names(imagenet_class_names())
+    known |= {wnid: {index} for wnid, index in imagenet_wnids().items()}
+    return _lookup(names, known, "ImageNet-1k's classes")
 
 
-def _lookup(names: Sequence[str], known: dict[str, int], source: str) -> dict[str, int]:
-    found = {name: known.get(_normalised(name)) for name in names}
-    unknown = [name for name, index in found.items() if index is None]
+def _lookup(names: Sequence[str], known: Mapping[str, set[int]], source: str) -> dict[str, int]:
+    found = {name: known.get(_normalised(name), set()) for name in names}
+    unknown = [name for name, indices in found.items() if not indices]
     if unknown:
         raise InputError(
             f"class folder {unknown[0]!r} is not among {source} ({len(unknown)} of {len(names)} "
-            "folders are not); rename it, remove it, or give dataset.classes, a text file with one "
-            "class name a line in the order of the classifiers' outputs."
+            f"folders are not); rename it, remove it, or {_GIVE_CLASSES}"
         )
-    return {name: index for name, index in found.items() if index is not None}
+    for name, indices in found.items():
+        if len(indices) > 1:
+            raise InputError(
+                f"class folder {name!r} fits {len(indices)} of {source}; name folders by WordNet id "
+                f"(such as n01440764), or {_GIVE_CLASSES}"
+            )
+    return {name: min(indices) for name, indices in found.items()}
 
 
-def _known_names(class_names: ClassNames) -> dict[str, int]:
-    """Names that belong to exactly one class (ImageNet has two cranes)."""
+def _known_names(class_names: ClassNames) -> dict[str, set[int]]:
+    """The indices of each name; several where classes share it (ImageNet has two cranes)."""
     indices: dict[str, set[int]] = {}
     for index, names in enumerate(class_names):
         for name in names:
             indices.setdefault(_normalised(name), set()).add(index)
-    return {name: found.pop() for name, found in indices.items() if len(found) == 1}
+    return indices
 
 
 def _normalised(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()

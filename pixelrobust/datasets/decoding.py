@@ -11,6 +11,9 @@ from torchvision.transforms.v2 import functional as F
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings
 
+# 16- and 32-bit integers and floats: converting them to RGB clips them to nonsense.
+_WIDE_MODES = ("I", "F")
+
 
 def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
     """Decode to RGB, resize the short side, crop the centre.
@@ -25,6 +28,8 @@ def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(_WIDE_MODES):
+                raise ValueError("its values have more than 8 bits, and no stated range")
             resized = F.resize(
                 image.convert("RGB"),
                 [settings.resize],
@@ -33,7 +38,7 @@ def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
             )
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
-            f"image {path} cannot be read ({error}); repair it, or remove it from the data set."
+            f"image {path} cannot be read ({error}); convert it to an 8-bit image, or remove it from the data set."
         ) from error
     crop = F.center_crop(resized, [settings.crop, settings.crop])
     return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))

@@ -20,7 +20,7 @@ def read_class_folders(root: Path | None, classes: Path | None = None) -> ImageL
     """
     root = check_folder(root, "dataset.root", "/data/images")
     files = {
-        folder.name: sorted(path for path in folder.rglob("*") if is_image_file(path))
+        folder.name: sorted(path for path in folder.rglob("*") if is_image_file(path, root))
         for folder in sorted(root.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
     }

@@ -83,8 +83,11 @@ def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
     return sorted(sorted(range(len(keys)), key=lots.__getitem__)[:size])
 
 
-def is_image_file(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def is_image_file(path: Path, root: Path) -> bool:
+    """Whether a path below root is an image by its name, and nothing on the way is hidden."""
+    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+        return False
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def check_folder(root: Path | None, key: str, example: str) -> Path:

@@ -28,7 +28,7 @@ def read_imagenet(root: Path | None, labels: Path | None) -> ImageList:
     root = check_folder(root, "dataset.root", _EXAMPLE_ROOT)
     if (root / "val").is_dir():
         root = root / "val"
-    flat = sorted(path for path in root.iterdir() if path.is_file() and is_image_file(path))
+    flat = sorted(path for path in root.iterdir() if is_image_file(path, root))
     if not flat:
         return read_class_folders(root)
     if labels is None:
@@ -49,7 +49,7 @@ def read_imagenet(root: Path | None, labels: Path | None) -> ImageList:
 def _read_labels(path: Path) -> dict[str, int]:
     """File name without suffix to class index."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"dataset.labels={path} cannot be read ({error}); give a file with {_FORM}."
@@ -64,9 +64,12 @@ def _read_labels(path: Path) -> dict[str, int]:
                 f"dataset.labels={path} holds bare numbers; the development kit's ground truth counts "
                 f"classes in an order of its own. Give a file with {_FORM}."
             )
-        labels[Path(fields[0]).stem] = _class_index(
-            fields[1] if len(fields) > 1 else "", path, number
-        )
+        index = _class_index(fields[1] if len(fields) > 1 else "", path, number)
+        if labels.setdefault(Path(fields[0]).stem, index) != index:
+            raise InputError(
+                f"dataset.labels={path}, line {number}: {fields[0]} had another label before; "
+                "keep the right one."
+            )
     return labels
 
 

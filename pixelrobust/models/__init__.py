@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.errors import InputError
-from pixelrobust.models.architectures import Architecture, find_architecture
+from pixelrobust.errors import InputError, first_line
+from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.normalization import Normalize
 from pixelrobust.models.weights import (
     load_weights,
@@ -40,9 +40,10 @@ def load_classifier(key: str, settings: ModelSettings) -> Classifier:
         InputError: no such network, or its weights cannot be had or do not fit.
     """
     architecture = find_architecture(settings)
-    network = architecture.build()
-    state, origin = _find_weights(settings, architecture)
-    load_weights(network, state, settings.match, origin)
+    path = _weights_file(settings.weights)
+    network = architecture.build(settings.weights if path is None else None)
+    if path is not None:
+        load_weights(network, read_weights(path, settings.match), settings.match, path.name)
     normalize = Normalize(settings.mean or architecture.mean, settings.std or architecture.std)
     module = nn.Sequential(normalize, network).eval()
     return Classifier(model_label(key, settings), module, weights_digest(module))
@@ -66,7 +67,7 @@ def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
             f"model {classifier.name} cannot take images of {height} x {width} "
-            f"({str(error).splitlines()[0]}); set dataset.preprocessing.resize and crop, or leave it out."
+            f"({first_line(error)}); set dataset.preprocessing.resize and crop, or leave it out."
         ) from error
     if logits.ndim != 2 or len(logits) != 1:
         raise InputError(
@@ -80,16 +81,11 @@ def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels
         )
 
 
-def _find_weights(
-    settings: ModelSettings, architecture: Architecture
-) -> tuple[dict[str, Tensor], str]:
-    weights = settings.weights
+def _weights_file(weights: str) -> Path | None:
+    """The file that holds the weights; None for published ones."""
     if weights.startswith(PACKAGE_PREFIX):
-        path = package_file(weights)
-        return read_weights(path), path.name
-    if is_weights_file(weights):
-        return read_weights(Path(weights)), weights
-    return architecture.download(weights), f"{weights} of {settings.name}"
+        return package_file(weights)
+    return Path(weights) if is_weights_file(weights) else None
 
 
 __all__ = ["Classifier", "check_classifier", "load_classifier"]

@@ -1,31 +1,34 @@
-"""Networks by name, from torchvision and timm, and what their libraries say of them."""
+"""Networks by name, from torchvision and timm."""
 
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-from urllib.error import URLError
+from pathlib import Path
+from typing import cast
 
 import timm
+import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import ModelSettings
+
+_PUBLISHED_CLASSES = 1000
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network without its weights.
+    """A network that a library knows.
 
     Attributes:
-        build: makes the network, randomly initialised.
-        download: the published weights under a name (torchvision) or the default ones (timm).
+        build: makes the network: with published weights of a name, or for None with random ones.
         mean, std: what published weights expect, for images in [0, 1].
     """
 
-    build: Callable[[], nn.Module]
-    download: Callable[[str], dict[str, Tensor]]
+    build: Callable[[str | None], nn.Module]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -42,79 +45,93 @@ def find_architecture(settings: ModelSettings) -> Architecture:
 
 
 def _torchvision_architecture(settings: ModelSettings) -> Architecture:
-    name = settings.name
     known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise InputError(_unknown_name(name, known, "torchvision"))
-    published = torchvision.models.get_model_weights(name)
-    reference = next(iter(published))
-    transforms = reference.transforms()
+    if settings.name not in known:
+        raise InputError(_unknown_name(settings.name, known, "torchvision"))
+    published = torchvision.models.get_model_weights(settings.name)
+    transforms = next(iter(published)).transforms()
     return Architecture(
-        build=lambda: torchvision.models.get_model(
-            name, weights=None, num_classes=settings.classes
-        ),
-        download=lambda weights: _download_torchvision(name, weights),
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
+        lambda weights: _build_torchvision(settings, weights),
+        tuple(transforms.mean),
+        tuple(transforms.std),
     )
 
 
-def _download_torchvision(name: str, weights: str) -> dict[str, Tensor]:
-    """Published weights, from torchvision's cache or downloaded and checked against their hash."""
-    published = torchvision.models.get_model_weights(name)
-    if weights not in published.__members__:
+def _build_torchvision(settings: ModelSettings, weights: str | None) -> nn.Module:
+    """The network; published weights come from torchvision's cache, or are downloaded and checked.
+
+    torchvision itself puts published weights in: some need old names translated, or their input
+    transformed inside the network.
+    """
+    name = settings.name
+    if weights is None:
+        return cast(nn.Module, torchvision.models.get_model(name, num_classes=settings.classes))
+    published = torchvision.models.get_model_weights(name).__members__
+    if weights not in published:
         raise InputError(
-            f"weights={weights!r} of {name} is neither published by torchvision "
-            f"({', '.join(published.__members__)}) nor a .safetensors or .pth file."
+            f"models.<name>.weights={weights!r} is neither among what torchvision publishes for {name} "
+            f"({', '.join(published)}) nor a .safetensors or .pth file."
         )
+    _check_published_classes(settings)
     try:
-        state: dict[str, Tensor] = published[weights].get_state_dict(
-            progress=True, check_hash=True, weights_only=True
-        )
-    except (URLError, OSError, RuntimeError) as error:
+        return cast(nn.Module, torchvision.models.get_model(name, weights=published[weights]))
+    # A damaged file in the cache can raise nearly anything.
+    except Exception as error:
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published[weights].url).name
         raise InputError(
-            f"the weights {weights} of {name} could not be downloaded ({error}); connect to the network, "
-            f"or give the file, for example models.{name}.weights=/weights/{name}.pth."
+            f"the weights {weights} of {name} cannot be had ({first_line(error)}); connect to the "
+            f"network, remove {cached} if it is damaged, or give a file: "
+            f"models.<name>.weights=/weights/{name}.pth."
         ) from error
-    return state
 
 
 def _timm_architecture(settings: ModelSettings) -> Architecture:
     name = settings.name
     if not timm.is_model(name.split(".")[0]):
         raise InputError(_unknown_name(name, timm.list_models(), "timm"))
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError as error:
+        known = timm.list_pretrained(f"{name.split('.')[0]}.*")
+        raise InputError(_unknown_name(name, known, "timm")) from error
     return Architecture(
-        build=lambda: timm.create_model(name, pretrained=False, num_classes=settings.classes),
-        download=lambda weights: _download_timm(name, weights),
-        mean=tuple(config.mean) if config else (0.485, 0.456, 0.406),
-        std=tuple(config.std) if config else (0.229, 0.224, 0.225),
+        lambda weights: _build_timm(settings, weights),
+        tuple(config.mean) if config else _IMAGENET_MEAN,
+        tuple(config.std) if config else _IMAGENET_STD,
     )
 
 
-def _download_timm(name: str, weights: str) -> dict[str, Tensor]:
+def _build_timm(settings: ModelSettings, weights: str | None) -> nn.Module:
+    name = settings.name
+    if weights is None:
+        return cast(nn.Module, timm.create_model(name, num_classes=settings.classes))
     if weights != "pretrained":
         raise InputError(
-            f"weights={weights!r} of {name} is neither 'pretrained' nor a .safetensors or .pth file; "
-            "timm names its published weights after the model, for example name=resnet50.a1_in1k."
+            f"models.<name>.weights={weights!r} is neither 'pretrained' nor a .safetensors or .pth "
+            "file; timm names its published weights after the model, for example "
+            "models.<name>.name=resnet50.a1_in1k."
         )
     try:
-        return dict(timm.create_model(name, pretrained=True).state_dict())
+        network: nn.Module = timm.create_model(name, pretrained=True)
     # huggingface_hub raises many kinds of errors without a network, httpx ones among them.
     except Exception as error:
         raise InputError(
-            f"the weights of {name} could not be downloaded ({_first_line(error)}); connect to the "
-            "network, or give a file: models.<name>.weights=/weights/file.safetensors."
+            f"the weights of {name} cannot be had ({first_line(error)}); connect to the network, or "
+            "give a file: models.<name>.weights=/weights/file.safetensors."
         ) from error
+    return network
+
+
+def _check_published_classes(settings: ModelSettings) -> None:
+    if settings.classes != _PUBLISHED_CLASSES:
+        raise InputError(
+            f"models.<name>.classes={settings.classes} does not fit the published weights "
+            f"{settings.weights}, which have {_PUBLISHED_CLASSES}; give weights of your own, or "
+            f"classes={_PUBLISHED_CLASSES}."
+        )
 
 
 def _unknown_name(name: str, known: list[str], library: str) -> str:
     similar = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
-    return (
-        f"models.<name>.name={name!r} is not a classifier of {library}; "
-        f"{'similar are ' + ', '.join(similar) if similar else 'see its documentation for names'}."
-    )
-
-
-def _first_line(error: Any) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    hint = f"similar are {', '.join(similar)}" if similar else "see its documentation for names"
+    return f"models.<name>.name={name!r} is not a classifier of {library}; {hint}."

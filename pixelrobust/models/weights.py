@@ -2,18 +2,19 @@
 
 import hashlib
 import importlib.util
-import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import PACKAGE_PREFIX
+
+_OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
 
 
 def package_file(weights: str) -> Path:
@@ -23,7 +24,10 @@ def package_file(weights: str) -> Path:
         InputError: no such package is installed, or it has no such file.
     """
     module, _, inside = weights.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
             f"weights={weights} needs the package {module.replace('_', '-')}, which is not installed; "
@@ -35,33 +39,38 @@ def package_file(weights: str) -> Path:
     return path
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, match: str) -> dict[str, Tensor]:
     """Named tensors from a .safetensors file, or a .pth, .pt or .bin checkpoint.
 
     A checkpoint may hold its tensors under `state_dict` or `model`, with or without `module.` in
     front of their names. Pickles are read with `weights_only=True`: one that holds code is refused.
 
+    Args:
+        path: the file.
+        match: "names" or "order", see `load_weights`.
+
     Raises:
-        InputError: the file is missing, damaged, or holds anything but tensors.
+        InputError: the file is missing, damaged, or holds anything but tensors; or its order is
+            asked for, and its format keeps none.
     """
     if not path.is_file():
         raise InputError(f"weights file {path} does not exist; give the path of an existing file.")
+    is_safetensors = path.suffix.lower() == ".safetensors"
+    if is_safetensors and match == "order":
+        raise InputError(
+            f"weights file {path} is a .safetensors file, which keeps no order of its tensors; set "
+            "models.<name>.match=names, or give a .pth file."
+        )
     try:
         content: Any
-        if path.suffix.lower() == ".safetensors":
+        if is_safetensors:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-    ) as error:
+    # A damaged pickle can raise nearly anything.
+    except Exception as error:
         raise InputError(
-            f"weights file {path} cannot be loaded ({str(error).splitlines()[0]}); "
+            f"weights file {path} cannot be loaded ({first_line(error)}); "
             "give a complete .safetensors file, or a checkpoint that holds tensors only."
         ) from error
     for wrapper in ("state_dict", "model"):
@@ -98,8 +107,20 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], match: str, origin
                 "they belong to another architecture."
             )
         state = dict(zip(expected, state.values(), strict=True))
+    state = {_current_name(name): tensor for name, tensor in state.items()}
+    # Batch normalisation counts batches only since PyTorch 0.4.1, and only training reads it.
+    state |= {
+        name: tensor
+        for name, tensor in expected.items()
+        if name.endswith(".num_batches_tracked") and name not in state
+    }
     _check_fit(expected, state, origin)
     module.load_state_dict(state)
+
+
+def _current_name(name: str) -> str:
+    """Undoes the dots in DenseNet's layer names, which published files still have."""
+    return _OLD_DENSENET_NAME.sub(r"\1", name)
 
 
 def _check_fit(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:
