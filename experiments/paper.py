@@ -34,6 +34,18 @@ _EXPERIMENTS = {
         figure="figure8",
         figure_title="Figure 8: accuracy and wrong images over the number of changed pixels",
     ),
+    "table7": Experiment(
+        table="table7",
+        title="Table 7: wrong predictions over the amplitude of the change",
+        figure="figure9",
+        figure_title="Figure 9: accuracy and wrong images, one curve an amplitude",
+    ),
+    "table8": Experiment(
+        table="table8",
+        title="Table 8: wrong predictions over the area of the change",
+        figure="figure10",
+        figure_title="Figure 10: accuracy and wrong images, one curve an area",
+    ),
     "breakdown": Experiment(
         table="breakdown",
         title="Breakdown: how many random pixels it takes",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.paper import Experiment, beside_published, experiment_called, published_rates
-from pixelrobust.figures import curves_by_model, write_figure
+from pixelrobust.figures import curves, write_figure
 from pixelrobust.manifest import Manifest, read_manifest
 from pixelrobust.outcomes import CELL_COLUMNS, read_outcomes, write_outcomes
 from pixelrobust.tables import (
@@ -58,11 +58,20 @@ def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> pd.D
         stem.with_suffix(".md"),
     )
     write_latex(readable, experiment.title, notes, experiment.table, stem.with_suffix(".tex"))
-    changed = summary[summary["num"] > 0]
-    if len(changed[["amplitude", "area"]].drop_duplicates()) == 1 and changed["num"].nunique() > 1:
-        figure = curves_by_model(summary, experiment.figure_title, " ".join(notes[1:]))
+    by = _what_varies(summary)
+    if by is not None:
+        figure = curves(summary, by, experiment.figure_title, " ".join(notes[1:]))
         write_figure(figure, directory / experiment.figure)
     return readable
+
+
+def _what_varies(summary: pd.DataFrame) -> str | None:
+    """What curves over num stand for; None where there is no curve to draw, or a whole family."""
+    changed = summary[summary["num"] > 0]
+    varying = [key for key in ("amplitude", "area") if changed[key].nunique(dropna=False) > 1]
+    if changed["num"].nunique() < 2 or len(varying) > 1:
+        return None
+    return varying[0] if varying else "model"
 
 
 def caption(manifest: Manifest, summary: pd.DataFrame) -> list[str]:

@@ -18,11 +18,13 @@ _WIDEST_LINEAR_AXIS = 32
 _FORMATS = ("png", "pdf")
 
 
-def curves_by_model(summary: pd.DataFrame, title: str, caption: str) -> Figure:
-    """Accuracy (a) and wrong images (b) over the number of changed pixels, one curve a model.
+def curves(summary: pd.DataFrame, by: str, title: str, caption: str) -> Figure:
+    """Accuracy (a) and wrong images (b) over the number of changed pixels.
 
     Args:
-        summary: from `pixelrobust.tables.summarize`, with one amplitude and one area.
+        summary: from `pixelrobust.tables.summarize`.
+        by: what a curve stands for: "model", or "amplitude" or "area" with a column of panels for
+            each model. The control belongs to every curve.
         title: of the figure.
         caption: small print below it.
 
@@ -30,15 +32,23 @@ def curves_by_model(summary: pd.DataFrame, title: str, caption: str) -> Figure:
         A figure with 95 % intervals as bands. With several draws an image, wrong images are the
         mean number a draw.
     """
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    models = list(summary["model"].unique())
+    groups = {"": summary} if by == "model" else {m: summary[summary["model"] == m] for m in models}
+    single = len(groups) == 1
+    size = (9, 4.6) if single else (3.2 * len(groups) + 1, 7)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    accuracy, wrong = figure.subplots(1, 2)
-    for model, rows, colour, marker in _curves(summary, "model"):
-        _curve(accuracy, rows, lambda share: 100 * (1 - share), model, colour, marker)
-        _curve(wrong, rows, rows["images"].mul, model, colour, marker)
-    _finish(accuracy, summary, "(a) accuracy (%)")
-    _finish(wrong, summary, f"(b) wrong images (of {summary['images'].max():,})")
-    wrong.legend(frameon=False, loc="upper left")
+    panels = figure.subplots(*((1, 2) if single else (2, len(groups))), squeeze=False)
+    panels = panels.T if single else panels
+    for column, (model, group) in enumerate(groups.items()):
+        accuracy, wrong = panels[:, column]
+        for label, rows, colour, marker in _curves(group, by):
+            _curve(accuracy, rows, lambda share: 100 * (1 - share), label, colour, marker)
+            _curve(wrong, rows, rows["images"].mul, label, colour, marker)
+        _finish(accuracy, group, "(a) accuracy (%)", model)
+        _finish(wrong, group, f"(b) wrong images (of {group['images'].max():,})", model)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(title, fontsize=11)
     figure.text(0.5, -0.01, caption, ha="center", va="top", fontsize=7.5, wrap=True)
     return figure
@@ -60,9 +70,22 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
 
 
 def _curves(summary: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame, str, str]]:
-    for index, value in enumerate(summary[by].unique()):
-        rows = summary[summary[by] == value].sort_values("num")
-        yield str(value), rows, _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    """Label, rows, colour and marker of each curve, in the order of the summary."""
+    control = summary["num"] == 0
+    values = summary.loc[~control | (by == "model"), by].drop_duplicates()
+    for index, value in enumerate(values):
+        same = summary[by].isna() if pd.isna(value) else (summary[by] == value).fillna(False)
+        rows = summary[same | (control & (by != "model"))].sort_values("num")
+        style = index % len(_COLOURS)
+        yield _label(by, value), rows, _COLOURS[style], _MARKERS[style]
+
+
+def _label(by: str, value: object) -> str:
+    if by == "model":
+        return str(value)
+    if pd.isna(value):
+        return "unlimited"
+    return f"±{value}" if by == "amplitude" else f"{value} × {value}"
 
 
 def _curve(
@@ -82,7 +105,8 @@ def _curve(
     )
 
 
-def _finish(axes: Axes, summary: pd.DataFrame, label: str) -> None:
+def _finish(axes: Axes, summary: pd.DataFrame, label: str, title: str) -> None:
+    axes.set_title(title, fontsize=9)
     nums = sorted(int(num) for num in summary["num"].unique())
     smallest = nums[1] if nums[0] == 0 else nums[0]
     if nums[-1] > _WIDEST_LINEAR_AXIS * smallest:

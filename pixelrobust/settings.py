@@ -23,6 +23,9 @@ from pixelrobust.grid import Cell, as_tuple, build_grid, check_amplitude, check_
 PACKAGE_PREFIX = "package:"
 """What `weights` begins with where an installed package carries the file."""
 
+# Keys that only feed other keys of the config, or that are read apart.
+_NOT_PASSED_ON = ("selection", "attack", "grid_draws")
+
 Positive = Annotated[StrictInt, Field(ge=1)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1)]
 
@@ -199,7 +202,7 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
     Raises:
         InputError: a value is wrong; one sentence a fault.
     """
-    data = {key: value for key, value in config.items() if key not in ("selection", "attack")}
+    data = {key: value for key, value in config.items() if key not in _NOT_PASSED_ON}
     data["paths"] = _absolute_paths(config["paths"])
     data["dataset"] = _anchored(
         config["dataset"], ("root", "labels", "classes"), data["paths"]["root"]

@@ -40,7 +40,7 @@ PYTHON = [command for command in commands("bash") if command.startswith("python 
 
 def make(*arguments: str) -> str:
     return subprocess.run(
-        ["make", f"BIN={BIN}", *arguments],
+        ["make", "--no-print-directory", f"BIN={BIN}", *arguments],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

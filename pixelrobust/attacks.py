@@ -1,0 +1,316 @@
+"""Adversarial images, made by foolbox's attacks: tiny changes that a classifier gets wrong."""
+
+import difflib
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pixelrobust.errors import InputError, first_line
+from pixelrobust.perturbation import check_unit_range
+
+MINIMAL = "minimal"
+"""The epsilon that asks for the smallest change that fools the network."""
+
+_PREFIX = "foolbox.attacks."
+# What foolbox raises where an attack's arguments or its kind do not suit; torch's own errors,
+# such as too little memory, are RuntimeErrors and pass as they are.
+_FOOLBOX_ERRORS = (TypeError, ValueError, AssertionError, NotImplementedError)
+
+# float images, labels, epsilon in [0, 1] units or None -> attacked images, whether they fool
+_Run = Callable[[Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack of foolbox: a class and what to make it with.
+
+    Attributes:
+        target: "foolbox.attacks.<name>"; only such names are looked up, and nothing else imported.
+        arguments: keyword arguments of that class.
+
+    Raises:
+        InputError: there is no such attack, or it does not take these arguments.
+    """
+
+    target: str
+    arguments: tuple[tuple[str, object], ...] = ()
+
+    def __post_init__(self) -> None:
+        self.build()
+
+    @property
+    def minimizes(self) -> bool:
+        """Whether it looks for the smallest change itself, rather than changing by an epsilon."""
+        return issubclass(_find(self.target), _foolbox("attacks.base").MinimizationAttack)
+
+    def build(self) -> Any:
+        """The foolbox attack."""
+        kind = _find(self.target)
+        try:
+            return kind(**dict(self.arguments))
+        except _FOOLBOX_ERRORS as error:
+            known = ", ".join(inspect.signature(kind).parameters) or "none"
+            raise InputError(
+                f"attack.arguments do not suit {self.target} ({first_line(error)}); "
+                f"it takes: {known}."
+            ) from error
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """A batch of attacked images.
+
+    Attributes:
+        images: (B, C, H, W) float32 in [0, 1], unrounded.
+        fooled: (B,) bool, whether the module misclassifies `images`, and, where the smallest
+            epsilon was asked for, the change is no larger than max_epsilon.
+        epsilon: (B,) float32, the largest absolute change in 1/255; NaN where not fooled.
+    """
+
+    images: Tensor
+    fooled: Tensor
+    epsilon: Tensor
+
+
+def craft(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    epsilon: float | str,
+    *,
+    step: float = 0.255,
+    max_epsilon: float = 32.0,
+    seed: int = 0,
+) -> Adversarial:
+    """Attack a batch of images, so that their predicted class is not their label.
+
+    "minimal" asks for the smallest change. An attack that does not look for that itself is tried at
+    epsilons of 1, 2, 3, … steps, on the images that are not fooled yet: the search that foolbox 1
+    and 2 made by default, in 1,000 steps over the whole value range, which is step=0.255. Images
+    that are wrong as they are come back unchanged, fooled at epsilon 0; images that are not fooled
+    come back unchanged too.
+
+    At a given epsilon every image is attacked, and comes back as the attack leaves it.
+
+    Attacks that start at random draw from generators seeded with `seed` once a call. An image's
+    result then depends on the seed, on its place in the batch and on the batch: give each batch a
+    seed of its own, and the same batches for the same results.
+
+    Args:
+        module: (B, C, H, W) float in [0, 1] -> (B, K) logits; in eval mode, on the images' device.
+            Its parameters, their gradients and requires_grad flags are left as they are.
+        images: (B, C, H, W) uint8.
+        labels: (B,) integers, the true classes.
+        attack: which attack.
+        epsilon: size of the change in 1/255, as measured by the attack's own norm (FGSM, BIM and
+            PGD: the largest absolute change); or "minimal".
+        step: of the search for the smallest epsilon, in 1/255.
+        max_epsilon: largest epsilon that "minimal" may give, in 1/255. For attacks that look for
+            the smallest change themselves it limits the largest absolute change.
+        seed: 0 or more, below 2**32.
+
+    Raises:
+        InputError: an argument is wrong, or the attack cannot work on this task.
+    """
+    limits = _check_sizes(epsilon, step, max_epsilon)
+    _check_batch(module, images, labels, seed)
+    # Like the engine's: channels-last layout is far quicker on CPUs.
+    originals = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    labels = labels.to(images.device, torch.int64)
+    with _undisturbed(module), _seeded(seed, images.device):
+        run = _runner(module, attack, images.device)
+        if limits is None:
+            attacked = run(originals, labels, float(epsilon) / 255)[0] if len(images) else originals
+        else:
+            right = ~_wrong(module, originals, labels)
+            sizes = [None] if attack.minimizes else limits
+            attacked = _search(run, originals, labels, right, sizes)
+        wrong = _wrong(module, attacked, labels)
+    changes = (attacked - originals).abs().flatten(1).amax(dim=1) * 255
+    if limits is not None:
+        # foolbox's Carlini-Wagner attack gives black images where it fails, and counts them as
+        # successes where black is misclassified. The thousandth is for float32's own rounding.
+        wrong &= changes <= max_epsilon + 1e-3
+        attacked = torch.where(wrong[:, None, None, None], attacked, originals)
+    return Adversarial(attacked, wrong, torch.where(wrong, changes, torch.nan))
+
+
+def round_to_8_bits(images: Tensor) -> Tensor:
+    """The nearest images that 8-bit files can hold, as floats.
+
+    Args:
+        images: floating point in [0, 1], any shape.
+
+    Returns:
+        The same shape and dtype, on the grid k / 255; halves go to the even k.
+
+    Raises:
+        InputError: images are not floating point in [0, 1].
+    """
+    if not images.is_floating_point():
+        raise InputError(f"images have dtype {images.dtype}; give floating point in [0, 1].")
+    check_unit_range(images)
+    return (images * 255).round() / 255
+
+
+def _search(
+    run: _Run, originals: Tensor, labels: Tensor, open_: Tensor, sizes: list[float] | list[None]
+) -> Tensor:
+    """The images, each as the first size that fools changes it; unchanged where none does.
+
+    Args:
+        open_: (B,) bool, the images to attack.
+        sizes: epsilons, rising; None: the attack's own choice.
+    """
+    found = originals.clone()
+    index = open_.nonzero().flatten()
+    for size in sizes:
+        if not len(index):
+            break
+        attacked, fooled = run(originals[index], labels[index], size)
+        found[index[fooled]] = attacked[fooled]
+        index = index[~fooled]
+    return found
+
+
+def _runner(module: nn.Module, attack: Attack, device: torch.device) -> _Run:
+    """A call of the attack on this module."""
+    victim = _foolbox("models").PyTorchModel(module, bounds=(0, 1), device=device)
+    misclassification = _foolbox("criteria").Misclassification
+    instance = attack.build()
+
+    def run(images: Tensor, labels: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
+        images = images.contiguous(memory_format=torch.channels_last)
+        try:
+            _, clipped, fooled = instance(
+                victim, images, misclassification(labels), epsilons=epsilon
+            )
+        except _FOOLBOX_ERRORS as error:
+            raise InputError(
+                f"attack.target={attack.target} cannot attack these images ({first_line(error)}); "
+                "mend attack.arguments, or take another attack, for example foolbox.attacks.FGSM."
+            ) from error
+        # Clipping is done on the change: adding it again may leave [0, 1] by a rounding error.
+        return clipped.detach().clamp(0, 1), fooled
+
+    return run
+
+
+def _wrong(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """(B,) bool: the prediction is not the label. Logits that are not finite predict nothing."""
+    with torch.no_grad():
+        logits: Tensor = module(images)
+    return torch.isfinite(logits).all(dim=1) & (logits.argmax(dim=1) != labels)
+
+
+@contextmanager
+def _undisturbed(module: nn.Module) -> Iterator[None]:
+    """Gradients for images, whatever mode the caller is in, and none for the module's parameters.
+
+    foolbox calls backward(), which would add to the .grad of every parameter that wants one.
+    """
+    wanting = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            for parameter in wanting:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in wanting:
+                parameter.requires_grad_(True)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch's and NumPy's global generators seeded, and put back afterwards."""
+    cuda = device.type == "cuda"
+    state = np.random.get_state()  # noqa: NPY002 - some of foolbox's attacks draw from it
+    try:
+        with torch.random.fork_rng(devices=[device] if cuda else []):
+            # torch.manual_seed would also seed the GPUs that are not put back.
+            torch.default_generator.manual_seed(seed)
+            if cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _check_sizes(epsilon: float | str, step: float, max_epsilon: float) -> list[float] | None:
+    """The epsilons of a search, in [0, 1] units; None for a given epsilon."""
+    for key, value in (("step", step), ("max_epsilon", max_epsilon), ("epsilon", epsilon)):
+        if key == "epsilon" and value == MINIMAL:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not 0 < value <= 255:  # type: ignore[arg-type,operator]
+            words = ", or minimal" if key == "epsilon" else ""
+            raise InputError(
+                f"attack.{key}={value!r} is wrong; give a number of 255ths above 0 and at most "
+                f"255{words}."
+            )
+    if epsilon != MINIMAL:
+        return None
+    if step > max_epsilon:
+        raise InputError(
+            f"attack.step={step} is larger than attack.max_epsilon={max_epsilon}; make it smaller."
+        )
+    # The small addition counts the last step where division falls just below a whole number.
+    return [count * step / 255 for count in range(1, math.floor(max_epsilon / step + 1e-9) + 1)]
+
+
+def _check_batch(module: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
+    if any(part.training for part in module.modules()):
+        raise InputError("the model is in training mode; call its eval() before attacking it.")
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise InputError(
+            f"images have shape {tuple(images.shape)} and dtype {images.dtype}; "
+            "give (batch, channels, height, width), uint8."
+        )
+    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.is_complex():
+        raise InputError(
+            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; "
+            f"give {len(images)} integers, one for each image."
+        )
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed} is out of range; give 0 to 2**32 - 1.")
+
+
+def _find(target: str) -> Any:
+    """The class of an attack."""
+    attacks = _foolbox("attacks")
+    base = _foolbox("attacks.base")
+    kinds = (base.MinimizationAttack, base.FixedEpsilonAttack)
+    known = {
+        _PREFIX + name
+        for name, value in vars(attacks).items()
+        if inspect.isclass(value) and issubclass(value, kinds)
+    }
+    if target not in known:
+        near = difflib.get_close_matches(str(target), known, n=1, cutoff=0.5)
+        raise InputError(
+            f"attack.target={target!r} is not an attack that can be used; give one of foolbox's "
+            f"that take an epsilon or minimise it, such as {(near or [_PREFIX + 'FGSM'])[0]}."
+        )
+    return getattr(attacks, target.removeprefix(_PREFIX))
+
+
+def _foolbox(module: str) -> Any:
+    """A module of foolbox, imported when needed: it is optional, and slow to import."""
+    try:
+        return importlib.import_module(f"foolbox.{module}")
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "attacks need the foolbox package, which is not installed; run `make setup`, or "
+            "`pip install pixelrobust[bundled]`."
+        ) from error
