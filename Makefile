@@ -9,7 +9,7 @@ BIN := .venv/bin
 EXPERIMENT_ARGS = profile=$(PROFILE) $(if $(IMAGENET_DIR),'dataset.root="$(IMAGENET_DIR)"') $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-table6 reproduce-table7 reproduce-table8 breakdown test lint format
+.PHONY: help setup reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 breakdown test lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -32,6 +32,9 @@ reproduce-table7: | $(BIN)/python  ## Experiment 2 (Table 7, Figure 9): wrong pr
 
 reproduce-table8: | $(BIN)/python  ## Experiment 3 (Table 8, Figure 10): wrong predictions over areas.
 	@$(BIN)/python -m experiments.run experiment=table8 $(EXPERIMENT_ARGS)
+
+reproduce-table9: | $(BIN)/python  ## Experiment 4 (Table 9): what pixel changes do to adversarial images.
+	@$(BIN)/python -m experiments.run experiment=table9 $(EXPERIMENT_ARGS)
 
 breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail.
 	@$(BIN)/python -m experiments.run experiment=breakdown $(EXPERIMENT_ARGS)

@@ -46,6 +46,12 @@ _EXPERIMENTS = {
         figure="figure10",
         figure_title="Figure 10: accuracy and wrong images, one curve an area",
     ),
+    "table9": Experiment(
+        table="table9",
+        title="Table 9: what pixel changes do to adversarial images",
+        figure="returns",
+        figure_title="Adversarial images that return to their true class (%), over epsilon and num",
+    ),
     "breakdown": Experiment(
         table="breakdown",
         title="Breakdown: how many random pixels it takes",

@@ -22,7 +22,13 @@ from pixelrobust.models import Classifier, check_classifier, load_classifier
 from pixelrobust.outcomes import concatenate
 from pixelrobust.provenance import describe_hardware, describe_software
 from pixelrobust.selection import Selection, clean_predictions, select
-from pixelrobust.settings import DatasetSettings, EngineSettings, ModelSettings, RunSettings
+from pixelrobust.settings import (
+    AttackSettings,
+    DatasetSettings,
+    EngineSettings,
+    ModelSettings,
+    RunSettings,
+)
 
 
 def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Path, pd.DataFrame]:
@@ -100,6 +106,8 @@ def _select(settings: RunSettings, images: ImageSet, progress: Progress) -> Sele
 def _evaluate(
     settings: RunSettings, images: ImageSet, selection: Selection, progress: Progress
 ) -> list[pd.DataFrame]:
+    if settings.attack is not None:
+        return _evaluate_adversarial(settings, settings.attack, images, selection, progress)
     cells = settings.perturbation.cells()
     keys = [images.keys[index] for index in selection.indices]
     pixels = PixelRows(images.pixels, selection.indices)
@@ -118,6 +126,48 @@ def _evaluate(
                     settings.draws,
                     settings.seed,
                     name,
+                    advance,
+                )
+            )
+    return parts
+
+
+def _evaluate_adversarial(
+    settings: RunSettings,
+    attack: AttackSettings,
+    images: ImageSet,
+    selection: Selection,
+    progress: Progress,
+) -> list[pd.DataFrame]:
+    # foolbox is needed for attacked images alone.
+    from pixelrobust.adversarial import Crafting, evaluate_adversarial
+    from pixelrobust.attacks import Attack
+
+    crafting = Crafting(
+        Attack(attack.target, tuple(attack.arguments.items())),
+        attack.epsilon,
+        attack.step,
+        attack.max_epsilon,
+        attack.round,
+        attack.wanted,
+    )
+    keys = [images.keys[index] for index in selection.indices]
+    parts = []
+    for key, model in settings.models.items():
+        classifier = _classifier(key, model)
+        with progress.task(classifier.name, len(keys) * len(attack.epsilon)) as advance:
+            parts.append(
+                evaluate_adversarial(
+                    _engine(key, model, settings.engine),
+                    classifier.module,
+                    PixelRows(images.pixels, selection.indices),
+                    keys,
+                    images.labels[selection.indices],
+                    crafting,
+                    settings.perturbation.cells(),
+                    settings.draws,
+                    settings.seed,
+                    classifier.name,
                     advance,
                 )
             )

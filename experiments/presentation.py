@@ -6,8 +6,10 @@ import pandas as pd
 
 from experiments.paper import Experiment, beside_published, experiment_called, published_rates
 from pixelrobust.figures import curves, write_figure
+from pixelrobust.figures_returns import returns_map
 from pixelrobust.manifest import Manifest, read_manifest
 from pixelrobust.outcomes import CELL_COLUMNS, read_outcomes, write_outcomes
+from pixelrobust.returns import returns_for_reading, summarize_returns
 from pixelrobust.tables import (
     escape_markdown,
     for_reading,
@@ -41,28 +43,52 @@ def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> pd.D
     """Write the table (CSV, Markdown, LaTeX) and figure (PNG, PDF) of a run.
 
     Returns:
-        The table for reading: one row a cell, one column a model.
+        The table for reading.
     """
     experiment = experiment_called(manifest.name)
+    if "epsilon" in outcomes:
+        return _present_returns(directory, manifest, outcomes, experiment)
     summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
     readable = for_reading(summary, manifest.image_size)
     notes = caption(manifest, summary)
-    stem = directory / experiment.table
     table = beside_published(summary, experiment.table)
-    write_csv(table, stem.with_suffix(".csv"))
-    published = published_notes(summary, experiment)
-    write_markdown(
-        readable,
-        experiment.title,
-        [*map(escape_markdown, notes), *published],
-        stem.with_suffix(".md"),
+    _write_tables(
+        directory, experiment, table, readable, notes, published_notes(summary, experiment)
     )
-    write_latex(readable, experiment.title, notes, experiment.table, stem.with_suffix(".tex"))
     by = _what_varies(summary)
     if by is not None:
         figure = curves(summary, by, experiment.figure_title, " ".join(notes[1:]))
         write_figure(figure, directory / experiment.figure)
     return readable
+
+
+def _present_returns(
+    directory: Path, manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment
+) -> pd.DataFrame:
+    """The table and map of adversarial images that return to their true class."""
+    summary = summarize_returns(outcomes, manifest.image_size, manifest.amplitude_share)
+    readable = returns_for_reading(summary, manifest.image_size)
+    notes = returns_caption(manifest, summary)
+    _write_tables(directory, experiment, summary, readable, notes, [])
+    if len(summary[["amplitude", "area"]][summary["num"] > 0].drop_duplicates()) == 1:
+        figure = returns_map(summary, experiment.figure_title, " ".join(notes[1:]))
+        write_figure(figure, directory / experiment.figure)
+    return readable
+
+
+def _write_tables(
+    directory: Path,
+    experiment: Experiment,
+    table: pd.DataFrame,
+    readable: pd.DataFrame,
+    notes: list[str],
+    published: list[str],
+) -> None:
+    stem = directory / experiment.table
+    write_csv(table, stem.with_suffix(".csv"))
+    markdown = [*map(escape_markdown, notes), *published]
+    write_markdown(readable, experiment.title, markdown, stem.with_suffix(".md"))
+    write_latex(readable, experiment.title, notes, experiment.table, stem.with_suffix(".tex"))
 
 
 def _what_varies(summary: pd.DataFrame) -> str | None:
@@ -76,23 +102,42 @@ def _what_varies(summary: pd.DataFrame) -> str | None:
 
 def caption(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     """Which images, how many, and what a reader must not conclude."""
+    return [
+        "Wrong predictions in percent, with 95 % intervals in parentheses. Num is the number of changed "
+        "pixels and their share of the image; 0 is the unchanged image, the control.",
+        _images_and_draws(manifest, summary),
+        *([manifest.caveat] if manifest.caveat else []),
+        *([_NOTHING_WRONG] if not summary["wrong"].any() else []),
+    ]
+
+
+def returns_caption(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+    """What the returns are, of which images, and what a reader must not conclude."""
+    return [
+        "Adversarial images that return to their true class, in percent, with 95 % intervals in "
+        "parentheses; behind the semicolon, points gained on num 0 in pairs. Epsilon is in 1/255; "
+        "minimal is the smallest that fools the network. Unrounded images all fool it at num 0; "
+        "rounding them to 8 bits returns some of them before any pixel is changed.",
+        _images_and_draws(manifest, summary),
+        *([manifest.caveat] if manifest.caveat else []),
+    ]
+
+
+def _images_and_draws(manifest: Manifest, summary: pd.DataFrame) -> str:
     models = _listing(list(manifest.rejected))
     correct = "it classifies" if len(manifest.rejected) == 1 else "all of them classify"
-    draws = int(summary.loc[summary["num"] > 0, "draws"].max()) if (summary["num"] > 0).any() else 1
+    changed = summary[summary["num"] > 0]
+    draws = int(changed["draws"].max()) if len(changed) else 1
     sample = (
         f", a random sample of the {manifest.survivors:,} that qualify"
         if manifest.images < manifest.survivors
         else ""
     )
-    return [
-        "Wrong predictions in percent, with 95 % intervals in parentheses. Num is the number of changed "
-        "pixels and their share of the image; 0 is the unchanged image, the control.",
-        f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected with "
-        f"{models}, as images that {correct} correctly before any change{sample}. "
-        f"{_counted(draws, 'random change')} of each image; intervals are over images.",
-        *([manifest.caveat] if manifest.caveat else []),
-        *([_NOTHING_WRONG] if not summary["wrong"].any() else []),
-    ]
+    return (
+        f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
+        f"with {models}, as images that {correct} correctly before any change{sample}. "
+        f"{_counted(draws, 'random change')} of each image; intervals are over images."
+    )
 
 
 def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:

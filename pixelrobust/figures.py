@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -80,7 +81,7 @@ def _curves(summary: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame,
         yield _label(by, value), rows, _COLOURS[style], _MARKERS[style]
 
 
-def _label(by: str, value: object) -> str:
+def _label(by: str, value: Any) -> str:
     if by == "model":
         return str(value)
     if pd.isna(value):

@@ -13,6 +13,7 @@ from pixelrobust.grid import Cell
 
 CELL_COLUMNS = ["num", "amplitude", "area"]
 COLUMNS = ["model", *CELL_COLUMNS, "image", "draw", "label", "prediction", "wrong"]
+ADVERSARIAL_COLUMNS = [*COLUMNS, "epsilon", "size", "rounded", "adversarial"]
 
 
 def make_outcomes(
@@ -60,7 +61,10 @@ def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     combined = pd.concat(
         [part.astype({"model": object, "image": object}) for part in parts], ignore_index=True
     )
-    unique = combined.drop_duplicates(["model", *CELL_COLUMNS, "image", "draw"], ignore_index=True)
+    identity = ["model", *CELL_COLUMNS, "image", "draw", "epsilon", "rounded"]
+    unique = combined.drop_duplicates(
+        [column for column in identity if column in combined], ignore_index=True
+    )
     return _compact(unique)
 
 
@@ -82,7 +86,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         raise InputError(
             f"outcomes {path} cannot be read ({error}); run the experiment again."
         ) from error
-    if list(outcomes.columns) != COLUMNS:
+    if list(outcomes.columns) not in (COLUMNS, ADVERSARIAL_COLUMNS):
         raise InputError(
             f"{path} does not hold outcomes: its columns are {list(outcomes.columns)}."
         )

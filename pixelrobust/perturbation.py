@@ -119,7 +119,7 @@ class ChangeRandomness:
         needed = num * self._channels
         if self._words.shape[1] < needed:
             self._words = _stream(self._keys, self._draws, _VALUE_STREAM, 0, needed)
-        return self._words[:, :needed].view(-1, num, self._channels)
+        return self._words[:, :needed].reshape(len(self._keys), num, self._channels)
 
 
 def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Tensor:

@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -24,7 +25,7 @@ PACKAGE_PREFIX = "package:"
 """What `weights` begins with where an installed package carries the file."""
 
 # Keys that only feed other keys of the config, or that are read apart.
-_NOT_PASSED_ON = ("selection", "attack", "grid_draws")
+_NOT_PASSED_ON = ("selection", "grid_draws")
 
 Positive = Annotated[StrictInt, Field(ge=1)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1)]
@@ -103,6 +104,23 @@ class ModelSettings(_Settings):
     label: StrictStr | None = None
 
 
+class AttackSettings(_Settings):
+    """How images are attacked before their pixels are changed (see `pixelrobust.adversarial`)."""
+
+    kind: Literal["adversarial"]
+    target: Annotated[StrictStr, Field(alias="_target_")]
+    arguments: dict[StrictStr, Any]
+    epsilon: Annotated[
+        tuple[Literal["minimal"] | Annotated[float, Field(gt=0)], ...],
+        BeforeValidator(as_tuple),
+        Field(min_length=1),
+    ]
+    step: Annotated[float, Field(gt=0)]
+    max_epsilon: Annotated[float, Field(gt=0)]
+    round: StrictBool
+    wanted: Positive
+
+
 class SelectionSettings(_Settings):
     """Models that must all classify an image correctly for it to take part; None: the evaluated."""
 
@@ -142,6 +160,7 @@ class RunSettings(_Settings):
     selection_models: dict[str, ModelSettings]
     perturbation: PerturbationSettings
     dataset: DatasetSettings
+    attack: AttackSettings | None
     engine: EngineSettings
     pixel_index: PixelIndexSettings
     paths: PathSettings
@@ -175,6 +194,8 @@ class RunSettings(_Settings):
                 "selection_models": {"__all__": {"label"}},
             },
         )
+        if data["attack"] is None:
+            del data["attack"]
         for group in ("models", "selection_models"):
             for model in data[group].values():
                 if is_weights_file(model["weights"]):
@@ -207,6 +228,8 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
     data["dataset"] = _anchored(
         config["dataset"], ("root", "labels", "classes"), data["paths"]["root"]
     )
+    if isinstance(config["attack"], Mapping) and config["attack"].get("kind") == "none":
+        data["attack"] = None
     models = config.get("models") or {}
     if not models:
         raise InputError("no model is given; name one, for example model=resnet101.")

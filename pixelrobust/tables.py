@@ -87,20 +87,26 @@ def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFr
     """
     text = summary.assign(
         entry=[
-            f"{_percent(rate)} ({_percent(low)}–{_percent(high)})"
+            f"{percent(rate)} ({percent(low)}–{percent(high)})"
             for rate, low, high in zip(
                 summary["wrong_rate"], summary["ci_low"], summary["ci_high"], strict=True
             )
         ]
     )
     text[CELL_COLUMNS] = text[CELL_COLUMNS].astype("Int64")
-    cells = text[CELL_COLUMNS].drop_duplicates()
+    cells = text[CELL_COLUMNS].drop_duplicates(ignore_index=True)
     for model in summary["model"].unique():
         of_model = text.loc[text["model"] == model, [*CELL_COLUMNS, "entry"]]
         cells = cells.merge(of_model.rename(columns={"entry": model}), how="left", on=CELL_COLUMNS)
+    models = cells.drop(columns=CELL_COLUMNS).fillna("missing")
+    return pd.concat([readable_cells(cells, image_size), models], axis=1)
+
+
+def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
+    """Num, and R and P where anything limits them, as text; the index is that of the cells."""
     pixels = image_size[0] * image_size[1]
     readable = pd.DataFrame(
-        {"Num": [f"{num} ({100 * num / pixels:.2g} %)" for num in cells["num"]]}
+        {"Num": [f"{num} ({100 * num / pixels:.2g} %)" for num in cells["num"]]}, index=cells.index
     )
     for column, title, form in (("amplitude", "R", "±{}"), ("area", "P", "{0} × {0}")):
         if cells[column].notna().any():
@@ -108,8 +114,7 @@ def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFr
                 "" if num == 0 else "unlimited" if pd.isna(value) else form.format(value)
                 for num, value in zip(cells["num"], cells[column], strict=True)
             ]
-    models = cells.drop(columns=CELL_COLUMNS).fillna("missing")
-    return pd.concat([readable, models.set_index(readable.index)], axis=1)
+    return readable
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -142,7 +147,8 @@ def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, p
     )
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in percent, without the sign, to a tenth; to a hundredth near 0 and 1."""
     digits = 2 if 0 < share < 0.001 or 0.999 < share < 1 else 1
     return f"{100 * share:.{digits}f}"
 

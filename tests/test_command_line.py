@@ -124,6 +124,14 @@ def test_runs_over_different_images_are_not_merged(run: Run, tmp_path: Path) -> 
     assert "different image lists (3 and 4 images) are not merged" in ended.err
 
 
+def test_the_control_alone_is_a_table_without_a_figure(run: Run, tmp_path: Path) -> None:
+    ended = run(*SMALL[:2], "perturbation.num=0")
+    assert ended.code == 0, ended.err
+    folder = only_folder(tmp_path / "results", "run-*")
+    assert pd.read_csv(folder / "table.csv")["num"].tolist() == [0]
+    assert not list(folder.glob("*.png"))
+
+
 WRONG = {
     "model=foo": "model=foo is unknown; choose from alexnet",
     "experiment=table99": "experiment=table99 is unknown",

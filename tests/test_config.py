@@ -112,7 +112,7 @@ def test_where_files_lie_does_not_change_what_a_run_is() -> None:
 
 def test_the_manual_names_every_key() -> None:
     manual = (CONFIGS / "hydra" / "help" / "manual.yaml").read_text()
-    config = OmegaConf.to_container(compose("model=vgg16"))
+    config = OmegaConf.to_container(compose("model=vgg16", "attack=fgsm"))
     keys = [
         f"{section}.{key}"
         for section, values in config.items()

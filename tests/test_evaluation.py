@@ -52,6 +52,11 @@ def test_the_control_has_one_draw_and_no_limits() -> None:
     assert set(changed["area"]) == {8}
 
 
+def test_the_control_may_stand_alone() -> None:
+    outcomes = evaluate(CountsChangedPixels(), grey(2), [0, 1], num=0, draws=3)
+    assert outcomes["wrong"].tolist() == [False, True]
+
+
 def test_areas_keep_changes_in_the_centre() -> None:
     """Nothing changes outside the centred 4 x 4, so the strip that this network sees is clean."""
     outside = CountsChangedPixels(margin=8)

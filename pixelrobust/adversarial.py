@@ -1,0 +1,133 @@
+"""Do pixel changes bring adversarial images back to their true class? (Section 6.1.4, Table 9.)"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pixelrobust.attacks import Attack, craft, round_to_8_bits
+from pixelrobust.datasets.cache import Advance
+from pixelrobust.engine import Engine
+from pixelrobust.errors import InputError
+from pixelrobust.evaluation import Images, evaluate_cells
+from pixelrobust.grid import Cell
+from pixelrobust.outcomes import ADVERSARIAL_COLUMNS
+
+
+@dataclass(frozen=True)
+class Crafting:
+    """How adversarial images are made.
+
+    Attributes:
+        attack: which attack.
+        epsilons: sizes in 1/255, or "minimal".
+        step, max_epsilon: of the search for the minimal size, in 1/255.
+        rounded: whether the images rounded to 8 bits are evaluated too.
+        wanted: at most so many images that fool the network, for each epsilon.
+    """
+
+    attack: Attack
+    epsilons: tuple[float | str, ...]
+    step: float
+    max_epsilon: float
+    rounded: bool
+    wanted: int
+
+
+def evaluate_adversarial(
+    engine: Engine,
+    module: nn.Module,
+    images: Images,
+    keys: Sequence[str],
+    labels: NDArray[np.int64],
+    crafting: Crafting,
+    cells: Sequence[Cell],
+    draws: int,
+    seed: int,
+    name: str,
+    advance: Advance = lambda done: None,
+) -> pd.DataFrame:
+    """Outcomes of changed adversarial images.
+
+    For each epsilon, images are attacked in their order until `wanted` of them fool the network or
+    they end. Those are changed, and classified again: as the attack left them, and rounded to 8 bits.
+
+    Args:
+        engine, module: the classifier, for outcomes and for gradients.
+        images: (N, C, H, W) uint8, correctly classified; may be memory-mapped.
+        keys, labels, cells, draws, seed, name, advance: as in `evaluate_cells`; num 0, which is
+            the unchanged adversarial image, must be among the cells.
+
+    Returns:
+        Columns of `make_outcomes`, and epsilon (text), size (the L-infinity size reached, in
+        1/255), rounded, adversarial (the class that the unrounded image is taken for).
+
+    Raises:
+        InputError: an argument is wrong, or no image fools the network at any epsilon.
+    """
+    parts = []
+    for epsilon in crafting.epsilons:
+        collected = 0
+        for batch, start in enumerate(range(0, len(keys), engine.batch_size)):
+            if collected >= crafting.wanted:
+                break
+            index = np.arange(start, min(start + engine.batch_size, len(keys)))
+            originals = torch.as_tensor(images[index]).to(engine.device)
+            truth = torch.as_tensor(labels[index]).to(engine.device)
+            made = craft(
+                module, originals, truth, crafting.attack, epsilon, step=crafting.step,
+                max_epsilon=crafting.max_epsilon, seed=(seed + batch) % 2**32,
+            )  # fmt: skip
+            # The engine's predictions decide, since they make the outcomes.
+            fooled = (made.fooled & (engine.predict(made.images) != truth)).cpu()
+            rows = torch.nonzero(fooled).flatten()[: crafting.wanted - collected]
+            collected += len(rows)
+            advance(len(index))
+            if len(rows):
+                chosen = index[rows.numpy()]
+                outcomes = _outcomes(
+                    engine, made.images[rows], [keys[i] for i in chosen], labels[chosen],
+                    crafting.rounded, cells, draws, seed, name,
+                )  # fmt: skip
+                sizes = dict(
+                    zip((keys[i] for i in chosen), made.epsilon[rows].tolist(), strict=True)
+                )
+                size = outcomes["image"].astype(object).map(sizes).astype("float32")
+                parts.append(outcomes.assign(epsilon=_text(epsilon), size=size))
+    if not parts:
+        raise InputError(
+            f"no image fools model {name} at any of attack.epsilon="
+            f"{[_text(epsilon) for epsilon in crafting.epsilons]}; give larger ones."
+        )
+    return pd.concat(parts, ignore_index=True)[ADVERSARIAL_COLUMNS]
+
+
+def _outcomes(
+    engine: Engine,
+    images: Tensor,
+    keys: list[str],
+    labels: NDArray[np.int64],
+    rounded: bool,
+    cells: Sequence[Cell],
+    draws: int,
+    seed: int,
+    name: str,
+) -> pd.DataFrame:
+    """Outcomes of some adversarial images, unrounded and, if asked for, rounded."""
+    versions = {False: images} | ({True: round_to_8_bits(images)} if rounded else {})
+    parts = [
+        evaluate_cells(engine, version, keys, labels, cells, draws, seed, name).assign(rounded=kind)
+        for kind, version in versions.items()
+    ]
+    unchanged = parts[0].loc[parts[0]["num"] == 0]
+    adversarial = dict(zip(unchanged["image"], unchanged["prediction"], strict=True))
+    outcomes = pd.concat([part.astype({"image": object, "model": object}) for part in parts])
+    return outcomes.assign(adversarial=outcomes["image"].map(adversarial).astype("int32"))
+
+
+def _text(epsilon: float | str) -> str:
+    return epsilon if isinstance(epsilon, str) else f"{epsilon:g}"
