@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from pixelrobust.files import replacing
 
 # Okabe & Ito's palette, told apart with any colour vision; markers serve greyscale print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Numbers of pixels that span more than this ratio are drawn on a logarithmic axis.
 _WIDEST_LINEAR_AXIS = 32
+_LEGEND_HEIGHT = 0.3  # inches
 _FORMATS = ("png", "pdf")
 
 
@@ -48,11 +49,32 @@ def curves(summary: pd.DataFrame, by: str, title: str, caption: str) -> Figure:
             _curve(wrong, rows, rows["images"].mul, label, colour, marker)
         _finish(accuracy, group, "(a) accuracy (%)", model)
         _finish(wrong, group, f"(b) wrong images (of {group['images'].max():,})", model)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    add_legend(figure, panels[0, 0])
+    add_words(figure, title, caption)
+    return figure
+
+
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """One legend for all panels, in a strip of its own below them."""
+    handles, labels = axes.get_legend_handles_labels()
+    # Without an anchor of its own, a legend moves onto the caption when the figure is cut to its
+    # contents; with one, the layout leaves it no room.
+    share = _LEGEND_HEIGHT / figure.get_figheight()
+    figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share))
+    figure.legend(
+        handles,
+        labels,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=len(labels),
+        frameon=False,
+    )
+
+
+def add_words(figure: Figure, title: str, caption: str) -> None:
+    """A title above the panels, and small print below everything."""
     figure.suptitle(title, fontsize=11)
     figure.text(0.5, -0.01, caption, ha="center", va="top", fontsize=7.5, wrap=True)
-    return figure
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:
@@ -77,8 +99,8 @@ def _curves(summary: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame,
     for index, value in enumerate(values):
         same = summary[by].isna() if pd.isna(value) else (summary[by] == value).fillna(False)
         rows = summary[same | (control & (by != "model"))].sort_values("num")
-        style = index % len(_COLOURS)
-        yield _label(by, value), rows, _COLOURS[style], _MARKERS[style]
+        style = index % len(COLOURS)
+        yield _label(by, value), rows, COLOURS[style], MARKERS[style]
 
 
 def _label(by: str, value: Any) -> str:

@@ -7,6 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from pixelrobust.figures import add_words
+
 _DARK = 0.55
 
 
@@ -30,8 +32,7 @@ def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:
             part = summary[(summary["model"] == model) & (summary["images_are"] == kind)]
             image = _panel(panels[row, column], part, f"{model}: {kind}")
     figure.colorbar(image, ax=panels, label="returned to the true class", shrink=0.6)
-    figure.suptitle(title, fontsize=11)
-    figure.text(0.5, -0.01, caption, ha="center", va="top", fontsize=7.5, wrap=True)
+    add_words(figure, title, caption)
     return figure
 
 

@@ -1,0 +1,249 @@
+"""Tables 1 to 4 of the paper, from what is installed and configured.
+
+The paper's own tables were images of which only the captions survive: which columns they had is
+not known.
+"""
+
+import importlib
+import inspect
+import math
+import re
+from typing import Any
+
+import pandas as pd
+import torch
+import torchvision
+from omegaconf import OmegaConf
+from torchvision.transforms import v2
+
+from experiments.configuration import compose, options
+from pixelrobust.errors import InputError
+from pixelrobust.grid import as_tuple
+from pixelrobust.models.architectures import find_architecture
+from pixelrobust.pixel_index import pixel_index
+from pixelrobust.settings import ModelSettings
+from pixelrobust.transforms import RandomPixelChange
+
+_PROFILES = ("paper", "bundled")
+_NO_ATTACKS = ("none", "base")
+
+# The paper's three kinds (Table 3). Only AutoAugment's policies are learned; networks that make
+# images, which the paper counts here too, are no part of torchvision.
+_AUGMENTATIONS = {
+    "geometric": (
+        "RandomHorizontalFlip",
+        "RandomVerticalFlip",
+        "RandomRotation",
+        "RandomAffine",
+        "RandomPerspective",
+        "RandomResizedCrop",
+        "ElasticTransform",
+    ),
+    "colour": (
+        "ColorJitter",
+        "RandomGrayscale",
+        "RandomInvert",
+        "RandomPosterize",
+        "RandomSolarize",
+        "RandomEqualize",
+        "RandomAutocontrast",
+        "GaussianBlur",
+        "GaussianNoise",
+        "RandomErasing",
+    ),
+    "learned": ("AutoAugment",),
+}
+
+# The inputs of the paper's worked example, Eq. 8 to 11.
+_EXAMPLE_WRONG, _EXAMPLE_IMAGES = 1000, 10_000
+_EXAMPLE_NUM, _EXAMPLE_AMPLITUDE, _EXAMPLE_AREA, _EXAMPLE_SIZE = 64, None, 200, (224, 224)
+
+
+def table1() -> pd.DataFrame:
+    """The networks of the profiles paper and bundled (the paper's Table 1).
+
+    Returns:
+        Columns model (its key), library, name, weights, parameters (count), and top1 and top5: the
+        library's own accuracies on ImageNet, in 0..1, missing where it states none.
+
+    Raises:
+        InputError: a config names an unknown network.
+    """
+    models: dict[str, Any] = {}
+    for profile in _PROFILES:
+        models |= _plain(compose(f"profile={profile}").models)
+    rows = [_network(key, ModelSettings.model_validate(model)) for key, model in models.items()]
+    return pd.DataFrame(rows).astype({"top1": float, "top5": float})
+
+
+def table2() -> pd.DataFrame:
+    """The attacks of `configs/attack` (the paper's Table 2).
+
+    Returns:
+        One row for each config file; none where there are none. Columns attack (the file),
+        foolbox_class, description and reference (from the class's documentation, "" where it gives
+        none), norm ("L2", "Linf", … or ""), epsilon (as configured: in 1/255, or minimal).
+
+    Raises:
+        InputError: foolbox is not installed, or has no such attack.
+    """
+    names = [name for name in options("attack") if name not in _NO_ATTACKS]
+    columns = ["attack", "foolbox_class", "description", "reference", "norm", "epsilon"]
+    return pd.DataFrame([_attack(name) for name in names], columns=columns)
+
+
+def table3() -> pd.DataFrame:
+    """Kinds of augmentation that the installed torchvision has (Table 3), and the paper's own.
+
+    Returns:
+        Columns kind ("geometric", "colour", "learned", "pixel change"), transform, description.
+    """
+    classes = [
+        (kind, getattr(v2, name), f"torchvision.transforms.v2.{name}")
+        for kind, names in _AUGMENTATIONS.items()
+        for name in names
+        # GaussianNoise, for one, is younger than the oldest torchvision that will do.
+        if hasattr(v2, name)
+    ]
+    classes.append(("pixel change", RandomPixelChange, "pixelrobust.RandomPixelChange"))
+    rows = [(kind, path, _first_sentence(transform)) for kind, transform, path in classes]
+    return pd.DataFrame(rows, columns=["kind", "transform", "description"])
+
+
+def table4() -> pd.DataFrame:
+    """The parameters of the Pixel-index (the paper's Table 4) and its worked example (Eq. 8-12).
+
+    Returns:
+        Columns symbol, meaning, formula, key (of the config; "" for what is measured), range, and
+        example: a number, as `pixelrobust.pixel_index` has it. The paper prints 98.30 for Pi,
+        because it rounds p and a first.
+    """
+    w, p, r, a, pi = _worked_example()
+    positive = "above 0, to 1"
+    value_range = "2k / 255, at most 1 (range), or k / 255 (half); any value: 1"
+    rows = [
+        ("w", "share of wrong predictions", "wrong / outcomes", "", "0 to 1", w),
+        ("p", "share of changed pixels", "num / (H W)", "perturbation.num", positive, p),
+        (
+            "r",
+            "share of the value range that a change spans",
+            value_range,
+            "perturbation.amplitude, pixel_index.amplitude_share",
+            positive,
+            r,
+        ),
+        (
+            "a",
+            "share of the image that positions are drawn from",
+            "side^2 / (H W); whole image: 1",
+            "perturbation.area",
+            positive,
+            a,
+        ),
+        ("Pi", "Pixel-index; smaller is more robust", "w / (p r a)", "", "0 or more", pi),
+    ]
+    return pd.DataFrame(rows, columns=["symbol", "meaning", "formula", "key", "range", "example"])
+
+
+def _worked_example() -> tuple[float, float, float, float, float]:
+    """w, p, r, a and Pi of Eq. 8 to 12, each factor from what it does to the Pixel-index."""
+    num, area, size = _EXAMPLE_NUM, _EXAMPLE_AREA, _EXAMPLE_SIZE
+    w = _EXAMPLE_WRONG / _EXAMPLE_IMAGES
+    # Nothing limits these changes, so r and a are 1, and Pi is w / p.
+    unlimited = pixel_index(w, num, image_size=size)
+    p = w / unlimited
+    r = unlimited / pixel_index(w, num, amplitude=_EXAMPLE_AMPLITUDE, image_size=size)
+    a = unlimited / pixel_index(w, num, area=area, image_size=size)
+    return w, p, r, a, pixel_index(w, num, _EXAMPLE_AMPLITUDE, area, size)
+
+
+def _network(key: str, settings: ModelSettings) -> dict[str, object]:
+    """The row of one model."""
+    row = {
+        "model": key,
+        "library": settings.source,
+        "name": settings.name,
+        "weights": settings.weights,
+    }
+    published = _published(settings)
+    if published is not None:
+        accuracies = published.meta["_metrics"]["ImageNet-1K"]
+        return row | {
+            "parameters": int(published.meta["num_params"]),
+            # Rounded to undo the division's own digits: the library states three decimals.
+            "top1": round(accuracies["acc@1"] / 100, 5),
+            "top5": round(accuracies["acc@5"] / 100, 5),
+        }
+    # On this device tensors have shapes only, so that no network takes time or memory.
+    with torch.device("meta"):
+        network = find_architecture(settings).build(None)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return row | {"parameters": parameters, "top1": math.nan, "top5": math.nan}
+
+
+def _published(settings: ModelSettings) -> Any:
+    """torchvision's entry for a model's published weights; None for all other weights."""
+    if settings.source != "torchvision":
+        return None
+    try:
+        entries = torchvision.models.get_model_weights(settings.name).__members__
+    except ValueError as error:
+        raise InputError(
+            f"models.<name>.name={settings.name!r} is not a classifier of torchvision; "
+            "see its documentation for names."
+        ) from error
+    return entries.get(settings.weights)
+
+
+def _attack(name: str) -> tuple[str, str, str, str, str, str]:
+    """The row of one attack config."""
+    config = _plain(compose(f"attack={name}").attack)
+    target = str(config.get("_target_") or "")
+    module, _, member = target.rpartition(".")
+    try:
+        attack = getattr(importlib.import_module(module), member)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"configs/attack/{name}.yaml: _target_={target!r} cannot be imported; run `make setup`, "
+            "or name a class of foolbox.attacks."
+        ) from error
+    epsilons = as_tuple(config.get("epsilon"))
+    return (
+        name,
+        attack.__name__,
+        _first_sentence(attack),
+        _reference(attack),
+        _norm(attack),
+        ", ".join("" if epsilon is None else str(epsilon) for epsilon in epsilons),
+    )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+
+def _norm(attack: Any) -> str:
+    """The norm that an attack class of foolbox keeps small, "" where it names none."""
+    order = getattr(getattr(attack, "distance", None), "p", None)
+    if order is None:
+        return ""
+    return "Linf" if math.isinf(order) else f"L{order:g}"
+
+
+def _first_sentence(documented: Any) -> str:
+    """The first sentence of a class's documentation, without reStructuredText's marks."""
+    text = " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+    text = re.sub(r"\s*\[#\w+\]_", "", text)
+    text = re.sub(r":\w+:`~?([^`]+)`", r"\1", text)
+    text = re.sub(r"`+([^`<]*?)(?:\s*<[^>]*>)?`+_*", r"\1", text)
+    return re.split(r"(?<=[.!?])\s", text)[0].removesuffix(".")
+
+
+def _reference(documented: Any) -> str:
+    """The first footnote or link target of a class's documentation."""
+    found = re.search(
+        r"^\s*\.\. (?:\[#\w+\]|_\w+:)\s+(.+?)(?=\n\s*\n|\n\s*\.\. |\Z)",
+        inspect.getdoc(documented) or "",
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    return " ".join(found[1].split()) if found else ""
