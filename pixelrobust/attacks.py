@@ -102,8 +102,8 @@ def craft(
     At a given epsilon every image is attacked, and comes back as the attack leaves it.
 
     Attacks that start at random draw from generators seeded with `seed` once a call. An image's
-    result then depends on the seed, on its place in the batch and on the batch: give each batch a
-    seed of its own, and the same batches for the same results.
+    result then depends on its place in the batch and on the other images too: the same results
+    need the same batches, and each batch should have a seed of its own.
 
     Args:
         module: (B, C, H, W) float in [0, 1] -> (B, K) logits; in eval mode, on the images' device.
@@ -123,10 +123,11 @@ def craft(
     """
     limits = _check_sizes(epsilon, step, max_epsilon)
     _check_batch(module, images, labels, seed)
-    # Like the engine's: channels-last layout is far quicker on CPUs.
-    originals = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-    labels = labels.to(images.device, torch.int64)
     with _undisturbed(module), _seeded(seed, images.device):
+        # Like the engine's: channels-last layout is far quicker on CPUs.
+        originals = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        # Copied, since autograd refuses tensors that were made in inference mode.
+        labels = labels.to(images.device, torch.int64, copy=True)
         run = _runner(module, attack, images.device)
         if limits is None:
             attacked = run(originals, labels, float(epsilon) / 255)[0] if len(images) else originals
@@ -163,16 +164,16 @@ def round_to_8_bits(images: Tensor) -> Tensor:
 
 
 def _search(
-    run: _Run, originals: Tensor, labels: Tensor, open_: Tensor, sizes: list[float] | list[None]
+    run: _Run, originals: Tensor, labels: Tensor, right: Tensor, sizes: list[float] | list[None]
 ) -> Tensor:
-    """The images, each as the first size that fools changes it; unchanged where none does.
+    """Images as the first size that fools changes them; unchanged where none does.
 
     Args:
-        open_: (B,) bool, the images to attack.
+        right: (B,) bool, the images to attack.
         sizes: epsilons, rising; None: the attack's own choice.
     """
     found = originals.clone()
-    index = open_.nonzero().flatten()
+    index = right.nonzero().flatten()
     for size in sizes:
         if not len(index):
             break
@@ -183,7 +184,6 @@ def _search(
 
 
 def _runner(module: nn.Module, attack: Attack, device: torch.device) -> _Run:
-    """A call of the attack on this module."""
     victim = _foolbox("models").PyTorchModel(module, bounds=(0, 1), device=device)
     misclassification = _foolbox("criteria").Misclassification
     instance = attack.build()
@@ -191,9 +191,8 @@ def _runner(module: nn.Module, attack: Attack, device: torch.device) -> _Run:
     def run(images: Tensor, labels: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
         try:
-            _, clipped, fooled = instance(
-                victim, images, misclassification(labels), epsilons=epsilon
-            )
+            criterion = misclassification(labels)
+            _, clipped, fooled = instance(victim, images, criterion, epsilons=epsilon)
         except _FOOLBOX_ERRORS as error:
             raise InputError(
                 f"attack.target={attack.target} cannot attack these images ({first_line(error)}); "
@@ -249,24 +248,21 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def _check_sizes(epsilon: float | str, step: float, max_epsilon: float) -> list[float] | None:
     """The epsilons of a search, in [0, 1] units; None for a given epsilon."""
-    for key, value in (("step", step), ("max_epsilon", max_epsilon), ("epsilon", epsilon)):
+    for key, value in (("epsilon", epsilon), ("step", step), ("max_epsilon", max_epsilon)):
         if key == "epsilon" and value == MINIMAL:
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 < value <= 255:  # type: ignore[arg-type,operator]
-            words = ", or minimal" if key == "epsilon" else ""
+        if isinstance(value, bool | str) or not 0 < value <= 255:  # NaN is refused too
             raise InputError(
-                f"attack.{key}={value!r} is wrong; give a number of 255ths above 0 and at most "
-                f"255{words}."
+                f"attack.{key}={value!r} is wrong; give a number of 255ths above 0 and at most 255"
+                f"{', or minimal' if key == 'epsilon' else ''}."
             )
-    if epsilon != MINIMAL:
-        return None
     if step > max_epsilon:
         raise InputError(
             f"attack.step={step} is larger than attack.max_epsilon={max_epsilon}; make it smaller."
         )
     # The small addition counts the last step where division falls just below a whole number.
-    return [count * step / 255 for count in range(1, math.floor(max_epsilon / step + 1e-9) + 1)]
+    steps = math.floor(max_epsilon / step + 1e-9)
+    return [count * step / 255 for count in range(1, steps + 1)] if epsilon == MINIMAL else None
 
 
 def _check_batch(module: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
@@ -277,23 +273,22 @@ def _check_batch(module: nn.Module, images: Tensor, labels: Tensor, seed: int) -
             f"images have shape {tuple(images.shape)} and dtype {images.dtype}; "
             "give (batch, channels, height, width), uint8."
         )
-    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.is_complex():
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise InputError(
             f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; "
-            f"give {len(images)} integers, one for each image."
+            f"give {len(images)} integers."
         )
     if not 0 <= seed < 2**32:
         raise InputError(f"seed={seed} is out of range; give 0 to 2**32 - 1.")
 
 
 def _find(target: str) -> Any:
-    """The class of an attack."""
-    attacks = _foolbox("attacks")
+    """The class of an attack; nothing but foolbox's own attacks is ever looked up."""
     base = _foolbox("attacks.base")
     kinds = (base.MinimizationAttack, base.FixedEpsilonAttack)
     known = {
-        _PREFIX + name
-        for name, value in vars(attacks).items()
+        _PREFIX + name: value
+        for name, value in vars(_foolbox("attacks")).items()
         if inspect.isclass(value) and issubclass(value, kinds)
     }
     if target not in known:
@@ -302,7 +297,7 @@ def _find(target: str) -> Any:
             f"attack.target={target!r} is not an attack that can be used; give one of foolbox's "
             f"that take an epsilon or minimise it, such as {(near or [_PREFIX + 'FGSM'])[0]}."
         )
-    return getattr(attacks, target.removeprefix(_PREFIX))
+    return known[target]
 
 
 def _foolbox(module: str) -> Any:

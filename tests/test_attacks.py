@@ -1,0 +1,466 @@
+"""Attacks on small networks whose weak points are known."""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
+from pixelrobust.errors import InputError
+from tests.conftest import REPOSITORY
+
+FGSM = Attack("foolbox.attacks.FGSM")
+PGD = Attack("foolbox.attacks.PGD", (("steps", 3), ("rel_stepsize", 0.5)))
+DEEPFOOL = Attack("foolbox.attacks.L2DeepFoolAttack")
+CARLINI_WAGNER = Attack(
+    "foolbox.attacks.L2CarliniWagnerAttack",
+    (("binary_search_steps", 5), ("steps", 100), ("initial_const", 1.0)),
+)
+SIDE = 3
+PIXELS = 3 * SIDE * SIDE
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more to waiting for other threads than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Linear(nn.Module):
+    """Class 1 where w · (x - centre) > bias, else class 0."""
+
+    def __init__(self, weight: Tensor, bias: float, centre: float = 128 / 255) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.flatten().float())
+        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        self.centre = centre
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = (images - self.centre).flatten(1) @ self.weight - self.bias
+        return torch.stack([-score, score], dim=1)
+
+
+def weights() -> Tensor:
+    """Of both signs, none of them zero."""
+    values = torch.linspace(0.5, 2, PIXELS)
+    values[::2] *= -1
+    return values.reshape(3, SIDE, SIDE)
+
+
+def linear(epsilon: float) -> Linear:
+    """Grey images are class 0, at an L-infinity distance of epsilon / 255 from class 1."""
+    return Linear(weights(), epsilon / 255 * float(weights().abs().sum())).eval()
+
+
+def grey(count: int = 1, value: int = 128) -> Tensor:
+    return torch.full((count, 3, SIDE, SIDE), value, dtype=torch.uint8)
+
+
+def zeros(count: int = 1) -> Tensor:
+    return torch.zeros(count, dtype=torch.int64)
+
+
+def small_network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)
+        ).eval()
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    """Random, with batch normalisation, one parameter frozen and one with a gradient."""
+    made = small_network()
+    first, second, *_ = made.parameters()
+    first.requires_grad_(False)
+    second.grad = torch.ones_like(second)
+    return made
+
+
+@pytest.fixture
+def noise() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(60, 190, (6, 3, 8, 8), dtype=torch.uint8, generator=generator)
+
+
+def predict(module: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return module(images).argmax(dim=1)
+
+
+# --- the smallest epsilon ---------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(margin=st.floats(0.05, 6), step=st.sampled_from([0.1, 0.255, 1.0]))
+def test_the_search_ends_at_the_first_step_beyond_the_margin(margin: float, step: float) -> None:
+    """A linear classifier with weights w is left by FGSM at exactly margin / sum(|w|)."""
+    near_a_step = abs(margin / step - round(margin / step)) < 1e-3
+    result = craft(linear(margin), grey(), zeros(), FGSM, "minimal", step=step)
+    assert result.fooled.all()
+    if not near_a_step:
+        assert float(result.epsilon) == pytest.approx(math.ceil(margin / step) * step, rel=1e-4)
+    direction = (result.images - 128 / 255).sign()[0]
+    assert torch.equal(direction, weights().sign())
+
+
+def test_images_of_different_margins_are_searched_apart() -> None:
+    """Grey of 128 + k, moved along one weight sign only, has its own distance."""
+    module = Linear(torch.ones(3, SIDE, SIDE), 10.5 / 255 * PIXELS).eval()
+    images = torch.cat([grey(value=value) for value in (120, 138, 130, 128)])
+    result = craft(module, images, zeros(4), FGSM, "minimal", step=1)
+    np.testing.assert_allclose(result.epsilon, [19, 1, 9, 11], rtol=1e-4)
+    together = result.images
+    alone = [craft(module, image[None], zeros(), FGSM, "minimal", step=1) for image in images]
+    assert torch.equal(together, torch.cat([one.images for one in alone]))
+
+
+def test_beyond_max_epsilon_the_image_comes_back_unchanged() -> None:
+    images = torch.cat([grey(), grey(value=100)])
+    labels = torch.tensor([0, 0])
+    module = Linear(torch.ones(3, SIDE, SIDE), 3.5 / 255 * PIXELS).eval()
+    result = craft(module, images, labels, FGSM, "minimal", step=1, max_epsilon=4)
+    assert result.fooled.tolist() == [True, False]
+    assert float(result.epsilon[0]) == pytest.approx(4, rel=1e-4)
+    assert math.isnan(result.epsilon[1])
+    assert torch.equal(result.images[1], images[1] / 255)
+
+
+@pytest.mark.parametrize(("max_epsilon", "fooled"), [(0.765, True), (0.76, False)])
+def test_max_epsilon_itself_is_tried(max_epsilon: float, fooled: bool) -> None:
+    result = craft(linear(0.7), grey(), zeros(), FGSM, "minimal", max_epsilon=max_epsilon)
+    assert result.fooled.tolist() == [fooled]
+
+
+@pytest.mark.parametrize("attack", [FGSM, PGD, DEEPFOOL, CARLINI_WAGNER])
+def test_an_image_that_is_wrong_already_has_epsilon_zero(attack: Attack) -> None:
+    images = grey(2)
+    result = craft(linear(2), images, torch.tensor([1, 0]), attack, "minimal")
+    assert result.fooled.tolist() == [True, True]
+    assert float(result.epsilon[0]) == 0
+    assert torch.equal(result.images[0], images[0] / 255)
+    assert float(result.epsilon[1]) > 0
+
+
+class CountsPasses(Linear):
+    passed = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passed += len(images)
+        return super().forward(images)
+
+
+def test_only_images_that_are_not_fooled_yet_are_tried_again() -> None:
+    module = CountsPasses(torch.ones(3, SIDE, SIDE), 10.5 / 255 * PIXELS).eval()
+    images = torch.cat([grey(9, value=138), grey(value=128)])
+    craft(module, images, zeros(10), FGSM, "minimal", step=1)
+    # Twice a try (the gradient, and foolbox's check), and once before and after by ours.
+    assert module.passed == 10 + 2 * 10 + 10 * 2 * 1 + 10
+
+
+@pytest.mark.parametrize("attack", [DEEPFOOL, CARLINI_WAGNER])
+def test_minimisation_attacks_come_near_the_known_distance(attack: Attack) -> None:
+    """A linear classifier is left at an L2 distance of bias / norm(w), along w."""
+    module = linear(3)
+    distance = float(module.bias.detach()) / float(weights().norm())
+    result = craft(module, grey(2), zeros(2), attack, "minimal")
+    assert result.fooled.all()
+    change = (result.images - 128 / 255).flatten(1)
+    assert change.norm(dim=1).tolist() == pytest.approx([distance] * 2, rel=0.05)
+    assert (change.norm(dim=1) >= distance * (1 - 1e-4)).all()
+    along = change[0] @ weights().flatten() / (change[0].norm() * weights().norm())
+    assert float(along) > 0.99
+    assert result.epsilon.tolist() == pytest.approx((change.abs().amax(1) * 255).tolist(), rel=1e-5)
+
+
+def test_the_black_image_of_a_failed_optimisation_is_no_success() -> None:
+    """foolbox's Carlini-Wagner gives black images where it finds nothing, here a class 1."""
+    module = Linear(-torch.ones(3, SIDE, SIDE), 100 / 255 * PIXELS).eval()
+    hopeless = Attack(
+        "foolbox.attacks.L2CarliniWagnerAttack", (("binary_search_steps", 1), ("steps", 1))
+    )
+    assert predict(module, torch.zeros(1, 3, SIDE, SIDE)).tolist() == [1]
+    result = craft(module, grey(), zeros(), hopeless, "minimal")
+    assert result.fooled.tolist() == [False]
+    assert torch.equal(result.images, grey() / 255)
+
+
+# --- a given epsilon --------------------------------------------------------------------------
+
+
+def test_fgsm_adds_epsilon_times_the_sign_of_the_gradient() -> None:
+    """Of the loss at class 0, which rises along w; clipped to [0, 1]."""
+    images = torch.tensor([0, 2, 128, 253, 255] * 6, dtype=torch.uint8)[:PIXELS]
+    images = images.reshape(1, 3, SIDE, SIDE)
+    module = linear(50)
+    result = craft(module, images, zeros(), FGSM, 4)
+    expected = (images / 255 + 4 / 255 * weights().sign()).clamp(0, 1)
+    torch.testing.assert_close(result.images, expected, rtol=0, atol=1e-7)
+    assert result.images.dtype == torch.float32
+    assert result.fooled.tolist() == [False]
+    assert math.isnan(result.epsilon)
+
+
+def test_a_given_epsilon_is_reached_and_rechecked() -> None:
+    images = grey(3)
+    assert craft(linear(1.9), images, zeros(3), FGSM, 2).fooled.all()
+    assert not craft(linear(2.1), images, zeros(3), FGSM, 2).fooled.any()
+    reached = craft(linear(1.9), images, zeros(3), FGSM, 2.0).epsilon
+    np.testing.assert_allclose(reached, 2, rtol=1e-4)
+
+
+def test_minimisation_attacks_are_clipped_to_a_given_epsilon() -> None:
+    """Here in the L2 norm, which is DeepFool's own."""
+    module = linear(3)
+    distance = float(module.bias.detach()) / float(weights().norm()) * 255
+    for share, fooled in ((0.9, False), (1.1, True)):
+        result = craft(module, grey(), zeros(), DEEPFOOL, distance * share)
+        assert result.fooled.tolist() == [fooled]
+        norm = float((result.images - 128 / 255).norm()) * 255
+        assert norm == pytest.approx(distance * min(share, 1.02), rel=5e-3)
+
+
+def test_fooled_is_what_the_module_says(network: nn.Module, noise: Tensor) -> None:
+    labels = predict(network, noise / 255)
+    labels[0] = (labels[0] + 1) % 4
+    for epsilon in ("minimal", 1.0, 8):
+        result = craft(network, noise, labels, FGSM, epsilon)
+        assert torch.equal(result.fooled, predict(network, result.images) != labels)
+        assert torch.equal(result.epsilon.isnan(), ~result.fooled)
+        assert float(result.images.min()) >= 0
+        assert float(result.images.max()) <= 1
+
+
+class NotANumber(Linear):
+    """Its logits are not finite for anything but grey."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        changed = (images * 255 - 128).abs().flatten(1).amax(dim=1, keepdim=True) > 0.1
+        return torch.where(changed, torch.nan, super().forward(images))
+
+
+def test_logits_that_are_not_finite_fool_nobody() -> None:
+    module = NotANumber(weights(), 1.0).eval()
+    result = craft(module, grey(), zeros(), FGSM, "minimal", max_epsilon=1)
+    assert result.fooled.tolist() == [False]
+
+
+def test_an_empty_batch_gives_an_empty_batch() -> None:
+    for epsilon in ("minimal", 2):
+        result = craft(linear(1), grey(0), zeros(0), FGSM, epsilon)
+        assert result.images.shape == (0, 3, SIDE, SIDE)
+        assert len(result.fooled) == len(result.epsilon) == 0
+
+
+# --- nothing else is touched ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attack", [FGSM, PGD, DEEPFOOL])
+def test_the_module_is_left_as_it_was(network: nn.Module, noise: Tensor, attack: Attack) -> None:
+    labels = predict(network, noise / 255)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    gradients = [parameter.grad for parameter in network.parameters()]
+    before = noise.clone()
+    assert craft(network, noise, labels, attack, "minimal").fooled.any()
+    assert torch.equal(noise, before)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert [parameter.requires_grad for parameter in network.parameters()] == flags
+    after = [parameter.grad for parameter in network.parameters()]
+    assert all(new is old for new, old in zip(after, gradients, strict=True))
+    assert torch.equal(after[1], torch.ones_like(after[1]))
+    assert not network.training
+
+
+def test_flags_are_put_back_after_a_failure(network: nn.Module, noise: Tensor) -> None:
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    with pytest.raises(InputError, match=r"attack\.target"):
+        craft(network, noise, zeros(6), Attack("foolbox.attacks.GenAttack"), 2)
+    assert [parameter.requires_grad for parameter in network.parameters()] == flags
+
+
+def test_it_works_in_inference_mode(noise: Tensor) -> None:
+    network = small_network()
+    with torch.inference_mode():
+        images = noise.clone()
+        labels = network(images / 255).argmax(dim=1)
+        inside = craft(network, images, labels, PGD, 4)
+        assert torch.is_inference_mode_enabled()
+    outside = craft(network, noise, labels, PGD, 4)
+    assert torch.equal(inside.images, outside.images)
+
+
+def test_random_attacks_are_reproducible_and_leave_the_generators_alone(
+    network: nn.Module, noise: Tensor
+) -> None:
+    labels = predict(network, noise / 255)
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    expected = torch.rand(3), np.random.rand(3)  # noqa: NPY002
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    first = craft(network, noise, labels, PGD, 2, seed=1)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(np.random.rand(3), expected[1])  # noqa: NPY002
+    again = craft(network, noise, labels, PGD, 2, seed=1)
+    other = craft(network, noise, labels, PGD, 2, seed=2)
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+
+
+# --- rounding ---------------------------------------------------------------------------------
+
+
+def test_rounding_keeps_what_8_bits_hold() -> None:
+    grid = (torch.arange(256, dtype=torch.uint8).to(torch.float32) / 255).reshape(1, 1, 16, 16)
+    assert torch.equal(round_to_8_bits(grid), grid)
+    assert torch.equal(round_to_8_bits((grid + 0.3 / 255).clamp(max=1)), grid)
+    up = round_to_8_bits((grid - 0.6 / 255).clamp(min=0))
+    assert torch.equal(up.flatten()[1:], grid.flatten()[:-1])
+
+
+def test_rounding_undoes_a_small_attack() -> None:
+    module = linear(0.2)
+    result = craft(module, grey(), zeros(), FGSM, "minimal")
+    assert float(result.epsilon) == pytest.approx(0.255, rel=1e-4)
+    assert predict(module, round_to_8_bits(result.images)).tolist() == [0]
+
+
+@pytest.mark.parametrize("images", [grey(value=1), torch.full((1, 3, 2, 2), 1.5)])
+def test_rounding_refuses_what_is_not_in_range(images: Tensor) -> None:
+    with pytest.raises(InputError):
+        round_to_8_bits(images)
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "foolbox.attacks",
+        "foolbox.attacks.",
+        "foolbox.attacks.os",
+        "foolbox.attacks.base",
+        "foolbox.attacks.base.Attack",
+        "foolbox.attacks.Attack",
+        "foolbox.attacks.SpatialAttack",
+        "foolbox.attacks.__builtins__",
+        "foolbox.models.PyTorchModel",
+        "FGSM",
+        "",
+    ],
+)
+def test_other_targets_are_refused(target: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"attack.target={target!r}")):
+        Attack(target)
+
+
+def test_a_misspelt_attack_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"such as foolbox\.attacks\.L2DeepFoolAttack\."):
+        Attack("foolbox.attacks.L2DeepFolAttack")
+
+
+def test_unknown_arguments_are_refused() -> None:
+    with pytest.raises(InputError, match=r"attack\.arguments.*'steps'.*it takes: random_start"):
+        Attack("foolbox.attacks.FGSM", (("steps", 3),))
+
+
+def test_unsuitable_arguments_are_refused_when_they_are_used() -> None:
+    attack = Attack("foolbox.attacks.PGD", (("steps", "three"),))
+    with pytest.raises(InputError, match=r"attack\.arguments"):
+        craft(linear(1), grey(), zeros(), attack, 2)
+
+
+def test_kinds_of_attack() -> None:
+    assert not FGSM.minimizes
+    assert not PGD.minimizes
+    assert DEEPFOOL.minimizes
+    assert CARLINI_WAGNER.minimizes
+
+
+BAD_SIZES: list[dict[str, Any]] = [
+    *({"epsilon": value} for value in (-1.0, 0, math.nan, math.inf, 256, "smallest", "2", True)),
+    *({"step": value} for value in (0, -0.255, math.nan, math.inf, "minimal")),
+    *({"max_epsilon": value} for value in (0, math.nan, math.inf, "minimal")),
+    {"step": 2.0, "max_epsilon": 1.0},
+]
+
+
+@pytest.mark.parametrize("sizes", BAD_SIZES, ids=str)
+def test_sizes_out_of_range_are_refused(sizes: dict[str, Any]) -> None:
+    arguments = {"epsilon": "minimal", **sizes}
+    with pytest.raises(InputError, match=rf"attack\.{next(iter(sizes))}="):
+        craft(linear(1), grey(), zeros(), FGSM, **arguments)
+
+
+Changed = Callable[[], Adversarial]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: craft(linear(1).train(), grey(), zeros(), FGSM, 1), "training mode"),
+        (lambda: craft(linear(1), grey() / 255, zeros(), FGSM, 1), "uint8"),
+        (lambda: craft(linear(1), grey()[0], zeros(), FGSM, 1), "shape"),
+        (lambda: craft(linear(1), grey(2), zeros(1), FGSM, 1), "give 2 integers"),
+        (lambda: craft(linear(1), grey(), zeros().float(), FGSM, 1), "give 1 integers"),
+        (lambda: craft(linear(1), grey(), zeros(), FGSM, 1, seed=-1), "seed=-1"),
+    ],
+)
+def test_other_arguments_out_of_range_are_refused(call: Changed, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+# --- the configs ------------------------------------------------------------------------------
+
+CONFIGS = REPOSITORY / "configs"
+ATTACKS = sorted({path.stem for path in (CONFIGS / "attack").glob("*.yaml")} - {"base", "none"})
+
+
+def attack_config(name: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIGS / "attack"), version_base="1.3"):
+        config = OmegaConf.to_container(compose(Path(name).stem), throw_on_missing=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def test_the_papers_attack_is_among_the_configs() -> None:
+    assert ATTACKS == ["bim", "carlini_wagner", "deepfool", "fgsm", "pgd"]
+    assert attack_config("fgsm")["epsilon"][0] == "minimal"
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_config_fools_a_small_network(name: str, network: nn.Module, noise: Tensor) -> None:
+    config = attack_config(name)
+    assert config["kind"] == "adversarial"
+    assert config["round"] is True
+    attack = Attack(config["_target_"], tuple(config["arguments"].items()))
+    labels = predict(network, noise / 255)
+    sizes = {"step": config["step"], "max_epsilon": config["max_epsilon"]}
+    result = craft(network, noise, labels, attack, "minimal", **sizes)
+    assert result.fooled.all()
+    assert bool((result.epsilon > 0).all())
+    # No larger than the first step of FGSM's search that fools, which is the crudest of them.
+    crudest = craft(network, noise, labels, FGSM, "minimal")
+    attained = (result.images - noise / 255).flatten(1).norm(dim=1)
+    bound = (crudest.images - noise / 255).flatten(1).norm(dim=1)
+    assert bool((attained <= bound * 1.05).all())
+    for epsilon in config["epsilon"]:
+        craft(network, noise[:2], labels[:2], attack, epsilon, **sizes)
