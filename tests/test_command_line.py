@@ -228,7 +228,7 @@ def test_help_reads_like_a_manual_and_comes_at_once() -> None:
     )  # fmt: skip
     assert time.perf_counter() - start < 4
     assert "EXAMPLES" in shown.stdout
-    assert "perturbation/area: p200, p220, whole" in shown.stdout
+    assert "perturbation/area: p200, p220, paper, whole" in shown.stdout
 
 
 def test_the_front_door_does_not_load_torch() -> None:
