@@ -144,6 +144,9 @@ def test_every_python_block_runs(block: int, capsys: pytest.CaptureFixture[str])
 def test_readmes_tables_are_the_committed_ones() -> None:
     assert with_tables(README) == README
     assert "efficientnet\\_lite0" in README
+    explained = re.findall(r"Read it so: \*(.*?)\*", README)
+    assert explained
+    assert f"| {explained[0]} |" in re.sub(" +", " ", README)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
