@@ -16,7 +16,7 @@ def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:
     """Share of returned images, a row of panels a model, a column a kind of image.
 
     Args:
-        summary: from `pixelrobust.adversarial.summarize_returns`, with one amplitude and one area.
+        summary: from `pixelrobust.returns.summarize_returns`, with one amplitude and one area.
         title: of the figure.
         caption: small print below it.
 

@@ -56,6 +56,15 @@ def make_outcomes(
     return outcomes[COLUMNS]
 
 
+def cell_of(outcomes: pd.DataFrame) -> Cell:
+    """The cell that all these rows belong to."""
+    first = outcomes.iloc[0]
+    amplitude, area = (
+        None if pd.isna(first[key]) else int(first[key]) for key in ("amplitude", "area")
+    )
+    return Cell(int(first["num"]), amplitude, area)
+
+
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Outcomes of several models or cells in one frame, each row once."""
     combined = pd.concat(

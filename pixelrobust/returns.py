@@ -5,11 +5,11 @@ from typing import Any
 import pandas as pd
 
 from pixelrobust.comparisons import paired_test
-from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.outcomes import CELL_COLUMNS, cell_of
 from pixelrobust.paired_intervals import difference_interval
 from pixelrobust.pixel_index import AmplitudeShare, pixel_index
 from pixelrobust.statistics import wrong_rate_interval
-from pixelrobust.tables import percent, readable_cells
+from pixelrobust.tables import one_column_a_model, rate_with_interval, readable_cells
 
 RETURN_COLUMNS = [
     "model",
@@ -81,27 +81,24 @@ def _return_shares(cell: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _return_row(
-    cell: pd.DataFrame,
+    outcomes: pd.DataFrame,
     control: "pd.Series[float]",
     image_size: tuple[int, int],
     amplitude_share: AmplitudeShare,
 ) -> dict[str, object]:
-    first = cell.iloc[0]
-    num = int(first["num"])
-    amplitude = None if pd.isna(first["amplitude"]) else int(first["amplitude"])
-    area = None if pd.isna(first["area"]) else int(first["area"])
-    shares = _return_shares(cell)
+    cell = cell_of(outcomes)
+    shares = _return_shares(outcomes)
     before = control.loc[shares.index]
-    draws = len(cell) // len(shares)
-    returned = ~cell["wrong"]
-    stayed = cell["prediction"] == cell["adversarial"]
+    draws = len(outcomes) // len(shares)
+    returned = ~outcomes["wrong"]
+    stayed = outcomes["prediction"] == outcomes["adversarial"]
     interval = wrong_rate_interval(shares.to_numpy() * draws, draws)
     gain = difference_interval(shares.to_numpy(), before.to_numpy())
     left = 1 - float(stayed.mean())
     return {
-        "num": num,
-        "amplitude": amplitude,
-        "area": area,
+        "num": cell.num,
+        "amplitude": cell.amplitude,
+        "area": cell.area,
         "images": len(shares),
         "draws": draws,
         "returned": int(returned.sum()),
@@ -113,25 +110,24 @@ def _return_row(
         "gain": float((shares - before).mean()),
         "gain_low": gain.low,
         "gain_high": gain.high,
-        "gain_p": 1.0 if num == 0 else paired_test(shares.to_numpy(), before.to_numpy(), draws),
-        "pixel_index": pixel_index(left, num, amplitude, area, image_size, amplitude_share),
+        "gain_p": 1.0
+        if cell.num == 0
+        else paired_test(shares.to_numpy(), before.to_numpy(), draws),
+        "pixel_index": pixel_index(
+            left, cell.num, cell.amplitude, cell.area, image_size, amplitude_share
+        ),
     }
 
 
 def returns_for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
     """The summary as text: one row an epsilon, kind of image and cell, one column a model."""
+    entries = [_entry(row) for row in summary.to_dict("records")]
     keys = ["epsilon", "images_are", *CELL_COLUMNS]
-    text = summary.assign(entry=[_entry(row) for row in summary.to_dict("records")])
-    text[CELL_COLUMNS] = text[CELL_COLUMNS].astype("Int64")
-    cells = text[keys].drop_duplicates()
-    for model in summary["model"].unique():
-        of_model = text.loc[text["model"] == model, [*keys, "entry"]]
-        cells = cells.merge(of_model.rename(columns={"entry": model}), how="left", on=keys)
-    models = cells.drop(columns=keys).fillna("none")
-    named = cells[["epsilon", "images_are"]].set_axis(["Epsilon", "Images"], axis=1)
-    return pd.concat([named, readable_cells(cells, image_size), models], axis=1)
+    rows, models = one_column_a_model(summary, entries, keys, missing="none")
+    named = rows[["epsilon", "images_are"]].set_axis(["Epsilon", "Images"], axis=1)
+    return pd.concat([named, readable_cells(rows, image_size), models], axis=1)
 
 
 def _entry(row: dict[Any, Any]) -> str:
-    entry = f"{percent(row['return_rate'])} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
+    entry = rate_with_interval(row["return_rate"], row)
     return entry if row["num"] == 0 else f"{entry}; {100 * row['gain']:+.1f}"

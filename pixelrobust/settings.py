@@ -277,9 +277,7 @@ def _anchored_weights(model: Any, root: Path) -> Any:
     """The model with a relative weights file taken from paths.root."""
     if not isinstance(model, Mapping) or not is_weights_file(model.get("weights")):
         return model
-    return _anchored(model, ("weights",), root) | {
-        "weights": str(root / Path(model["weights"]).expanduser())
-    }
+    return {**model, "weights": str(root / Path(model["weights"]).expanduser())}
 
 
 def is_weights_file(weights: Any) -> bool:

@@ -1,11 +1,12 @@
 """Tables: pure functions of outcomes, and the files they are written to."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pixelrobust.files import write_text
-from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.outcomes import CELL_COLUMNS, cell_of
 from pixelrobust.pixel_index import AmplitudeShare, pixel_index
 from pixelrobust.statistics import wrong_rate_interval
 
@@ -54,29 +55,28 @@ def summarize(
 
 
 def _summary_row(
-    cell: pd.DataFrame, image_size: tuple[int, int], amplitude_share: AmplitudeShare
+    outcomes: pd.DataFrame, image_size: tuple[int, int], amplitude_share: AmplitudeShare
 ) -> dict[str, object]:
     """The row of the outcomes of one model in one cell."""
-    first = cell.iloc[0]
-    num = int(first["num"])
-    amplitude = None if pd.isna(first["amplitude"]) else int(first["amplitude"])
-    area = None if pd.isna(first["area"]) else int(first["area"])
-    wrong_per_image = cell.groupby("image", observed=True)["wrong"].sum().to_numpy()
-    draws = len(cell) // len(wrong_per_image)
-    rate = float(cell["wrong"].mean())
+    cell = cell_of(outcomes)
+    wrong_per_image = outcomes.groupby("image", observed=True)["wrong"].sum().to_numpy()
+    draws = len(outcomes) // len(wrong_per_image)
+    rate = float(outcomes["wrong"].mean())
     interval = wrong_rate_interval(wrong_per_image, draws)
     return {
-        "model": str(first["model"]),
-        "num": num,
-        "amplitude": amplitude,
-        "area": area,
+        "model": str(outcomes["model"].iloc[0]),
+        "num": cell.num,
+        "amplitude": cell.amplitude,
+        "area": cell.area,
         "images": len(wrong_per_image),
         "draws": draws,
-        "wrong": int(cell["wrong"].sum()),
+        "wrong": int(outcomes["wrong"].sum()),
         "wrong_rate": rate,
         "ci_low": interval.low,
         "ci_high": interval.high,
-        "pixel_index": pixel_index(rate, num, amplitude, area, image_size, amplitude_share),
+        "pixel_index": pixel_index(
+            rate, cell.num, cell.amplitude, cell.area, image_size, amplitude_share
+        ),
     }
 
 
@@ -85,21 +85,37 @@ def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFr
 
     A cell that a model lacks is shown as missing.
     """
-    text = summary.assign(
-        entry=[
-            f"{percent(rate)} ({percent(low)}–{percent(high)})"
-            for rate, low, high in zip(
-                summary["wrong_rate"], summary["ci_low"], summary["ci_high"], strict=True
-            )
-        ]
-    )
-    text[CELL_COLUMNS] = text[CELL_COLUMNS].astype("Int64")
-    cells = text[CELL_COLUMNS].drop_duplicates(ignore_index=True)
-    for model in summary["model"].unique():
-        of_model = text.loc[text["model"] == model, [*CELL_COLUMNS, "entry"]]
-        cells = cells.merge(of_model.rename(columns={"entry": model}), how="left", on=CELL_COLUMNS)
-    models = cells.drop(columns=CELL_COLUMNS).fillna("missing")
+    entries = [rate_with_interval(row["wrong_rate"], row) for row in summary.to_dict("records")]
+    cells, models = one_column_a_model(summary, entries, CELL_COLUMNS, missing="missing")
     return pd.concat([readable_cells(cells, image_size), models], axis=1)
+
+
+def one_column_a_model(
+    summary: pd.DataFrame, entries: list[str], keys: list[str], missing: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A summary's rows side by side.
+
+    Args:
+        summary: with the columns model and keys, the cell's columns among them.
+        entries: one text for each of its rows.
+        keys: what distinguishes the rows of one model.
+        missing: what stands where a model lacks a row.
+
+    Returns:
+        The different keys in their order, and the entries, one row each, one column a model.
+    """
+    text = summary[["model", *keys]].assign(entry=entries)
+    text[CELL_COLUMNS] = text[CELL_COLUMNS].astype("Int64")
+    rows = text[keys].drop_duplicates(ignore_index=True)
+    for model in summary["model"].unique():
+        of_model = text.loc[text["model"] == model, [*keys, "entry"]]
+        rows = rows.merge(of_model.rename(columns={"entry": model}), how="left", on=keys)
+    return rows[keys], rows.drop(columns=keys).fillna(missing)
+
+
+def rate_with_interval(rate: float, row: dict[Any, Any]) -> str:
+    """A rate and its interval, ci_low and ci_high of the row, in percent."""
+    return f"{percent(rate)} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
 
 
 def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
