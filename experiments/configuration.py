@@ -102,6 +102,11 @@ def compose(*overrides: str) -> DictConfig:
         return hydra.compose("config", overrides=list(overrides))
 
 
+def plain(config: Any) -> dict[str, Any]:
+    """A part of a composed config as plain data, its interpolations resolved."""
+    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+
 def read_settings(config: DictConfig) -> RunSettings:
     """A composed config as validated settings.
 
@@ -139,8 +144,7 @@ def _model_configs(names: list[Any]) -> dict[str, Any]:
     wanted = [name for name in names if name in known]
     if not wanted:
         return {} if not names else dict.fromkeys(known)
-    models = compose(f"model=[{','.join(wanted)}]").models
-    return dict(OmegaConf.to_container(models, resolve=True))  # type: ignore[arg-type]
+    return plain(compose(f"model=[{','.join(wanted)}]").models)
 
 
 def _current_job() -> Job | None:

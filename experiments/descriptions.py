@@ -13,10 +13,9 @@ from typing import Any
 import pandas as pd
 import torch
 import torchvision
-from omegaconf import OmegaConf
 from torchvision.transforms import v2
 
-from experiments.configuration import compose, options
+from experiments.configuration import compose, options, plain
 from pixelrobust.errors import InputError
 from pixelrobust.grid import as_tuple
 from pixelrobust.models.architectures import find_architecture
@@ -71,7 +70,7 @@ def table1() -> pd.DataFrame:
     """
     models: dict[str, Any] = {}
     for profile in _PROFILES:
-        models |= _plain(compose(f"profile={profile}").models)
+        models |= plain(compose(f"profile={profile}").models)
     rows = [_network(key, ModelSettings.model_validate(model)) for key, model in models.items()]
     return pd.DataFrame(rows).astype({"top1": float, "top5": float})
 
@@ -197,7 +196,7 @@ def _published(settings: ModelSettings) -> Any:
 
 def _attack(name: str) -> tuple[str, str, str, str, str, str]:
     """The row of one attack config."""
-    config = _plain(compose(f"attack={name}").attack)
+    config = plain(compose(f"attack={name}").attack)
     target = str(config.get("_target_") or "")
     module, _, member = target.rpartition(".")
     try:
@@ -216,10 +215,6 @@ def _attack(name: str) -> tuple[str, str, str, str, str, str]:
         _norm(attack),
         ", ".join("" if epsilon is None else str(epsilon) for epsilon in epsilons),
     )
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
 def _norm(attack: Any) -> str:

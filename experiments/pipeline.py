@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from experiments.presentation import present, store_run
 from experiments.progress import Progress
+from pixelrobust.adversarial import Crafting, evaluate_adversarial
+from pixelrobust.attacks import Attack
 from pixelrobust.datasets import list_images
 from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
 from pixelrobust.engine import Engine, make_engine
@@ -106,44 +108,34 @@ def _select(settings: RunSettings, images: ImageSet, progress: Progress) -> Sele
 def _evaluate(
     settings: RunSettings, images: ImageSet, selection: Selection, progress: Progress
 ) -> list[pd.DataFrame]:
-    if settings.attack is not None:
-        return _evaluate_adversarial(settings, settings.attack, images, selection, progress)
-    cells = settings.perturbation.cells()
-    keys = [images.keys[index] for index in selection.indices]
+    """Outcomes of each model, of attacked images where an attack is set."""
+    cells, draws, seed = settings.perturbation.cells(), settings.draws, settings.seed
     pixels = PixelRows(images.pixels, selection.indices)
+    keys = [images.keys[index] for index in selection.indices]
+    labels = images.labels[selection.indices]
+    crafting = _crafting(settings.attack) if settings.attack else None
     parts = []
     for key, model in settings.models.items():
-        name = _classifier(key, model).name
-        engine = _engine(key, model, settings.engine)
-        with progress.task(name, count_passes(cells, len(keys), settings.draws)) as advance:
-            parts.append(
-                evaluate_cells(
-                    engine,
-                    pixels,
-                    keys,
-                    images.labels[selection.indices],
-                    cells,
-                    settings.draws,
-                    settings.seed,
-                    name,
-                    advance,
+        classifier, engine = _classifier(key, model), _engine(key, model, settings.engine)
+        name = classifier.name
+        if crafting is None:
+            with progress.task(name, count_passes(cells, len(keys), draws)) as advance:
+                parts.append(
+                    evaluate_cells(engine, pixels, keys, labels, cells, draws, seed, name, advance)
                 )
-            )
+            continue
+        with progress.task(name, len(keys) * len(crafting.epsilons)) as advance:
+            parts.append(
+                evaluate_adversarial(
+                    engine, classifier.module, pixels, keys, labels, crafting, cells, draws, seed,
+                    name, advance,
+                )
+            )  # fmt: skip
     return parts
 
 
-def _evaluate_adversarial(
-    settings: RunSettings,
-    attack: AttackSettings,
-    images: ImageSet,
-    selection: Selection,
-    progress: Progress,
-) -> list[pd.DataFrame]:
-    # foolbox is needed for attacked images alone.
-    from pixelrobust.adversarial import Crafting, evaluate_adversarial
-    from pixelrobust.attacks import Attack
-
-    crafting = Crafting(
+def _crafting(attack: AttackSettings) -> Crafting:
+    return Crafting(
         Attack(attack.target, tuple(attack.arguments.items())),
         attack.epsilon,
         attack.step,
@@ -151,27 +143,6 @@ def _evaluate_adversarial(
         attack.round,
         attack.wanted,
     )
-    keys = [images.keys[index] for index in selection.indices]
-    parts = []
-    for key, model in settings.models.items():
-        classifier = _classifier(key, model)
-        with progress.task(classifier.name, len(keys) * len(attack.epsilon)) as advance:
-            parts.append(
-                evaluate_adversarial(
-                    _engine(key, model, settings.engine),
-                    classifier.module,
-                    PixelRows(images.pixels, selection.indices),
-                    keys,
-                    images.labels[selection.indices],
-                    crafting,
-                    settings.perturbation.cells(),
-                    settings.draws,
-                    settings.seed,
-                    classifier.name,
-                    advance,
-                )
-            )
-    return parts
 
 
 def _manifest(
