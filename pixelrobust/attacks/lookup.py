@@ -1,0 +1,95 @@
+"""Which attacks of foolbox there are, and building them."""
+
+import difflib
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from pixelrobust.errors import InputError, first_line
+
+FOOLBOX_ERRORS = (TypeError, ValueError, AssertionError, NotImplementedError)
+"""What foolbox raises where an attack's arguments or its kind do not suit.
+
+torch's own errors, such as too little memory, are RuntimeErrors and pass as they are.
+"""
+
+_PREFIX = "foolbox.attacks."
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack of foolbox: a class and what to make it with.
+
+    Attributes:
+        target: "foolbox.attacks.<name>"; only such names are looked up, and nothing else imported.
+        arguments: keyword arguments of that class.
+
+    Raises:
+        InputError: there is no such attack, or it does not take these arguments.
+    """
+
+    target: str
+    arguments: tuple[tuple[str, object], ...] = ()
+
+    def __post_init__(self) -> None:
+        self.build()
+
+    @property
+    def minimizes(self) -> bool:
+        """Whether it looks for the smallest change itself, rather than changing by an epsilon."""
+        return issubclass(
+            find_attack(self.target), foolbox_module("attacks.base").MinimizationAttack
+        )
+
+    def build(self) -> Any:
+        """The foolbox attack."""
+        kind = find_attack(self.target)
+        try:
+            return kind(**dict(self.arguments))
+        except FOOLBOX_ERRORS as error:
+            known = ", ".join(inspect.signature(kind).parameters) or "none"
+            raise InputError(
+                f"attack.arguments do not suit {self.target} ({first_line(error)}); "
+                f"it takes: {known}."
+            ) from error
+
+
+def find_attack(target: str) -> Any:
+    """The class of an attack; nothing but foolbox's own attacks is ever looked up.
+
+    Args:
+        target: "foolbox.attacks.<name>".
+
+    Raises:
+        InputError: there is no such attack that takes an epsilon or minimises it, or no foolbox.
+    """
+    base = foolbox_module("attacks.base")
+    kinds = (base.MinimizationAttack, base.FixedEpsilonAttack)
+    known = {
+        _PREFIX + name: value
+        for name, value in vars(foolbox_module("attacks")).items()
+        if inspect.isclass(value) and issubclass(value, kinds)
+    }
+    if target not in known:
+        near = difflib.get_close_matches(str(target), known, n=1, cutoff=0.5)
+        raise InputError(
+            f"attack.target={target!r} is not an attack that can be used; give one of foolbox's "
+            f"that take an epsilon or minimise it, such as {(near or [_PREFIX + 'FGSM'])[0]}."
+        )
+    return known[target]
+
+
+def foolbox_module(module: str) -> Any:
+    """A module of foolbox, imported when needed: it is optional, and slow to import.
+
+    Raises:
+        InputError: foolbox is not installed.
+    """
+    try:
+        return importlib.import_module(f"foolbox.{module}")
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "attacks need the foolbox package, which is not installed; run `make setup`, or "
+            "`pip install pixelrobust[bundled]`."
+        ) from error
