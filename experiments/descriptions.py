@@ -4,7 +4,6 @@ The paper's own tables were images of which only the captions survive: which col
 not known.
 """
 
-import importlib
 import inspect
 import math
 import re
@@ -16,6 +15,7 @@ import torchvision
 from torchvision.transforms import v2
 
 from experiments.configuration import compose, options, plain
+from pixelrobust.attacks import find_attack
 from pixelrobust.errors import InputError
 from pixelrobust.grid import as_tuple
 from pixelrobust.models.architectures import find_architecture
@@ -198,13 +198,13 @@ def _attack(name: str) -> tuple[str, str, str, str, str, str]:
     """The row of one attack config."""
     config = plain(compose(f"attack={name}").attack)
     target = str(config.get("_target_") or "")
-    module, _, member = target.rpartition(".")
     try:
-        attack = getattr(importlib.import_module(module), member)
-    except (ImportError, AttributeError, ValueError) as error:
+        attack = find_attack(target)
+    except InputError as error:
         raise InputError(
-            f"configs/attack/{name}.yaml: _target_={target!r} cannot be imported; run `make setup`, "
-            "or name a class of foolbox.attacks."
+            f"configs/attack/{name}.yaml: _target_={target!r} is not an attack that can be used; "
+            "run `make setup`, or name a class of foolbox.attacks that takes an epsilon or "
+            "minimises it."
         ) from error
     epsilons = as_tuple(config.get("epsilon"))
     return (
