@@ -1,7 +1,8 @@
 """Do pixel changes bring adversarial images back to their true class? (Section 6.1.4, Table 9.)"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.attacks import Attack, craft, round_to_8_bits
+from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
 from pixelrobust.datasets.cache import Advance
 from pixelrobust.engine import Engine
 from pixelrobust.errors import InputError
@@ -69,35 +70,14 @@ def evaluate_adversarial(
     Raises:
         InputError: an argument is wrong, or no image fools the network at any epsilon.
     """
-    parts = []
-    for epsilon in crafting.epsilons:
-        collected = 0
-        for batch, start in enumerate(range(0, len(keys), engine.batch_size)):
-            if collected >= crafting.wanted:
-                break
-            index = np.arange(start, min(start + engine.batch_size, len(keys)))
-            originals = torch.as_tensor(images[index]).to(engine.device)
-            truth = torch.as_tensor(labels[index]).to(engine.device)
-            made = craft(
-                module, originals, truth, crafting.attack, epsilon, step=crafting.step,
-                max_epsilon=crafting.max_epsilon, seed=(seed + batch) % 2**32,
-            )  # fmt: skip
-            # The engine's predictions decide, since they make the outcomes.
-            fooled = (made.fooled & (engine.predict(made.images) != truth)).cpu()
-            rows = torch.nonzero(fooled).flatten()[: crafting.wanted - collected]
-            collected += len(rows)
-            advance(len(index))
-            if len(rows):
-                chosen = index[rows.numpy()]
-                outcomes = _outcomes(
-                    engine, made.images[rows], [keys[i] for i in chosen], labels[chosen],
-                    crafting.rounded, cells, draws, seed, name,
-                )  # fmt: skip
-                sizes = dict(
-                    zip((keys[i] for i in chosen), made.epsilon[rows].tolist(), strict=True)
-                )
-                size = outcomes["image"].astype(object).map(sizes).astype("float32")
-                parts.append(outcomes.assign(epsilon=_text(epsilon), size=size))
+    evaluate = partial(evaluate_cells, engine, cells=cells, draws=draws, seed=seed, name=name)
+    parts = [
+        _outcomes(evaluate, fooling, crafting.rounded).assign(epsilon=_text(epsilon))
+        for epsilon in crafting.epsilons
+        for fooling in _fooling_batches(
+            engine, module, images, keys, labels, crafting, epsilon, seed, advance
+        )
+    ]
     if not parts:
         raise InputError(
             f"no image fools model {name} at any of attack.epsilon="
@@ -106,27 +86,95 @@ def evaluate_adversarial(
     return pd.concat(parts, ignore_index=True)[ADVERSARIAL_COLUMNS]
 
 
-def _outcomes(
+@dataclass(frozen=True)
+class _Fooling:
+    """Images that fool the network, 1 or more.
+
+    Attributes:
+        images: (n, C, H, W) float, as the attack left them.
+        keys: n image keys.
+        labels: (n,) true classes.
+        sizes: n L-infinity sizes of the attack's changes, in 1/255.
+    """
+
+    images: Tensor
+    keys: list[str]
+    labels: NDArray[np.int64]
+    sizes: list[float]
+
+
+# images, keys, labels -> outcomes in every cell
+_Evaluate = Callable[[Tensor, list[str], NDArray[np.int64]], pd.DataFrame]
+
+
+def _fooling_batches(
     engine: Engine,
-    images: Tensor,
-    keys: list[str],
+    module: nn.Module,
+    images: Images,
+    keys: Sequence[str],
     labels: NDArray[np.int64],
-    rounded: bool,
-    cells: Sequence[Cell],
-    draws: int,
+    crafting: Crafting,
+    epsilon: float | str,
     seed: int,
-    name: str,
-) -> pd.DataFrame:
+    advance: Advance,
+) -> Iterator[_Fooling]:
+    """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
+    missing = crafting.wanted
+    for batch, start in enumerate(range(0, len(keys), engine.batch_size)):
+        if missing <= 0:
+            return
+        index = np.arange(start, min(start + engine.batch_size, len(keys)))
+        originals = torch.as_tensor(images[index]).to(engine.device)
+        truth = torch.as_tensor(labels[index]).to(engine.device)
+        made = _craft(engine, module, originals, truth, crafting, epsilon, (seed + batch) % 2**32)
+        rows = torch.nonzero(made.fooled.cpu()).flatten()[:missing]
+        missing -= len(rows)
+        advance(len(index))
+        if len(rows):
+            chosen = index[rows.numpy()]
+            yield _Fooling(
+                made.images[rows],
+                [keys[i] for i in chosen],
+                labels[chosen],
+                made.epsilon[rows].tolist(),
+            )
+
+
+def _craft(
+    engine: Engine,
+    module: nn.Module,
+    originals: Tensor,
+    labels: Tensor,
+    crafting: Crafting,
+    epsilon: float | str,
+    seed: int,
+) -> Adversarial:
+    """Attacked images, `fooled` only where they fool the engine too."""
+    made = craft(
+        module, originals, labels, crafting.attack, epsilon, step=crafting.step,
+        max_epsilon=crafting.max_epsilon, seed=seed,
+    )  # fmt: skip
+    # The engine's predictions decide, since they make the outcomes.
+    return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
+
+
+def _outcomes(evaluate: _Evaluate, fooling: _Fooling, rounded: bool) -> pd.DataFrame:
     """Outcomes of some adversarial images, unrounded and, if asked for, rounded."""
-    versions = {False: images} | ({True: round_to_8_bits(images)} if rounded else {})
+    versions = {False: fooling.images}
+    if rounded:
+        versions[True] = round_to_8_bits(fooling.images)
     parts = [
-        evaluate_cells(engine, version, keys, labels, cells, draws, seed, name).assign(rounded=kind)
+        evaluate(version, fooling.keys, fooling.labels).assign(rounded=kind)
         for kind, version in versions.items()
     ]
     unchanged = parts[0].loc[parts[0]["num"] == 0]
     adversarial = dict(zip(unchanged["image"], unchanged["prediction"], strict=True))
+    sizes = dict(zip(fooling.keys, fooling.sizes, strict=True))
     outcomes = pd.concat([part.astype({"image": object, "model": object}) for part in parts])
-    return outcomes.assign(adversarial=outcomes["image"].map(adversarial).astype("int32"))
+    return outcomes.assign(
+        adversarial=outcomes["image"].map(adversarial).astype("int32"),
+        size=outcomes["image"].map(sizes).astype("float32"),
+    )
 
 
 def _text(epsilon: float | str) -> str:
