@@ -1,0 +1,298 @@
+"""Heads of the usual architectures, found, replaced and restricted."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from pixelrobust import InputError
+from pixelrobust.heads import RestrictedLogits, find_head, replace_head
+from pixelrobust.models import weights_digest
+from pixelrobust.models.normalization import Normalize
+
+CLASSES = [7, 0, 11]
+OUTPUTS = 12
+
+# name: the library, the side of the smallest image or a small one, the head behind normalisation
+ARCHITECTURES = {
+    "resnet18": (torchvision, 32, "1.fc"),
+    "densenet121": (torchvision, 32, "1.classifier"),
+    "vgg11": (torchvision, 32, "1.classifier.6"),
+    "alexnet": (torchvision, 64, "1.classifier.6"),
+    "squeezenet1_1": (torchvision, 32, "1.classifier.1"),
+    "tf_efficientnet_lite0": (timm, 32, "1.classifier"),
+    "convnext_atto": (timm, 32, "1.head.fc"),
+    "vit_tiny_patch16_224": (timm, 224, "1.head"),
+    "resnetv2_50": (timm, 32, "1.head.fc"),
+    "caformer_s18": (timm, 32, "1.head.fc.fc2"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def seeded(build: object, *arguments: object, **options: object) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(*arguments, **options)  # type: ignore[operator]
+
+
+def wrapped(network: nn.Module) -> nn.Module:
+    return nn.Sequential(Normalize([0.5] * 3, [0.25] * 3), network).eval()
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def known(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor, str]:
+    """A classifier, two images, and the name of its head."""
+    library, side, head = ARCHITECTURES[request.param]
+    build = timm.create_model if library is timm else torchvision.models.get_model
+    module = wrapped(seeded(build, request.param, num_classes=OUTPUTS))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        # Some networks start with heads of zeros, and SqueezeNet's logits pass a ReLU.
+        for parameter in module.get_submodule(head).parameters():
+            parameter.uniform_(0, 0.1)
+        return module, torch.rand(2, 3, side, side), head
+
+
+def logits(module: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return module(images)
+
+
+def state(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Where each tensor lies and how often it was written; digests of large networks take long."""
+    tensors = module.state_dict(keep_vars=True)
+    return {name: (tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()}
+
+
+def small(outputs: int = 5, *, bias: bool = True) -> nn.Module:
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, outputs, bias)
+        )
+    ).eval()
+
+
+def small_images() -> Tensor:
+    return torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+# --- real architectures -----------------------------------------------------------------------
+
+
+def test_the_head_of_an_architecture(known: tuple[nn.Module, Tensor, str]) -> None:
+    module, _, head = known
+    assert find_head(module) == head
+    assert find_head(module.get_submodule("1")) == head.removeprefix("1.")
+
+
+def test_a_copied_head_gives_the_restricted_logits(known: tuple[nn.Module, Tensor, str]) -> None:
+    module, images, _ = known
+    before = state(module)
+    replaced = replace_head(module, CLASSES, "copied", 0)
+    expected = logits(module, images)[:, CLASSES]
+    assert expected.std() > 0
+    torch.testing.assert_close(logits(replaced, images), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(logits(RestrictedLogits(module, CLASSES), images), expected)
+    assert state(module) == before
+
+
+def test_a_random_head_replaces_the_last_layer_only(known: tuple[nn.Module, Tensor, str]) -> None:
+    module, images, head = known
+    before = state(module)
+    replaced = replace_head(module, CLASSES, "random", 3)
+    assert logits(replaced, images).shape == (2, len(CLASSES))
+    assert state(module) == before
+    new = replaced.state_dict()
+    for name, old in module.state_dict().items():
+        assert new[name].data_ptr() != old.data_ptr()
+        assert torch.equal(new[name], old) != name.startswith(f"{head}.")
+
+
+def test_networks_know_their_new_number_of_classes(known: tuple[nn.Module, Tensor, str]) -> None:
+    module, _, head = known
+    replaced = replace_head(module, CLASSES, "copied", 0)
+    for old, new in zip(module.modules(), replaced.modules(), strict=True):
+        if vars(old).get("num_classes") == OUTPUTS:
+            assert new.num_classes == len(CLASSES)
+    layer = replaced.get_submodule(head)
+    assert f"={len(CLASSES)}" in repr(layer) or f", {len(CLASSES)}," in repr(layer)
+    # And a second time, from the three outputs that there are now.
+    assert find_head(replaced) == head
+    again = replace_head(replaced, [2], "copied", 0)
+    assert again.get_submodule(head).weight.shape[0] == 1
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_auxiliary_classifiers_are_not_the_head(name: str) -> None:
+    with torch.device("meta"):
+        network = torchvision.models.get_model(name, init_weights=False)
+    assert find_head(wrapped(network)) == "1.fc"
+
+
+@pytest.mark.parametrize(
+    "name", ["deit_tiny_distilled_patch16_224", "repvit_m0_9", "crossvit_9_240"]
+)
+def test_two_heads_are_refused(name: str) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    with pytest.raises(InputError, match="it has several"):
+        find_head(wrapped(network))
+
+
+def test_a_network_without_a_head_is_refused_and_one_behind_it_found() -> None:
+    with torch.device("meta"):
+        features = timm.create_model("convnext_atto", num_classes=0)
+        module = nn.Sequential(features, nn.Linear(320, 4))
+    with pytest.raises(InputError, match="cannot be told"):
+        find_head(features)
+    assert find_head(module) == "1"
+
+
+# --- initial values ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(16, 5), nn.Conv2d(16, 5, 1), nn.Linear(16, 5, bias=False)]
+)
+def test_random_values_are_those_that_torch_draws(layer: nn.Module) -> None:
+    replaced = replace_head(layer, range(9), "random", 6)
+    fresh = copy.deepcopy(replaced)
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        fresh.reset_parameters()
+    assert weights_digest(fresh) == weights_digest(replaced)
+    assert len(fresh.weight) == 9
+
+
+def test_random_values_on_every_machine() -> None:
+    weight = replace_head(nn.Linear(4, 3), [0, 1], "random", 5).weight
+    expected = [
+        [0.3303, -0.3739, 0.4075, 0.3199],
+        [0.4201, -0.3834, -0.3356, 0.2379],
+    ]
+    torch.testing.assert_close(weight, torch.tensor(expected), atol=5e-5, rtol=0)
+
+
+def test_random_values_follow_the_seed_alone() -> None:
+    first, same, other = (
+        weights_digest(replace_head(small(), [0, 2], "random", seed)) for seed in (1, 1, 2)
+    )
+    assert first == same != other
+
+
+def test_no_global_generator_is_touched() -> None:
+    before = torch.get_rng_state()
+    replace_head(small(), [0], "random", 1)
+    replace_head(small(), [0], "copied", 1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_large_seeds_are_seeds() -> None:
+    replace_head(small(), [0], "random", 2**70)
+
+
+def test_more_random_outputs_than_there_were() -> None:
+    replaced = replace_head(small(), range(40), "random", 0)
+    assert logits(replaced, small_images()).shape == (2, 40)
+
+
+def test_mode_dtype_hooks_and_kind_of_the_layer_are_kept() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return 2 * super().forward(inputs)
+
+    module = nn.Sequential(nn.Flatten(), Doubled(48, 5, bias=False)).double().eval()
+    module.requires_grad_(False)
+    module[1].register_forward_hook(lambda _module, _inputs, output: output + 1)
+    images = small_images().double()
+    replaced = replace_head(module, [4, 1], "copied", 0)
+    torch.testing.assert_close(replaced(images), module(images)[:, [4, 1]])
+    assert not replaced.training
+    assert replaced[1].weight.requires_grad
+    assert not module[1].weight.requires_grad
+    assert replace_head(module.train(), [4, 1], "random", 0).training
+
+
+def test_classes_from_arrays() -> None:
+    expected = weights_digest(replace_head(small(), [3, 1], "copied", 0))
+    for classes in (np.array([3, 1]), torch.tensor([3, 1]), (3, 1)):
+        assert weights_digest(replace_head(small(), classes, "copied", 0)) == expected
+
+
+# --- restricted logits ------------------------------------------------------------------------
+
+
+def test_restricted_logits_share_the_module_and_its_mode() -> None:
+    module = small()
+    restricted = RestrictedLogits(module, [4, 2])
+    assert restricted.module is module
+    assert not restricted.training
+    assert torch.equal(restricted(small_images()), module(small_images())[:, [4, 2]])
+    assert weights_digest(restricted) != weights_digest(RestrictedLogits(module, [2, 4]))
+
+
+def test_restricted_logits_pass_gradients() -> None:
+    images = small_images().requires_grad_()
+    RestrictedLogits(small(), [1, 3])(images).sum().backward()
+    assert float(images.grad.abs().sum()) > 0
+
+
+def test_restricted_logits_beyond_the_outputs() -> None:
+    with pytest.raises(InputError, match=r"classes hold 5, .* 5 outputs"):
+        RestrictedLogits(small(), [1, 5])(small_images())
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [[], [1, 1], [-1], [0.5], [True], [[0]], ["a"]])
+def test_classes_that_are_none(classes: list[object]) -> None:
+    with pytest.raises(InputError, match="no classes to keep"):
+        replace_head(small(), classes, "random", 0)
+    with pytest.raises(InputError, match="no classes to keep"):
+        RestrictedLogits(small(), classes)
+
+
+def test_arguments_that_are_wrong() -> None:
+    with pytest.raises(InputError, match="classes hold 9"):
+        replace_head(small(), [0, 9], "copied", 0)
+    with pytest.raises(InputError, match="init='zeros'"):
+        replace_head(small(), [0], "zeros", 0)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="seed=-1"):
+        replace_head(small(), [0], "random", -1)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Flatten(),
+        nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)),
+        nn.Sequential(nn.Conv2d(3, 4, 3)),
+        nn.Sequential(nn.Conv2d(4, 4, 1, groups=2)),
+        nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4)),
+        RestrictedLogits(nn.Linear(3, 4), [1]),
+    ],
+)
+def test_heads_that_cannot_be_told(module: nn.Module) -> None:
+    with pytest.raises(InputError, match="cannot be told"):
+        find_head(module)
+
+
+def test_a_head_without_bias() -> None:
+    module = small(bias=False)
+    replaced = replace_head(module, [2], "copied", 0)
+    assert torch.equal(logits(replaced, small_images()), logits(module, small_images())[:, [2]])
+    assert replace_head(module, [2], "random", 0)[3].bias is None
