@@ -7,6 +7,7 @@ not known.
 import inspect
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,6 @@ from pixelrobust.pixel_index import pixel_index
 from pixelrobust.settings import ModelSettings
 from pixelrobust.transforms import RandomPixelChange
 
-_PROFILES = ("paper", "bundled")
 _NO_ATTACKS = ("none", "base")
 
 # The paper's three kinds (Table 3). Only AutoAugment's policies are learned; networks that make
@@ -58,8 +58,35 @@ _EXAMPLE_WRONG, _EXAMPLE_IMAGES = 1000, 10_000
 _EXAMPLE_NUM, _EXAMPLE_AMPLITUDE, _EXAMPLE_AREA, _EXAMPLE_SIZE = 64, None, 200, (224, 224)
 
 
-def table1() -> pd.DataFrame:
-    """The networks of the profiles paper and bundled (the paper's Table 1).
+def describe(name: str, models: Mapping[str, ModelSettings]) -> pd.DataFrame:
+    """The table of this name, table1 to table4.
+
+    Args:
+        name: of the table.
+        models: networks that Table 1 describes besides the paper's.
+
+    Raises:
+        InputError: there is no such table, or a config is wrong.
+    """
+    tables = {
+        "table1": lambda: table1(models),
+        "table2": table2,
+        "table3": table3,
+        "table4": table4,
+    }
+    if name not in tables:
+        raise InputError(
+            f"name={name} with measure=descriptions is no table that describes; "
+            f"take experiment={', '.join(tables)}."
+        )
+    return tables[name]()
+
+
+def table1(models: Mapping[str, ModelSettings]) -> pd.DataFrame:
+    """The paper's networks, and others (the paper's Table 1).
+
+    Args:
+        models: the others, by their keys.
 
     Returns:
         Columns model (its key), library, name, weights, parameters (count), and top1 and top5: the
@@ -68,10 +95,9 @@ def table1() -> pd.DataFrame:
     Raises:
         InputError: a config names an unknown network.
     """
-    models: dict[str, Any] = {}
-    for profile in _PROFILES:
-        models |= plain(compose(f"profile={profile}").models)
-    rows = [_network(key, ModelSettings.model_validate(model)) for key, model in models.items()]
+    papers = plain(compose("profile=paper").models)
+    networks = {key: ModelSettings.model_validate(model) for key, model in papers.items()}
+    rows = [_network(key, model) for key, model in (networks | dict(models)).items()]
     return pd.DataFrame(rows).astype({"top1": float, "top5": float})
 
 
@@ -162,7 +188,8 @@ def _network(key: str, settings: ModelSettings) -> dict[str, object]:
         "model": key,
         "library": settings.source,
         "name": settings.name,
-        "weights": settings.weights,
+        # Where a file lies is the reader's own affair.
+        "weights": settings.weights.rpartition("/")[2],
     }
     published = _published(settings)
     if published is not None:

@@ -19,12 +19,24 @@ class Experiment:
         title: of the table.
         figure: stem of the figure files.
         figure_title: of the figure.
+        flips: stem of table and figure of the pixels to flip; None: the experiment has none.
     """
 
     table: str
     title: str
     figure: str
     figure_title: str
+    flips: str | None = None
+
+    def of_flips(self) -> "Experiment":
+        """How the pixels to flip of this experiment are presented."""
+        assert self.flips
+        return Experiment(
+            table=self.flips,
+            title="Pixels to flip: how many random pixels it takes to change a prediction",
+            figure=self.flips,
+            figure_title="Images still classified correctly after so many changed pixels",
+        )
 
 
 _EXPERIMENTS = {
@@ -33,6 +45,7 @@ _EXPERIMENTS = {
         title="Table 6: wrong predictions after random changes of a few pixels",
         figure="figure8",
         figure_title="Figure 8: accuracy and wrong images over the number of changed pixels",
+        flips="pixels-to-flip",
     ),
     "table7": Experiment(
         table="table7",
@@ -57,8 +70,57 @@ _EXPERIMENTS = {
         title="Breakdown: how many random pixels it takes",
         figure="breakdown",
         figure_title="Accuracy and wrong images far beyond the paper's numbers of changed pixels",
+        flips="breakdown-pixels-to-flip",
+    ),
+    "amplification": Experiment(
+        table="amplification",
+        title="Amplification: what becomes of a change on its way through a network",
+        figure="amplification",
+        figure_title="Relative change of activations from input to logits, as a multiple of the input's",
     ),
 }
+TABLE_5 = Experiment(
+    table="table5",
+    title="Table 5: the Pixel-index of every cell",
+    figure="pixel-index",
+    figure_title="The Pixel-index over num, amplitude and area: level, were it a property of the network",
+)
+TABLE_5_SOURCES = ("table6", "table7", "table8")
+"""The experiments whose cells Table 5 holds."""
+
+FIVE_NETWORKS = ("resnet101", "densenet121", "vgg16", "alexnet", "squeezenet1_1")
+"""The paper's networks, by their keys in configs/model."""
+
+DESCRIPTIONS = {
+    "table1": (
+        "Table 1: the networks",
+        "Parameters and accuracies on the ILSVRC validation images are those that torchvision states for "
+        "these weights; other libraries state none.",
+    ),
+    "table2": (
+        "Table 2: the attacks that are configured",
+        "Described as foolbox describes them. Epsilon is in 1/255, measured by the attack's own norm; "
+        "minimal is the smallest that fools the network.",
+    ),
+    "table3": (
+        "Table 3: kinds of data augmentation",
+        "Transforms of the installed torchvision, described as it describes them, and the paper's own.",
+    ),
+    "table4": (
+        "Table 4: the parameters of the Pixel-index",
+        "The example is the paper's, Eq. 8 to 12. The paper prints 98.30 for Pi, because it rounds p and "
+        "a first.",
+    ),
+}
+"""Title and note of the tables that describe rather than measure."""
+
+CLAIMS = "claims"
+
+FIGURE_1 = "figure1"
+FIGURE_1_TITLE = (
+    "Figure 1: what networks take an image for while more and more of its pixels change"
+)
+
 _ANY_OTHER = Experiment(
     table="table",
     title="Wrong predictions after random changes of a few pixels",

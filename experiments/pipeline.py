@@ -5,13 +5,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.presentation import present, store_run
+from experiments.descriptions import describe
+from experiments.pictures import draw_pictures
+from experiments.presentation import Presented, present, present_description, store_run
 from experiments.progress import Progress
+from pixelrobust.activations import layer_changes
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.datasets import list_images
@@ -21,7 +25,7 @@ from pixelrobust.evaluation import count_passes, evaluate_cells
 from pixelrobust.files import check_writable
 from pixelrobust.manifest import Manifest
 from pixelrobust.models import Classifier, check_classifier, load_classifier
-from pixelrobust.outcomes import concatenate
+from pixelrobust.outcomes import ACTIVATION_COLUMNS, concatenate, with_cell
 from pixelrobust.provenance import describe_hardware, describe_software
 from pixelrobust.selection import Selection, clean_predictions, select
 from pixelrobust.settings import (
@@ -30,10 +34,11 @@ from pixelrobust.settings import (
     EngineSettings,
     ModelSettings,
     RunSettings,
+    fingerprint,
 )
 
 
-def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Path, pd.DataFrame]:
+def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Path, list[Presented]]:
     """Evaluate a config and write its results.
 
     Args:
@@ -43,12 +48,14 @@ def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Pat
         progress: shows how far each part is.
 
     Returns:
-        The folder of the results, and the table for reading.
+        The folder of the results, and the tables that it holds now.
 
     Raises:
         InputError: anything the user gave is wrong.
     """
     check_writable(settings.paths.results, "paths.results")
+    if settings.measure == "descriptions":
+        return _describe(settings, is_preset)
     check_writable(settings.paths.cache, "paths.cache")
     clock = _Clock()
     with clock.part("images"):
@@ -58,12 +65,26 @@ def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Pat
     with clock.part("evaluation"):
         outcomes = concatenate(_evaluate(settings, images, selection, progress))
     manifest = _manifest(settings, images, selection, clock.seconds)
-    if is_preset and settings.profile:
-        directory = settings.paths.results / settings.profile
-    else:
-        directory = settings.paths.results / f"{settings.name}-{manifest.address()}"
+    directory = _directory(settings, is_preset, manifest.address())
     store_run(directory, manifest, outcomes)
-    return directory, present(directory, manifest, outcomes)
+    presented = present(directory, manifest, outcomes)
+    if settings.pictures:
+        draw_pictures(directory, settings, images, manifest, outcomes)
+    return directory, presented
+
+
+def _describe(settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presented]]:
+    """Write a table that needs no image."""
+    directory = _directory(settings, is_preset, fingerprint(settings.identity())[:10])
+    table = describe(settings.name, settings.models)
+    return directory, present_description(directory, settings.name, table)
+
+
+def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:
+    """Where results go: only unmodified presets go to their profile's folder."""
+    if is_preset and settings.profile:
+        return settings.paths.results / settings.profile
+    return settings.paths.results / f"{settings.name}-{address}"
 
 
 # Jobs of a sweep in one process share images, networks and clean predictions.
@@ -108,30 +129,70 @@ def _select(settings: RunSettings, images: ImageSet, progress: Progress) -> Sele
 def _evaluate(
     settings: RunSettings, images: ImageSet, selection: Selection, progress: Progress
 ) -> list[pd.DataFrame]:
-    """Outcomes of each model, of attacked images where an attack is set."""
-    cells, draws, seed = settings.perturbation.cells(), settings.draws, settings.seed
-    pixels = PixelRows(images.pixels, selection.indices)
-    keys = [images.keys[index] for index in selection.indices]
-    labels = images.labels[selection.indices]
-    crafting = _crafting(settings.attack) if settings.attack else None
-    parts = []
-    for key, model in settings.models.items():
-        classifier, engine = _classifier(key, model), _engine(key, model, settings.engine)
-        name = classifier.name
-        if crafting is None:
-            with progress.task(name, count_passes(cells, len(keys), draws)) as advance:
-                parts.append(
-                    evaluate_cells(engine, pixels, keys, labels, cells, draws, seed, name, advance)
-                )
-            continue
-        with progress.task(name, len(keys) * len(crafting.epsilons)) as advance:
-            parts.append(
-                evaluate_adversarial(
-                    engine, classifier.module, pixels, keys, labels, crafting, cells, draws, seed,
-                    name, advance,
-                )
-            )  # fmt: skip
-    return parts
+    """What is measured of each model: outcomes, of attacked images too, or activations."""
+    chosen = _Chosen(
+        PixelRows(images.pixels, selection.indices),
+        [images.keys[index] for index in selection.indices],
+        images.labels[selection.indices],
+    )
+    if settings.measure == "activations":
+        measure = _activations
+    else:
+        measure = _adversarial_outcomes if settings.attack else _outcomes
+    return [
+        measure(settings, chosen, _classifier(key, model), _engine(key, model, settings.engine), progress)
+        for key, model in settings.models.items()
+    ]  # fmt: skip
+
+
+class _Chosen(NamedTuple):
+    """The images that take part, (N, C, H, W) uint8, with their N keys and labels."""
+
+    pixels: PixelRows
+    keys: list[str]
+    labels: NDArray[np.int64]
+
+
+def _outcomes(
+    settings: RunSettings, chosen: _Chosen, classifier: Classifier, engine: Engine, progress: Progress
+) -> pd.DataFrame:  # fmt: skip
+    cells, draws = settings.perturbation.cells(), settings.draws
+    total = count_passes(cells, len(chosen.keys), draws)
+    with progress.task(classifier.name, total) as advance:
+        return evaluate_cells(
+            engine, *chosen, cells, draws, settings.seed, classifier.name, advance
+        )
+
+
+def _adversarial_outcomes(
+    settings: RunSettings, chosen: _Chosen, classifier: Classifier, engine: Engine, progress: Progress
+) -> pd.DataFrame:  # fmt: skip
+    assert settings.attack
+    crafting = _crafting(settings.attack)
+    with progress.task(classifier.name, len(chosen.keys) * len(crafting.epsilons)) as advance:
+        return evaluate_adversarial(
+            engine, classifier.module, *chosen, crafting, settings.perturbation.cells(),
+            settings.draws, settings.seed, classifier.name, advance,
+        )  # fmt: skip
+
+
+def _activations(
+    settings: RunSettings, chosen: _Chosen, classifier: Classifier, engine: Engine, progress: Progress
+) -> pd.DataFrame:  # fmt: skip
+    cells = [cell for cell in settings.perturbation.cells() if cell.num]
+    pixels = chosen.pixels[np.arange(len(chosen.keys))]
+    with progress.task(classifier.name, len(chosen.keys) * len(cells)) as advance:
+        parts = [
+            with_cell(
+                layer_changes(
+                    classifier.module, pixels, chosen.keys, cell, seed=settings.seed,
+                    batch_size=engine.batch_size, advance=advance,
+                ),
+                cell,
+            )
+            for cell in cells
+        ]  # fmt: skip
+    return concatenate(parts).assign(model=classifier.name)[ACTIVATION_COLUMNS]
 
 
 def _crafting(attack: AttackSettings) -> Crafting:

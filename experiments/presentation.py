@@ -1,29 +1,73 @@
 """From outcomes and manifest to table and figure files; nothing here evaluates anything."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from experiments.paper import Experiment, beside_published, experiment_called, published_rates
+from experiments.captions import (
+    amplification_notes,
+    flips_notes,
+    published_notes,
+    ranking_notes,
+    returns_notes,
+    wrong_rate_notes,
+)
+from experiments.paper import DESCRIPTIONS, TABLE_5, Experiment, beside_published, experiment_called
+from pixelrobust.amplification import (
+    summarize_amplification,
+    tabulate_verdicts,
+    verdicts_for_reading,
+)
 from pixelrobust.figures import curves, write_figure
+from pixelrobust.figures_amplification import amplification_curves
+from pixelrobust.figures_ranking import pixel_index_curves
 from pixelrobust.figures_returns import returns_map
+from pixelrobust.figures_survival import survival_figure
 from pixelrobust.manifest import Manifest, read_manifest
-from pixelrobust.outcomes import CELL_COLUMNS, read_outcomes, write_outcomes
+from pixelrobust.outcomes import read_outcomes, write_outcomes
+from pixelrobust.ranking import (
+    indices_for_reading,
+    pixel_indices,
+    rank_models,
+    ranking_for_reading,
+)
 from pixelrobust.returns import returns_for_reading, summarize_returns
+from pixelrobust.survival_tables import (
+    compare_survival,
+    pairs_for_reading,
+    survival_curves,
+    survival_for_reading,
+    tabulate_survival,
+)
 from pixelrobust.tables import (
     escape_markdown,
     for_reading,
+    markdown_table,
     summarize,
     write_csv,
     write_latex,
     write_markdown,
 )
 
-_NOTHING_WRONG = (
-    "Not one outcome is wrong: the networks withstand all these changes on these images, and the "
-    "intervals say which rates so few images cannot exclude. The experiment breakdown shows how many "
-    "changed pixels it takes."
-)
+Run = tuple[Manifest, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Presented:
+    """A table as it was written.
+
+    Attributes:
+        title: of the table.
+        table: for reading.
+        notes: its caption.
+    """
+
+    title: str
+    table: pd.DataFrame
+    notes: list[str]
 
 
 def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> None:
@@ -33,62 +77,148 @@ def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> No
     manifest.write(directory / "outcomes" / f"{stem}.json")
 
 
-def load_run(directory: Path, name: str) -> tuple[Manifest, pd.DataFrame]:
+def load_run(directory: Path, name: str) -> Run:
     """Read what `store_run` wrote for the experiment of this name."""
     stem = directory / "outcomes" / experiment_called(name).table
     return read_manifest(stem.with_suffix(".json")), read_outcomes(stem.with_suffix(".parquet"))
 
 
-def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Write the table (CSV, Markdown, LaTeX) and figure (PNG, PDF) of a run.
-
-    Returns:
-        The table for reading.
-    """
+def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> list[Presented]:
+    """Write tables (CSV, Markdown, LaTeX) and figures (PNG, PDF) of a run."""
     experiment = experiment_called(manifest.name)
     if "epsilon" in outcomes:
-        return _present_returns(directory, manifest, outcomes, experiment)
+        return [_present_returns(directory, manifest, outcomes, experiment)]
+    if "layer" in outcomes:
+        return [_present_amplification(directory, manifest, outcomes, experiment)]
     summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
-    readable = for_reading(summary, manifest.image_size)
-    notes = caption(manifest, summary)
-    table = beside_published(summary, experiment.table)
-    _write_tables(
-        directory, experiment, table, readable, notes, published_notes(summary, experiment)
+    presented = [_present_rates(directory, manifest, summary, experiment)]
+    if experiment.flips and _what_varies(summary) == "model":
+        presented.append(_present_flips(directory, manifest, outcomes, experiment))
+    return presented
+
+
+def present_description(directory: Path, name: str, table: pd.DataFrame) -> list[Presented]:
+    """Write one of the tables that describe rather than measure, given its name."""
+    title, note = DESCRIPTIONS[name]
+    readable = table.rename(columns=lambda column: column.replace("_", " ").capitalize())
+    readable = readable.map(_readable)
+    _write_tables(directory, name, title, table, readable, [note], [])
+    return [Presented(title, readable, [note])]
+
+
+def present_indices(directory: Path, runs: list[Run]) -> list[Presented]:
+    """Write the Pixel-index of every cell of several runs over the same images, and the ranking."""
+    manifest = runs[0][0]
+    size, share = manifest.image_size, manifest.amplitude_share
+    indices = pixel_indices([summarize(rows, size, share) for _, rows in runs], size, share)
+    ranking = rank_models(
+        indices,
+        {model: 1 - wrong / manifest.candidates for model, wrong in manifest.rejected.items()},
     )
+    notes = ranking_notes(manifest)
+    ranked = ranking_for_reading(ranking)
+    ranking_title = "Networks by accuracy and by Pixel-index"
+    below = [
+        f"## {ranking_title}",
+        markdown_table(ranked),
+        "Accuracy is on all candidates, unchanged; Pi is that of the largest num without other limits.",
+    ]
+    readable = indices_for_reading(indices, size)
+    _write_tables(directory, TABLE_5.table, TABLE_5.title, indices, readable, notes, below)
+    write_csv(ranking, directory / f"{TABLE_5.table}-ranking.csv")
+    figure = pixel_index_curves(indices, TABLE_5.figure_title, " ".join(notes[1:]))
+    write_figure(figure, directory / TABLE_5.figure)
+    return [Presented(TABLE_5.title, readable, notes), Presented(ranking_title, ranked, [])]
+
+
+def _present_rates(
+    directory: Path, manifest: Manifest, summary: pd.DataFrame, experiment: Experiment
+) -> Presented:
+    """The table of wrong rates, and their curves."""
+    readable = for_reading(summary, manifest.image_size)
+    notes = wrong_rate_notes(manifest, summary)
+    table = beside_published(summary, experiment.table)
+    published = published_notes(summary, experiment)
+    _write_tables(directory, experiment.table, experiment.title, table, readable, notes, published)
     by = _what_varies(summary)
     if by is not None:
         figure = curves(summary, by, experiment.figure_title, " ".join(notes[1:]))
         write_figure(figure, directory / experiment.figure)
-    return readable
+    return Presented(experiment.title, readable, notes)
+
+
+def _present_flips(
+    directory: Path, manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment
+) -> Presented:
+    """How many changed pixels it takes to flip an image: table, tests and survival curves."""
+    flips = experiment.of_flips()
+    notes = flips_notes(manifest)
+    table, pairs = tabulate_survival(outcomes), compare_survival(outcomes)
+    readable = survival_for_reading(table)
+    below = ["## Pairs of networks", markdown_table(pairs_for_reading(pairs))] if len(pairs) else []
+    _write_tables(directory, flips.table, flips.title, table, readable, notes, below)
+    write_csv(pairs, directory / f"{flips.table}-pairs.csv")
+    nums = sorted(int(num) for num in outcomes["num"].unique())
+    figure = survival_figure(
+        survival_curves(outcomes), nums, flips.figure_title, " ".join(notes[1:])
+    )
+    write_figure(figure, directory / flips.figure)
+    return Presented(flips.title, readable, notes)
 
 
 def _present_returns(
     directory: Path, manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment
-) -> pd.DataFrame:
+) -> Presented:
     """The table and map of adversarial images that return to their true class."""
     summary = summarize_returns(outcomes, manifest.image_size, manifest.amplitude_share)
     readable = returns_for_reading(summary, manifest.image_size)
-    notes = returns_caption(manifest, summary)
-    _write_tables(directory, experiment, summary, readable, notes, [])
+    notes = returns_notes(manifest, summary)
+    _write_tables(directory, experiment.table, experiment.title, summary, readable, notes, [])
     if len(summary[["amplitude", "area"]][summary["num"] > 0].drop_duplicates()) == 1:
         figure = returns_map(summary, experiment.figure_title, " ".join(notes[1:]))
         write_figure(figure, directory / experiment.figure)
-    return readable
+    return Presented(experiment.title, readable, notes)
+
+
+def _present_amplification(
+    directory: Path, manifest: Manifest, changes: pd.DataFrame, experiment: Experiment
+) -> Presented:
+    """The table of what becomes of changes inside networks, and their way from layer to layer."""
+    verdicts = tabulate_verdicts(changes)
+    readable = verdicts_for_reading(verdicts)
+    notes = amplification_notes(manifest)
+    _write_tables(directory, experiment.table, experiment.title, verdicts, readable, notes, [])
+    groups = changes.groupby(["model", "num"], observed=True, sort=False)
+    summaries = {
+        f"{model}: {num} pixels": summarize_amplification(rows) for (model, num), rows in groups
+    }
+    figure = amplification_curves(summaries, experiment.figure_title, " ".join(notes[1:]))
+    write_figure(figure, directory / experiment.figure)
+    return Presented(experiment.title, readable, notes)
 
 
 def _write_tables(
     directory: Path,
-    experiment: Experiment,
+    name: str,
+    title: str,
     table: pd.DataFrame,
     readable: pd.DataFrame,
     notes: list[str],
-    published: list[str],
+    below: list[str],
 ) -> None:
-    stem = directory / experiment.table
+    """The three files of a table; `below` is Markdown that follows the notes."""
+    stem = directory / name
     write_csv(table, stem.with_suffix(".csv"))
-    markdown = [*map(escape_markdown, notes), *published]
-    write_markdown(readable, experiment.title, markdown, stem.with_suffix(".md"))
-    write_latex(readable, experiment.title, notes, experiment.table, stem.with_suffix(".tex"))
+    markdown = [*map(escape_markdown, notes), *below]
+    write_markdown(readable, title, markdown, stem.with_suffix(".md"))
+    write_latex(readable, title, notes, name, stem.with_suffix(".tex"))
+
+
+def _readable(value: Any) -> str:
+    """A value of a description as text."""
+    if isinstance(value, float):
+        return "not stated" if math.isnan(value) else f"{value:.5g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _what_varies(summary: pd.DataFrame) -> str | None:
@@ -98,77 +228,3 @@ def _what_varies(summary: pd.DataFrame) -> str | None:
     if changed["num"].nunique() < 2 or len(varying) > 1:
         return None
     return varying[0] if varying else "model"
-
-
-def caption(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
-    """Which images, how many, and what a reader must not conclude."""
-    return [
-        "Wrong predictions in percent, with 95 % intervals in parentheses. Num is the number of changed "
-        "pixels and their share of the image; 0 is the unchanged image, the control.",
-        _images_and_draws(manifest, summary),
-        *([manifest.caveat] if manifest.caveat else []),
-        *([_NOTHING_WRONG] if not summary["wrong"].any() else []),
-    ]
-
-
-def returns_caption(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
-    """What the returns are, of which images, and what a reader must not conclude."""
-    return [
-        "Adversarial images that return to their true class, in percent, with 95 % intervals in "
-        "parentheses; behind the semicolon, points gained on num 0 in pairs. Epsilon is in 1/255; "
-        "minimal is the smallest that fools the network. Unrounded images all fool it at num 0; "
-        "rounding them to 8 bits returns some of them before any pixel is changed.",
-        _images_and_draws(manifest, summary),
-        *([manifest.caveat] if manifest.caveat else []),
-    ]
-
-
-def _images_and_draws(manifest: Manifest, summary: pd.DataFrame) -> str:
-    models = _listing(list(manifest.rejected))
-    correct = "it classifies" if len(manifest.rejected) == 1 else "all of them classify"
-    changed = summary[summary["num"] > 0]
-    draws = int(changed["draws"].max()) if len(changed) else 1
-    sample = (
-        f", a random sample of the {manifest.survivors:,} that qualify"
-        if manifest.images < manifest.survivors
-        else ""
-    )
-    return (
-        f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
-        f"with {models}, as images that {correct} correctly before any change{sample}. "
-        f"{_counted(draws, 'random change')} of each image; intervals are over images."
-    )
-
-
-def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:
-    """The paper's numbers beside ours, as Markdown."""
-    published = published_rates(experiment.table)
-    if published.empty:
-        return []
-    ours = published.merge(
-        summary[["model", *CELL_COLUMNS, "wrong_rate"]], how="left", on=["model", *CELL_COLUMNS]
-    )
-    table = pd.DataFrame(
-        {
-            "Model": ours["model"].map(escape_markdown),
-            "Num": ours["num"].astype(str),
-            "Published": ours["wording"],
-            "Here": [
-                "not evaluated" if pd.isna(r) else f"{100 * r:.1f} %" for r in ours["wrong_rate"]
-            ],
-            "Difference (points)": [
-                "" if pd.isna(r) else f"{100 * (r - p):+.1f}"
-                for r, p in zip(ours["wrong_rate"], ours["published_wrong_rate"], strict=True)
-            ],
-            "Where": ours["source"],
-        }
-    )
-    return ["## The paper's numbers", table.to_markdown(index=False, disable_numparse=True)]
-
-
-def _listing(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"One {noun}" if count == 1 else f"{count} {noun}s"

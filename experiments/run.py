@@ -4,14 +4,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from experiments.configuration import REPOSITORY, Job, launch, preset_settings
+from experiments.configuration import Job, launch, preset_settings
 from pixelrobust.errors import InputError
 from pixelrobust.settings import RunSettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -42,7 +38,8 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     try:
         settings = read_settings()
         directory = _run(settings)
-        record = JobRecord(settings.name, job.overrides, directory=str(directory))
+        measured = settings.measure != "descriptions"
+        record = JobRecord(settings.name, job.overrides, str(directory), measured)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         record = JobRecord(settings.name if settings else "", job.overrides, error=str(error))
@@ -58,44 +55,31 @@ def _run(settings: RunSettings) -> Path:
     # Imported late, since it loads torch: `--help` and wrong values answer at once.
     from experiments.pipeline import run
     from experiments.progress import Progress
+    from experiments.report import show
 
     preset = preset_settings(settings.name, settings.profile) if settings.profile else None
     is_preset = preset is not None and preset.identity() == settings.identity()
     console = Console()
-    directory, table = run(settings, is_preset, Progress(console))
-    _show(table, directory)
+    directory, presented = run(settings, is_preset, Progress(console))
+    show(presented, directory)
     return directory
 
 
 def _finish_sweep(sweep_directory: Path) -> int:
-    """Print the merged table and what failed; the exit code."""
-    from experiments.sweep import merge, read_jobs
+    """Print the merged tables and what failed; the exit code."""
+    from experiments.report import show
+    from experiments.sweep import finish, read_jobs
 
     jobs = read_jobs(sweep_directory)
     failed = [job for job in jobs if job.error]
     print(f"\n{len(jobs) - len(failed)} of {len(jobs)} jobs finished")
     for job in failed:
         print(f"failed: {' '.join(job.overrides)}: {job.error}", file=sys.stderr)
-    if len(failed) < len(jobs):
-        directory, table = merge(jobs, sweep_directory.parent.parent)
-        _show(table, directory)
+    finished = finish([job for job in jobs if not job.error], sweep_directory.parent.parent)
+    if finished:
+        directory, presented = finished
+        show(presented, directory)
     return EXIT_INPUT if failed else 0
-
-
-def _show(table: "pd.DataFrame", directory: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(*table.columns, box=box.SIMPLE)
-    for row in table.itertuples(index=False):
-        shown.add_row(*map(str, row))
-    console = Console()
-    console.print(shown)
-    relative = (
-        directory.relative_to(REPOSITORY) if directory.is_relative_to(REPOSITORY) else directory
-    )
-    console.print(f"written to {relative}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

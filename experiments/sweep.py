@@ -1,16 +1,15 @@
-"""Sweeps: what became of each job, and one table of all of them."""
+"""Sweeps: what became of each job, one table of all that belong together, and what follows of them."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from experiments.presentation import load_run, present, store_run
-from pixelrobust.errors import InputError
+from experiments.derived import derive
+from experiments.presentation import Presented, Run, load_run, present, store_run
 from pixelrobust.files import write_text
 from pixelrobust.manifest import merge_manifests
 from pixelrobust.outcomes import concatenate
+from pixelrobust.settings import fingerprint
 
 _RECORD = "job.json"
 
@@ -23,12 +22,14 @@ class JobRecord:
         name: of its experiment; empty where its config could not be read.
         overrides: what distinguishes it from its siblings.
         directory: where its results lie; empty where it failed.
+        measured: whether it has outcomes, rather than a description.
         error: why it failed; empty where it did not.
     """
 
     name: str
     overrides: tuple[str, ...]
     directory: str = ""
+    measured: bool = True
     error: str = ""
 
     def write(self, job_directory: Path) -> None:
@@ -41,25 +42,53 @@ def read_jobs(sweep_directory: Path) -> list[JobRecord]:
     return [JobRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
 
-def merge(jobs: list[JobRecord], results: Path) -> tuple[Path, pd.DataFrame]:
-    """Write one table and figure of all jobs that succeeded.
+def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]] | None:
+    """Write one table and figure of the jobs of each experiment, and what follows of several.
 
     Args:
-        jobs: at least one that succeeded.
-        results: the results folder; the merged results get a folder of their own below it.
+        jobs: those that succeeded.
+        results: the results folder. Merged results get a folder of their own below it, unless the
+            jobs are different experiments that share one.
 
     Returns:
-        That folder, and the table for reading.
+        The folder, and the tables that were written; None where there was nothing to write.
 
     Raises:
-        InputError: the jobs saw different images, or are otherwise not comparable.
+        InputError: jobs of one experiment saw different images, or are otherwise not comparable.
     """
-    done = [job for job in jobs if not job.error]
-    if len({job.name for job in done}) > 1:
-        raise InputError("jobs of different experiments are not merged into one table.")
-    runs = [load_run(Path(job.directory), job.name) for job in done]
+    groups: dict[str, list[JobRecord]] = {}
+    for job in jobs:
+        if job.measured:
+            groups.setdefault(job.name, []).append(job)
+    if len(groups) == 1:
+        (group,) = groups.values()
+        directory, run = _merge(group, results)
+        return directory, present(directory, *run)
+    merged = {
+        name: (Path(group[0].directory), load_run(Path(group[0].directory), name))
+        if len(group) == 1
+        else _merge(group, results)
+        for name, group in groups.items()
+    }
+    runs = {name: run for name, (_, run) in merged.items()}
+    directories = {directory for directory, _ in merged.values()}
+    if not runs:
+        return None
+    directory = directories.pop() if len(directories) == 1 else _common_directory(runs, results)
+    presented = derive(directory, runs)
+    return (directory, presented) if presented else None
+
+
+def _merge(jobs: list[JobRecord], results: Path) -> tuple[Path, Run]:
+    """Store the outcomes of several jobs of one experiment as those of one run."""
+    runs = [load_run(Path(job.directory), job.name) for job in jobs]
     manifest = merge_manifests([manifest for manifest, _ in runs])
     outcomes = concatenate([outcomes for _, outcomes in runs])
     directory = results / f"{manifest.name}-sweep-{manifest.address()}"
     store_run(directory, manifest, outcomes)
-    return directory, present(directory, manifest, outcomes)
+    return directory, (manifest, outcomes)
+
+
+def _common_directory(runs: dict[str, Run], results: Path) -> Path:
+    addresses = sorted(manifest.address() for manifest, _ in runs.values())
+    return results / f"evaluation-{fingerprint(addresses)[:10]}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelrobust.amplification import CHANGES
+from pixelrobust.datasets.cache import Advance
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell
 from pixelrobust.perturbation import PixelChange, image_keys
@@ -41,6 +42,7 @@ def layer_changes(
     seed: int,
     draw: int = 0,
     batch_size: int,
+    advance: Advance = lambda done: None,
 ) -> pd.DataFrame:
     """How far each layer's activations f move, ||f(changed) - f(image)|| / ||f(image)|| (L2).
 
@@ -53,6 +55,7 @@ def layer_changes(
         seed, draw: as in `PixelChange`.
         batch_size: images at a time, 1 or more; three times as many pass through the network. It
             changes no random bit.
+        advance: told how many images are done.
 
     Returns:
         One row for each image, change and layer. Columns: image (its key); change ("pixels" or
@@ -81,6 +84,7 @@ def layer_changes(
         versions = torch.cat((clean, changed, noisy)).to(device)
         for layer, found in _relative_changes(module, versions).items():
             layers.setdefault(layer, []).append(found)
+        advance(len(batch))
     # A layer that folds other things into the first dimension can fit one batch by accident.
     whole = {layer: torch.cat(found, dim=1) for layer, found in layers.items()}
     return _as_table(
@@ -223,7 +227,7 @@ def _as_table(
             "change": pd.Categorical.from_codes(change, pd.Index(CHANGES)),
             "layer": pd.Categorical.from_codes(layer, pd.Index(list(layers))),
             "depth": layer.astype(np.int16),
-            "relative_change": values.ravel(),
+            "relative_change": values.ravel().astype(np.float32),
             "norm_mismatch": mismatches[image],
             "matched": np.abs(mismatches[image]) < MAX_NORM_MISMATCH,
         }

@@ -10,7 +10,7 @@ two changes of one image, which pass through the same layers, that can be compar
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pixelrobust.errors import InputError
+from pixelrobust.outcomes import CELL_COLUMNS, cell_of
 from pixelrobust.statistics import CONFIDENCE
 
 CHANGES = ("pixels", "noise")
@@ -122,6 +123,74 @@ def amplification_verdict(changes: pd.DataFrame) -> AmplificationVerdict:
         log_noise=_mean(np.log(noise)),
         log_ratio=_mean(np.log(pixels / noise)),
     )
+
+
+VERDICT_COLUMNS = [
+    "model",
+    *CELL_COLUMNS,
+    "images",
+    "left_out",
+    *(f"{change}{end}" for change in ("pixels", "noise", "ratio") for end in ("", "_low", "_high")),
+    "magnified",
+    "exceeds_noise",
+]
+
+
+def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
+    """The verdict of each model and cell, a row each.
+
+    Args:
+        changes: from `pixelrobust.activations.layer_changes`, with columns model and of the cell.
+
+    Returns:
+        Columns model, num, amplitude, area, images, left_out; pixels, noise: median amplification
+        from input to logits; ratio: the geometric mean over images of the one divided by the other;
+        each with its 95 % interval; magnified, exceeds_noise: yes, no or not decided.
+    """
+    groups = changes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
+    rows = [
+        {"model": str(rows["model"].iloc[0])}
+        | asdict(cell_of(rows))
+        | _verdict_row(amplification_verdict(rows))
+        for _, rows in groups
+    ]
+    table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
+    return table.astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def verdicts_for_reading(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The table of verdicts as text, one row a model and cell."""
+    rows = verdicts.to_dict("records")
+    return pd.DataFrame(
+        {
+            "Model": verdicts["model"],
+            "Num": verdicts["num"].astype(str),
+            "Changed pixels": [_readable(row, "pixels") for row in rows],
+            "Equal noise": [_readable(row, "noise") for row in rows],
+            "Ratio": [_readable(row, "ratio") for row in rows],
+            "Magnified": verdicts["magnified"],
+            "More than noise": verdicts["exceeds_noise"],
+        }
+    )
+
+
+def _verdict_row(verdict: AmplificationVerdict) -> dict[str, object]:
+    log = verdict.log_ratio
+    ratio = Estimate(*(math.exp(value) for value in (log.value, log.low, log.high)))
+    estimates = {"pixels": verdict.pixels, "noise": verdict.noise, "ratio": ratio}
+    return {
+        "images": verdict.images,
+        "left_out": verdict.left_out,
+        **{name: estimate.value for name, estimate in estimates.items()},
+        **{f"{name}_low": estimate.low for name, estimate in estimates.items()},
+        **{f"{name}_high": estimate.high for name, estimate in estimates.items()},
+        "magnified": verdict.pixels_magnified,
+        "exceeds_noise": verdict.pixels_exceed_noise,
+    }
+
+
+def _readable(row: dict[Any, Any], name: str) -> str:
+    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})"
 
 
 def _amplifications(changes: pd.DataFrame) -> pd.DataFrame:

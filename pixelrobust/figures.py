@@ -1,6 +1,6 @@
 """Figures: pure functions of summary tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,7 @@ def curves(summary: pd.DataFrame, by: str, title: str, caption: str) -> Figure:
     models = list(summary["model"].unique())
     groups = {"": summary} if by == "model" else {m: summary[summary["model"] == m] for m in models}
     single = len(groups) == 1
-    size = (9, 4.6) if single else (3.2 * len(groups) + 1, 7)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*((9, 4.6) if single else (3.2 * len(groups) + 1, 7)))
     panels = figure.subplots(*((1, 2) if single else (2, len(groups))), squeeze=False)
     panels = panels.T if single else panels
     for column, (model, group) in enumerate(groups.items()):
@@ -130,13 +128,34 @@ def _curve(
 
 def _finish(axes: Axes, summary: pd.DataFrame, label: str, title: str) -> None:
     axes.set_title(title, fontsize=9)
-    nums = sorted(int(num) for num in summary["num"].unique())
+    num_axis(axes, sorted(int(num) for num in summary["num"].unique()))
+    axes.set_ylabel(label)
+    tidy(axes)
+
+
+def num_axis(axes: Axes, nums: Sequence[int]) -> None:
+    """Numbers of changed pixels along the bottom, on a logarithmic axis where they span much.
+
+    Args:
+        axes: the panel.
+        nums: rising, the smallest 0 or more.
+    """
     smallest = nums[1] if nums[0] == 0 else nums[0]
     if nums[-1] > _WIDEST_LINEAR_AXIS * smallest:
         axes.set_xscale("symlog", base=2, linthresh=smallest)
         axes.minorticks_off()
     axes.set_xticks(nums, [f"{num:,}" for num in nums])
     axes.set_xlabel("changed pixels (num)")
-    axes.set_ylabel(label)
+
+
+def tidy(axes: Axes) -> None:
+    """A faint grid, and no frame but the two axes."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, which needs no display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

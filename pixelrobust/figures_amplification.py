@@ -5,11 +5,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pixelrobust.figures import COLOURS, MARKERS, add_legend, add_words
+from pixelrobust.figures import COLOURS, MARKERS, add_legend, add_words, new_figure, tidy
 
 _LABELS = {"pixels": "a few changed pixels", "noise": "Gaussian noise of the same L2 norm"}
 _MOST_COLUMNS = 3
@@ -31,8 +30,7 @@ def amplification_curves(summaries: Mapping[str, pd.DataFrame], title: str, capt
     columns = min(len(summaries), _MOST_COLUMNS)
     rows = math.ceil(len(summaries) / columns)
     size = (6.5, 4.6) if len(summaries) == 1 else (3.2 * columns + 1, 3.1 * rows + 1)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes, (model, summary) in zip(panels, summaries.items(), strict=False):
         _panel(axes, model, summary)
@@ -75,5 +73,4 @@ def _panel(axes: Axes, model: str, summary: pd.DataFrame) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("depth (0: input, 1: logits)")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)

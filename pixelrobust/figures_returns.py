@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from pixelrobust.figures import add_words
+from pixelrobust.figures import add_words, new_figure
 
 _DARK = 0.55
 
@@ -24,8 +23,7 @@ def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:
         A figure; each field holds its percentage, and is empty where no image is left.
     """
     models, kinds = summary["model"].unique(), summary["images_are"].unique()
-    figure = Figure(figsize=(4.2 * len(kinds) + 0.6, 3.2 * len(models) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.2 * len(kinds) + 0.6, 3.2 * len(models) + 0.6)
     panels = figure.subplots(len(models), len(kinds), squeeze=False)
     for row, model in enumerate(models):
         for column, kind in enumerate(kinds):

@@ -1,4 +1,4 @@
-"""Outcomes: the per-image rows that every table and figure is computed from."""
+"""Outcomes, and other per-image rows that every table and figure is computed from."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,20 @@ from pixelrobust.grid import Cell
 CELL_COLUMNS = ["num", "amplitude", "area"]
 COLUMNS = ["model", *CELL_COLUMNS, "image", "draw", "label", "prediction", "wrong"]
 ADVERSARIAL_COLUMNS = [*COLUMNS, "epsilon", "size", "rounded", "adversarial"]
+ACTIVATION_COLUMNS = [
+    "model",
+    *CELL_COLUMNS,
+    "image",
+    "change",
+    "layer",
+    "depth",
+    "relative_change",
+    "norm_mismatch",
+    "matched",
+]
+
+_IDENTITY = ["model", *CELL_COLUMNS, "image", "draw", "epsilon", "rounded", "change", "layer"]
+_CATEGORIES = ["model", "image", "change", "layer"]
 
 
 def make_outcomes(
@@ -46,14 +60,20 @@ def make_outcomes(
                 "prediction": table.ravel().astype(np.int32),
             }
         )
-        part["num"] = np.int32(cell.num)
-        part["amplitude"] = pd.array([cell.amplitude], dtype="Int16").repeat(len(part))
-        part["area"] = pd.array([cell.area], dtype="Int32").repeat(len(part))
-        parts.append(part)
+        parts.append(with_cell(part, cell))
     outcomes = pd.concat(parts, ignore_index=True)
     outcomes["model"] = pd.Categorical([model]).repeat(len(outcomes))
     outcomes["wrong"] = outcomes["label"] != outcomes["prediction"]
     return outcomes[COLUMNS]
+
+
+def with_cell(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    """The rows with the columns of a cell."""
+    return rows.assign(
+        num=np.int32(cell.num),
+        amplitude=pd.array([cell.amplitude], dtype="Int16").repeat(len(rows)),
+        area=pd.array([cell.area], dtype="Int32").repeat(len(rows)),
+    )
 
 
 def cell_of(outcomes: pd.DataFrame) -> Cell:
@@ -66,15 +86,12 @@ def cell_of(outcomes: pd.DataFrame) -> Cell:
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Outcomes of several models or cells in one frame, each row once."""
+    """Rows of several models or cells in one frame, each row once."""
     combined = pd.concat(
-        [part.astype({"model": object, "image": object}) for part in parts], ignore_index=True
+        [part.astype(dict.fromkeys(_held(part, _CATEGORIES), object)) for part in parts],
+        ignore_index=True,
     )
-    identity = ["model", *CELL_COLUMNS, "image", "draw", "epsilon", "rounded"]
-    unique = combined.drop_duplicates(
-        [column for column in identity if column in combined], ignore_index=True
-    )
-    return _compact(unique)
+    return _compact(combined.drop_duplicates(_held(combined, _IDENTITY), ignore_index=True))
 
 
 def write_outcomes(outcomes: pd.DataFrame, path: Path) -> None:
@@ -95,7 +112,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         raise InputError(
             f"outcomes {path} cannot be read ({error}); run the experiment again."
         ) from error
-    if list(outcomes.columns) not in (COLUMNS, ADVERSARIAL_COLUMNS):
+    if list(outcomes.columns) not in (COLUMNS, ADVERSARIAL_COLUMNS, ACTIVATION_COLUMNS):
         raise InputError(
             f"{path} does not hold outcomes: its columns are {list(outcomes.columns)}."
         )
@@ -103,7 +120,11 @@ def read_outcomes(path: Path) -> pd.DataFrame:
 
 
 def _compact(outcomes: pd.DataFrame) -> pd.DataFrame:
-    for column in ("model", "image"):
+    for column in _held(outcomes, _CATEGORIES):
         values = outcomes[column].astype(object)
         outcomes[column] = pd.Categorical(values, categories=list(dict.fromkeys(values)))
     return outcomes
+
+
+def _held(outcomes: pd.DataFrame, columns: list[str]) -> list[str]:
+    return [column for column in columns if column in outcomes]

@@ -156,6 +156,8 @@ class RunSettings(_Settings):
     profile: StrictStr | None
     seed: Annotated[StrictInt, Field(ge=0)]
     draws: Positive
+    measure: Literal["outcomes", "activations", "descriptions"]
+    pictures: Annotated[StrictInt, Field(ge=0)]
     models: dict[str, ModelSettings]
     selection_models: dict[str, ModelSettings]
     perturbation: PerturbationSettings
@@ -178,24 +180,38 @@ class RunSettings(_Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _measures_one_thing(self) -> Self:
+        if self.measure != "outcomes" and self.attack:
+            raise ValueError(f"measure={self.measure} takes images as they are; set attack=none.")
+        if self.pictures and (self.measure != "outcomes" or self.attack):
+            raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
+        if self.measure == "activations" and self.draws > 1:
+            raise ValueError("activations are measured under one change an image; set draws=1.")
+        return self
+
     def identity(self) -> dict[str, Any]:
         """What determines the numbers, as plain data.
 
-        Left out: words, and where files lie; their contents are hashed elsewhere.
+        Left out: words, pictures, and where files lie; their contents are hashed elsewhere.
         """
         data = self.model_dump(
             mode="json",
             exclude={
                 "paths": True,
                 "profile": True,
+                "pictures": True,
                 "engine": {"devices", "batch_size"},
                 "dataset": {"root", "labels", "classes", "description", "caveat"},
                 "models": {"__all__": {"label"}},
                 "selection_models": {"__all__": {"label"}},
             },
         )
+        # What a run does not use is no part of it.
         if data["attack"] is None:
             del data["attack"]
+        if data["measure"] == "outcomes":
+            del data["measure"]
         for group in ("models", "selection_models"):
             for model in data[group].values():
                 if is_weights_file(model["weights"]):

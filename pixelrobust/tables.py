@@ -140,10 +140,14 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def write_markdown(table: pd.DataFrame, title: str, notes: list[str], path: Path) -> None:
     """A table for reading, with its title and caption."""
+    write_text(path, "\n\n".join([f"# {title}", markdown_table(table), *notes]) + "\n")
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table of text as Markdown."""
     escaped = table.map(escape_markdown).rename(columns=escape_markdown)
     alignment = ["left"] + ["right"] * (len(table.columns) - 1)
-    body = escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment)
-    write_text(path, "\n\n".join([f"# {title}", body, *notes]) + "\n")
+    return str(escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment))
 
 
 def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, path: Path) -> None:
@@ -167,6 +171,11 @@ def percent(share: float) -> str:
     """A share in percent, without the sign, to a tenth; to a hundredth near 0 and 1."""
     digits = 2 if 0 < share < 0.001 or 0.999 < share < 1 else 1
     return f"{100 * share:.{digits}f}"
+
+
+def significant(value: float) -> str:
+    """A number to three digits, whole ones from 100 on."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 _MARKDOWN = {

@@ -1,0 +1,128 @@
+"""What stands below tables and figures: which images, how many, and what a reader must not conclude."""
+
+import pandas as pd
+
+from experiments.paper import Experiment, published_rates
+from pixelrobust.manifest import Manifest
+from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.tables import escape_markdown
+
+_NOTHING_WRONG = (
+    "Not one outcome is wrong: the networks withstand all these changes on these images, and the "
+    "intervals say which rates so few images cannot exclude. The experiment breakdown shows how many "
+    "changed pixels it takes."
+)
+
+
+def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+    """Of a table of wrong rates."""
+    return [
+        "Wrong predictions in percent, with 95 % intervals in parentheses. Num is the number of changed "
+        "pixels and their share of the image; 0 is the unchanged image, the control.",
+        *images_notes(manifest, _draws(summary)),
+        *([_NOTHING_WRONG] if not summary["wrong"].any() else []),
+    ]
+
+
+def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+    """Of a table of adversarial images."""
+    return [
+        "Adversarial images that return to their true class, in percent, with 95 % intervals in "
+        "parentheses; behind the semicolon, points gained on num 0 in pairs. Epsilon is in 1/255; "
+        "minimal is the smallest that fools the network. Unrounded images all fool it at num 0; "
+        "rounding them to 8 bits (halves to the even value) returns some of them before any pixel is "
+        "changed.",
+        *images_notes(manifest, _draws(summary)),
+    ]
+
+
+def flips_notes(manifest: Manifest) -> list[str]:
+    """Of a table of pixels to flip."""
+    return [
+        "Changes are nested: each image has a smallest number of changed pixels, among those tried, "
+        "at which the network is wrong (Kaplan-Meier, with log-log 95 % intervals); images that never "
+        "flip are censored at the largest. The first random change of each image counts. Log-rank "
+        "tests take the networks' flips as independent, though they share images and changes, so "
+        "their p-values are cautious.",
+        *images_notes(manifest, 1),
+    ]
+
+
+def amplification_notes(manifest: Manifest) -> list[str]:
+    """Of a table of what becomes of changes inside networks."""
+    return [
+        "How many times larger the relative change of the logits is than that of the input "
+        "(||f(changed) - f(image)|| / ||f(image)||, L2): medians over images for changed pixels and "
+        "for Gaussian noise of the same L2 norm on the same images, and the geometric mean of their "
+        "ratio, with 95 % intervals. Relative change depends on where 0 lies, so a value above 1 says "
+        "little alone; the ratio compares two changes of equal size.",
+        *images_notes(manifest, 1),
+    ]
+
+
+def ranking_notes(manifest: Manifest) -> list[str]:
+    """Of the table of Pixel-indices."""
+    return [
+        "Pixel-index Pi = w / (p r a), with the interval that the wrong rate's 95 % interval gives; "
+        "smaller is more robust. Num is the number of changed pixels and their share of the image. "
+        "Compare networks within a row: over rows, Pi is constant only if wrong predictions grow in "
+        "proportion to num, amplitude and area.",
+        *images_notes(manifest, None),
+    ]
+
+
+def images_notes(manifest: Manifest, draws: int | None) -> list[str]:
+    """Which images took part, chosen how, changed how often, and the data set's own caveat."""
+    models = _listing(list(manifest.rejected))
+    correct = "it classifies" if len(manifest.rejected) == 1 else "all of them classify"
+    sample = (
+        f", a random sample of the {manifest.survivors:,} that qualify"
+        if manifest.images < manifest.survivors
+        else ""
+    )
+    changes = f" {_counted(draws, 'random change')} of each image;" if draws else ""
+    return [
+        f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
+        f"with {models}, as images that {correct} correctly before any change{sample}.{changes} "
+        f"{'intervals' if draws else 'Intervals'} are over images.",
+        *([manifest.caveat] if manifest.caveat else []),
+    ]
+
+
+def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:
+    """The paper's numbers beside ours, as Markdown."""
+    published = published_rates(experiment.table)
+    if published.empty:
+        return []
+    ours = published.merge(
+        summary[["model", *CELL_COLUMNS, "wrong_rate"]], how="left", on=["model", *CELL_COLUMNS]
+    )
+    table = pd.DataFrame(
+        {
+            "Model": ours["model"].map(escape_markdown),
+            "Num": ours["num"].astype(str),
+            "Published": ours["wording"],
+            "Here": [
+                "not evaluated" if pd.isna(r) else f"{100 * r:.1f} %" for r in ours["wrong_rate"]
+            ],
+            "Difference (points)": [
+                "" if pd.isna(r) else f"{100 * (r - p):+.1f}"
+                for r, p in zip(ours["wrong_rate"], ours["published_wrong_rate"], strict=True)
+            ],
+            "Where": ours["source"],
+        }
+    )
+    return ["## The paper's numbers", table.to_markdown(index=False, disable_numparse=True)]
+
+
+def _draws(summary: pd.DataFrame) -> int:
+    changed = summary[summary["num"] > 0]
+    return int(changed["draws"].max()) if len(changed) else 1
+
+
+def _listing(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"One {noun}" if count == 1 else f"{count} {noun}s"

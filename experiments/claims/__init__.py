@@ -1,0 +1,60 @@
+"""What the paper claims, and what stored outcomes say of it.
+
+The rules are the same for every profile, whatever its outcomes. Level 5 %, Holm-corrected over the
+findings of a claim; a rate "is" a published one where its whole interval lies within one point of it, and is not
+where the interval lies wholly outside; areas "hardly matter" where two one-sided tests bound every
+difference by one point; a proportion is "considerable" from 10 % on. Anything else is not decided.
+"""
+
+from collections.abc import Mapping
+
+from experiments.claims.adversarial import returns
+from experiments.claims.findings import Claim, Finding, Run
+from experiments.claims.inside import magnified_inside
+from experiments.claims.limits import (
+    amplitude_matters,
+    amplitude_over_position,
+    area_hardly_matters,
+)
+from experiments.claims.networks import (
+    extreme_network,
+    index_follows_accuracy,
+    index_is_a_property,
+)
+from experiments.claims.rates import (
+    far_more_than_changed,
+    more_pixels,
+    published_rate,
+    ten_percent,
+)
+from experiments.paper import published_rates
+from pixelrobust.shares import WrongShares
+
+__all__ = ["Claim", "Finding", "decide_claims"]
+
+
+def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
+    """Every claim that stored outcomes can decide.
+
+    Args:
+        runs: manifest and rows by the experiment's name: table6, table7, table8, table9 and
+            amplification, of one image list; others are ignored.
+    """
+    shares = {
+        name: WrongShares(runs[name][1]) for name in ("table6", "table7", "table8") if name in runs
+    }
+    claims: list[Claim] = [more_pixels(shares), far_more_than_changed(shares, runs)]
+    claims += [published_rate(row, shares) for row in published_rates("table6").to_dict("records")]
+    claims += [
+        ten_percent(shares),
+        extreme_network(shares, "densenet121", best=True),
+        extreme_network(shares, "squeezenet1_1", best=False),
+        index_follows_accuracy(shares, runs),
+        index_is_a_property(shares, runs),
+        amplitude_matters(shares),
+        area_hardly_matters(shares),
+        amplitude_over_position(shares),
+        *returns(runs),
+        *magnified_inside(runs),
+    ]
+    return claims

@@ -1,0 +1,148 @@
+"""Claims, findings, and how a finding is decided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from experiments.paper import FIVE_NETWORKS
+from pixelrobust.comparisons import MARGIN, holm, mean_interval, paired_test, sign_flip_test
+from pixelrobust.grid import Cell
+from pixelrobust.manifest import Manifest
+from pixelrobust.paired_intervals import difference_interval
+from pixelrobust.shares import WrongShares
+from pixelrobust.statistics import Interval, wrong_rate_interval
+
+Verdict = Literal["holds", "does not hold", "not decided"]
+Run = tuple[Manifest, pd.DataFrame]
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one comparison says of a claim.
+
+    Attributes:
+        subject: the network, or networks, it is about.
+        condition: in which cells; empty where the claim says it.
+        estimate, low, high: in the claim's unit; NaN where there is none.
+        p: two-sided p-value, after Holm's correction; NaN where an interval decides.
+        verdict: on the claim, for this subject and condition.
+    """
+
+    subject: str
+    condition: str
+    estimate: float
+    low: float
+    high: float
+    p: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, and every finding about it.
+
+    Attributes:
+        key: a short name.
+        sentence: the claim, in our words.
+        where: the paper's section, table or figure.
+        published: the paper's number; empty where it gives none.
+        unit: what the findings' numbers are.
+        test: what decides.
+        findings: none where the runs that could decide are not there.
+    """
+
+    key: str
+    sentence: str
+    where: str
+    published: str
+    unit: str
+    test: str
+    findings: tuple[Finding, ...] = ()
+
+
+def difference_finding(
+    table: WrongShares,
+    subject: str,
+    first: tuple[str, Cell],
+    second: tuple[str, Cell],
+    condition: str = "",
+    sign: int = 1,
+) -> Finding:
+    """First minus second (or the reverse), which the claim says is above 0."""
+    one, two = (table.of(*side) for side in ((first, second) if sign > 0 else (second, first)))
+    interval = difference_interval(one, two)
+    p = paired_test(one, two, table.draws)
+    estimate = float((one - two).mean())
+    return Finding(subject, condition, estimate, interval.low, interval.high, p, "not decided")
+
+
+def mean_finding(
+    subject: str, condition: str, values: NDArray[np.float64], limit: float
+) -> Finding:
+    """A mean over images, which the claim says is above 0."""
+    interval = mean_interval(values, limit=limit) if len(values) > 1 else Interval(-limit, limit)
+    p = sign_flip_test(values)
+    return Finding(
+        subject, condition, float(values.mean()), interval.low, interval.high, p, "not decided"
+    )
+
+
+def tested(claim: Claim, findings: Sequence[Finding]) -> Claim:
+    """The claim with its findings, their p-values corrected, and decided by test and interval."""
+    adjusted = holm([finding.p for finding in findings])
+    decided = [
+        signed(replace(finding, p=float(p)), 1)
+        for finding, p in zip(findings, adjusted, strict=True)
+    ]
+    return replace(claim, findings=tuple(decided))
+
+
+def signed(finding: Finding, sign: int) -> Finding:
+    """Holds where test, and interval if any, put the estimate on the side of the sign."""
+    low, high = (
+        (finding.estimate, finding.estimate)
+        if np.isnan(finding.low)
+        else (finding.low, finding.high)
+    )
+    if not finding.p < LEVEL or low <= 0 <= high:
+        return replace(finding, verdict="not decided")
+    return replace(finding, verdict="holds" if finding.estimate * sign > 0 else "does not hold")
+
+
+def near(
+    subject: str,
+    condition: str,
+    wrong: NDArray[np.float64],
+    interval: tuple[float, float],
+    published: float,
+) -> Finding:
+    """Whether a rate is the published one, within the margin."""
+    low, high = interval
+    verdict: Verdict = "not decided"
+    if published - MARGIN <= low and high <= published + MARGIN:
+        verdict = "holds"
+    elif high < published - MARGIN or low > published + MARGIN:
+        verdict = "does not hold"
+    return Finding(subject, condition, float(wrong.mean()), low, high, np.nan, verdict)
+
+
+def only_of_the_five(finding: Finding, table: WrongShares) -> Finding:
+    """What is said of the paper's five networks cannot be decided by others."""
+    if set(FIVE_NETWORKS) <= set(table.models):
+        return finding
+    return replace(finding, verdict="not decided")
+
+
+def above(low: float, high: float) -> Verdict:
+    return "holds" if low > 0 else "does not hold" if high < 0 else "not decided"
+
+
+def rate_interval(wrong: NDArray[np.float64], draws: int) -> tuple[float, float]:
+    interval = wrong_rate_interval(np.round(wrong * draws), draws)
+    return interval.low, interval.high

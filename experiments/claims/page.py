@@ -1,0 +1,107 @@
+"""The page of claims: what the paper says, what was found, and whether it holds."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments import claims as rules
+from experiments.captions import images_notes
+from experiments.claims import Claim, Finding
+from experiments.paper import CLAIMS
+from experiments.presentation import Presented
+from pixelrobust.files import write_text
+from pixelrobust.manifest import Manifest
+from pixelrobust.survival_tables import readable_p
+from pixelrobust.tables import escape_markdown, significant, write_csv
+
+_TITLE = "Which of the paper's claims hold"
+_PERCENT_UNITS = ("%", "points")
+_NOTHING_STORED = "not decided"
+
+
+def write_claims(directory: Path, manifest: Manifest, claims: Sequence[Claim]) -> Presented:
+    """Write `claims.md`, a row a claim, and `claims.csv`, a row a finding.
+
+    Args:
+        directory: where to.
+        manifest: of the run whose images the captions name.
+        claims: from `experiments.claims.decide_claims`.
+    """
+    findings = [
+        {"claim": claim.key, **asdict(finding), "unit": claim.unit, "test": claim.test}
+        for claim in claims
+        for finding in claim.findings
+    ]
+    write_csv(pd.DataFrame(findings), directory / f"{CLAIMS}.csv")
+    notes = [" ".join((rules.__doc__ or "").split()), *images_notes(manifest, None)]
+    rows = [_row(claim) for claim in claims]
+    table = pd.DataFrame(rows, columns=["Claim", "Paper", "Here", "Test", "Verdict"])
+    cells = table.map(lambda text: "<br>".join(escape_markdown(line) for line in text.splitlines()))
+    body = cells.to_markdown(index=False, disable_numparse=True)
+    text = "\n\n".join([f"# {_TITLE}", body, *map(escape_markdown, notes)]) + "\n"
+    write_text(directory / f"{CLAIMS}.md", text)
+    return Presented(_TITLE, table[["Claim", "Verdict"]], notes)
+
+
+def _row(claim: Claim) -> tuple[str, str, str, str, str]:
+    paper = ": ".join(text for text in (claim.where, claim.published) if text)
+    if not claim.findings:
+        return claim.sentence, paper, "not measured in these runs", claim.test, _NOTHING_STORED
+    found = [f"{subject}: {_numbers(claim, own)}" for subject, own in _by_subject(claim)]
+    return (
+        claim.sentence,
+        paper,
+        "\n".join([f"{claim.unit}:", *found]),
+        claim.test,
+        _verdict(claim),
+    )
+
+
+def _by_subject(claim: Claim) -> list[tuple[str, list[Finding]]]:
+    groups: dict[str, list[Finding]] = {}
+    for finding in claim.findings:
+        groups.setdefault(finding.subject, []).append(finding)
+    return list(groups.items())
+
+
+def _numbers(claim: Claim, findings: list[Finding]) -> str:
+    return "; ".join(_number(claim, finding) for finding in findings)
+
+
+def _number(claim: Claim, finding: Finding) -> str:
+    scale = 100 if any(unit in claim.unit for unit in _PERCENT_UNITS) else 1
+    estimate, low, high = (
+        significant(scale * value) for value in (finding.estimate, finding.low, finding.high)
+    )
+    text = f"{finding.condition}: {estimate}" if finding.condition else estimate
+    if not np.isnan(finding.low):
+        text += f" ({low} to {high})"
+    if np.isnan(finding.p):
+        return text
+    p = readable_p(finding.p)
+    return f"{text}, p {p}" if p.startswith("<") else f"{text}, p = {p}"
+
+
+def _verdict(claim: Claim) -> str:
+    """One word where all findings agree, else who says what."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for finding in claim.findings:
+        said.setdefault(finding.verdict, {}).setdefault(finding.subject, []).append(
+            finding.condition
+        )
+    if len(said) == 1:
+        return next(iter(said))
+    counts = {subject: len(own) for subject, own in _by_subject(claim)}
+    parts = []
+    for verdict, subjects in said.items():
+        who = [
+            subject
+            if len(conditions) == counts[subject]
+            else f"{subject} at {', '.join(conditions)}"
+            for subject, conditions in subjects.items()
+        ]
+        parts.append(f"{verdict}: {', '.join(who)}")
+    return "\n".join(parts)

@@ -1,0 +1,38 @@
+"""What follows from several stored runs together: Table 5 and the claims."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.claims import decide_claims
+from experiments.claims.page import write_claims
+from experiments.paper import TABLE_5_SOURCES
+from experiments.presentation import Presented, Run, present_indices
+from pixelrobust.errors import InputError
+
+
+def derive(directory: Path, runs: Mapping[str, Run]) -> list[Presented]:
+    """Write what these runs allow.
+
+    Args:
+        directory: where to.
+        runs: manifest and rows by the experiment's name.
+
+    Returns:
+        The tables that were written; none where Experiments 1 to 3 are not among the runs.
+
+    Raises:
+        InputError: runs that are compared image by image saw different images.
+    """
+    paired = {name: runs[name] for name in TABLE_5_SOURCES if name in runs}
+    if len({manifest.image_list_sha256 for manifest, _ in paired.values()}) > 1:
+        raise InputError(
+            f"{', '.join(paired)} were run on different images and are not compared; run them again "
+            "with the same settings."
+        )
+    presented = []
+    if len(paired) == len(TABLE_5_SOURCES):
+        presented += present_indices(directory, list(paired.values()))
+    if paired:
+        manifest = next(iter(paired.values()))[0]
+        presented.append(write_claims(directory, manifest, decide_claims(runs)))
+    return presented

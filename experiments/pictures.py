@@ -1,0 +1,57 @@
+"""Pictures of images that flip, and what the networks take them for (the paper's Figure 1)."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from experiments.captions import images_notes
+from experiments.paper import FIGURE_1, FIGURE_1_TITLE
+from pixelrobust.datasets.cache import ImageSet
+from pixelrobust.datasets.class_names import ClassNames, imagenet_class_names, read_class_names
+from pixelrobust.examples import flipping_examples, strips_from_outcomes
+from pixelrobust.figures import write_figure
+from pixelrobust.figures_strip import picture_strip
+from pixelrobust.manifest import Manifest
+from pixelrobust.outcomes import cell_of
+from pixelrobust.perturbation import PixelChange
+from pixelrobust.settings import RunSettings
+
+_FRAGILE = "These flip at the fewest changed pixels of all images of the run; they are not typical."
+
+
+def draw_pictures(
+    directory: Path,
+    settings: RunSettings,
+    images: ImageSet,
+    manifest: Manifest,
+    outcomes: pd.DataFrame,
+) -> None:
+    """Write the figure: `settings.pictures` images, each under every num, in the first draw.
+
+    Raises:
+        InputError: the outcomes are of several amplitudes or areas.
+    """
+    keys = flipping_examples(outcomes, settings.pictures)
+    cell = cell_of(outcomes[outcomes["num"] > 0])
+    rows = {key: row for row, key in enumerate(images.keys)}
+
+    def changed(key: str, num: int) -> NDArray[np.uint8]:
+        image = torch.tensor(np.asarray(images.pixels[rows[key]]))[None]
+        change = PixelChange(num, cell.amplitude, cell.area, settings.seed)
+        return np.asarray(change(image, [key], 0)[0].numpy())
+
+    strips = strips_from_outcomes(outcomes, keys, changed, _class_names(settings))
+    caption = " ".join([_FRAGILE, *images_notes(manifest, None)])
+    write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
+
+
+def _class_names(settings: RunSettings) -> ClassNames:
+    """What the outputs are called: as the user's file says, else ImageNet's names, or numbers."""
+    if settings.dataset.classes:
+        return read_class_names(settings.dataset.classes)
+    outputs = max(model.classes for model in settings.models.values())
+    names = imagenet_class_names()
+    return names if outputs == len(names) else tuple((f"class {k}",) for k in range(outputs))

@@ -1,0 +1,133 @@
+"""Stored runs, printed: `python -m experiments.report results/bundled`. Nothing here needs torch."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from experiments.paper import CLAIMS, TABLE_5, experiment_called
+from experiments.presentation import Presented, load_run, present
+from pixelrobust.errors import InputError
+from pixelrobust.manifest import Manifest, read_manifest
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_RESULTS = _REPOSITORY / "results"
+_EXIT_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what the command line asks for; the exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        if options.folder is None:
+            _list_runs(_RESULTS)
+        else:
+            _print_folder(options.folder, options.tables, options.rebuild)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _EXIT_INPUT
+    return 0
+
+
+def show(presented: Sequence[Presented], directory: Path) -> None:
+    """Print tables, and where they lie."""
+    console = Console()
+    for each in presented:
+        shown = Table(*each.table.columns, box=box.SIMPLE, title=each.title, title_justify="left")
+        for row in each.table.itertuples(index=False):
+            shown.add_row(*map(str, row))
+        console.print(shown)
+    console.print(f"written to {_short(directory)}", soft_wrap=True, highlight=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.report", description="Print stored runs."
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="of results; without it all are listed"
+    )
+    parser.add_argument("tables", nargs="*", help="only these, for example table6 claims")
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="first write tables and figures anew from the outcomes",
+    )
+    return parser
+
+
+def _list_runs(results: Path) -> None:
+    table = Table("Folder", "Run", "Models", "Images", "Draws", "Device", box=box.SIMPLE)
+    for path in sorted(results.glob("*/outcomes/*.json")):
+        run = read_manifest(path)
+        table.add_row(
+            _short(path.parent.parent), run.name, ", ".join(run.weights_sha256), f"{run.images:,}",
+            str(run.draws), str(run.hardware.get("gpu") or run.hardware.get("device") or ""),
+        )  # fmt: skip
+    if not table.row_count:
+        raise InputError(f"no run is stored below {results}; run `make reproduce-table6` first.")
+    Console().print(table)
+
+
+def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
+    manifests = {path.stem: read_manifest(path) for path in sorted(folder.glob("outcomes/*.json"))}
+    pages = {page.stem: page for page in sorted(folder.glob("*.md"), key=_order)}
+    if rebuild:
+        _rebuild(folder, manifests, wanted)
+        pages = {page.stem: page for page in sorted(folder.glob("*.md"), key=_order)}
+    missing = [name for name in wanted if name not in pages]
+    if missing or not pages:
+        raise InputError(
+            f"{folder} holds no table {', '.join(missing)}; it holds {', '.join(pages) or 'none'}."
+        )
+    console = Console()
+    for name in wanted or pages:
+        console.print(Markdown(pages[name].read_text(encoding="utf-8").replace("<br>", "; ")))
+        if name in manifests:
+            console.print(_provenance(manifests[name]), style="dim", highlight=False)
+        console.print()
+
+
+def _rebuild(folder: Path, manifests: dict[str, Manifest], wanted: Sequence[str]) -> None:
+    """Tables and figures from the outcomes, all or the wanted ones."""
+    from experiments.derived import derive
+
+    runs = {manifest.name: load_run(folder, manifest.name) for manifest in manifests.values()}
+    for name, run in runs.items():
+        experiment = experiment_called(name)
+        if not wanted or {experiment.table, experiment.flips} & set(wanted):
+            present(folder, *run)
+    if not wanted or {TABLE_5.table, CLAIMS} & set(wanted):
+        derive(folder, runs)
+
+
+def _provenance(manifest: Manifest) -> str:
+    software, hardware = manifest.software, manifest.hardware
+    commit = str(software.get("commit") or "unknown")[:10]
+    changes = " with uncommitted changes" if software.get("uncommitted_changes") else ""
+    machine = hardware.get("gpu") or f"{hardware.get('cores')} cores, {hardware.get('system')}"
+    return (
+        f"{manifest.name}: seed {manifest.config.get('seed', 'of each')}, draws {manifest.draws}, "
+        f"torch {software.get('torch')}, commit {commit}{changes}, {machine}, "
+        f"{sum(manifest.seconds.values()):.0f} s; images {manifest.image_list_sha256[:10]}"
+    )
+
+
+def _order(page: Path) -> tuple[int, int, str]:
+    """Tables by their numbers, then the rest."""
+    number = page.stem.removeprefix("table")
+    return (0, int(number), "") if number.isdigit() else (1, 0, page.stem)
+
+
+def _short(path: Path) -> str:
+    relative = path.is_relative_to(_REPOSITORY)
+    return str(path.relative_to(_REPOSITORY) if relative else path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
