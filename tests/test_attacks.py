@@ -168,8 +168,22 @@ def test_only_images_that_are_not_fooled_yet_are_tried_again() -> None:
     module = CountsPasses(torch.ones(3, SIDE, SIDE), 10.5 / 255 * PIXELS).eval()
     images = torch.cat([grey(9, value=138), grey(value=128)])
     craft(module, images, zeros(10), FGSM, "minimal", step=1)
-    # Twice a try (the gradient, and foolbox's check), and once before and after by ours.
-    assert module.passed == 10 + 2 * 10 + 10 * 2 * 1 + 10
+    # Before; the direction (its gradient, and foolbox's check); all once, one ten times more; after.
+    assert module.passed == 10 + 2 * 10 + 10 + 10 * 1 + 10
+
+
+def test_one_direction_for_all_sizes_is_as_good_as_the_attack_anew(
+    network: nn.Module, noise: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = predict(network, noise.float() / 255)
+    once = craft(network, noise, labels, FGSM, "minimal", step=0.5)
+    monkeypatch.setattr(Attack, "is_straight", False)
+    anew = craft(network, noise, labels, FGSM, "minimal", step=0.5)
+    assert anew.fooled.any()
+    for attribute in ("images", "fooled", "epsilon"):
+        torch.testing.assert_close(
+            getattr(once, attribute), getattr(anew, attribute), rtol=0, atol=1e-6, equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("attack", [DEEPFOOL, CARLINI_WAGNER])

@@ -17,6 +17,8 @@ MINIMAL = "minimal"
 
 # float images, labels, epsilon in [0, 1] units or None -> attacked images, whether they fool
 _Run = Callable[[Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
+# The same for the images of an index, (K,).
+_Attempt = Callable[[Tensor, float | None], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def craft(
         run = _runner(module, attack, images.device)
         if minimal:
             sizes = [None] if attack.minimizes else _steps(step, max_epsilon)
-            attacked = _search(module, run, originals, labels, sizes)
+            follow = _straight if attack.is_straight else _anew
+            attempt = follow(module, run, originals, labels)
+            attacked = _search(module, attempt, originals, labels, sizes)
         else:
             attacked = run(originals, labels, float(epsilon) / 255)[0] if len(images) else originals
         wrong = _wrong(module, attacked, labels)
@@ -159,7 +163,7 @@ def _steps(step: float, max_epsilon: float) -> list[float]:
 
 def _search(
     module: nn.Module,
-    run: _Run,
+    attempt: _Attempt,
     originals: Tensor,
     labels: Tensor,
     sizes: Sequence[float | None],
@@ -174,10 +178,29 @@ def _search(
     for size in sizes:
         if not len(index):
             break
-        attacked, fooled = run(originals[index], labels[index], size)
+        attacked, fooled = attempt(index, size)
         found[index[fooled]] = attacked[fooled]
         index = index[~fooled]
     return found
+
+
+def _anew(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -> _Attempt:
+    """The attack at each size anew."""
+    return lambda index, size: run(originals[index], labels[index], size)
+
+
+def _straight(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -> _Attempt:
+    """Steps in one direction: a gradient for the whole search, rather than one a size."""
+    if not len(originals):
+        return _anew(module, run, originals, labels)
+    direction = (run(originals, labels, 1 / 255)[0] - originals).sign()
+
+    def attempt(index: Tensor, size: float | None) -> tuple[Tensor, Tensor]:
+        assert size is not None
+        attacked = (originals[index] + size * direction[index]).clamp(0, 1)
+        return attacked, _wrong(module, attacked, labels[index])
+
+    return attempt
 
 
 def _runner(module: nn.Module, attack: Attack, device: torch.device) -> _Run:

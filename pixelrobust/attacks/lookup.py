@@ -42,6 +42,12 @@ class Attack:
             find_attack(self.target), foolbox_module("attacks.base").MinimizationAttack
         )
 
+    @property
+    def is_straight(self) -> bool:
+        """Whether epsilon only says how far to go, in a direction that does not depend on it."""
+        fgsm = foolbox_module("attacks").LinfFastGradientAttack
+        return find_attack(self.target) is fgsm and not self.build().random_start
+
     def build(self) -> Any:
         """The foolbox attack."""
         kind = find_attack(self.target)
