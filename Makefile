@@ -6,15 +6,19 @@ IMAGENET_DIR ?=
 ARGS ?=
 
 BIN := .venv/bin
+RUN = $(BIN)/python -m experiments.run
 EXPERIMENT_ARGS = profile=$(PROFILE) $(if $(IMAGENET_DIR),'dataset.root="$(IMAGENET_DIR)"') $(ARGS)
+EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 \
+	figure1 figure8 figure9 figure10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-table6 reproduce-table7 reproduce-table8 reproduce-table9 breakdown test lint format
+.PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
+	amplification breakdown claims test lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
 	@echo
-	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  %-20s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  %-22s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## Make .venv and install the package with everything that the other targets need.
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -24,20 +28,36 @@ setup:  ## Make .venv and install the package with everything that the other tar
 		--constraint constraints.txt --editable '.[bundled,dev]'
 	@echo "Ready. Type \`make reproduce-table6\` to see real networks under pixel changes, \`make help\` for more."
 
-reproduce-table6: | $(BIN)/python  ## Experiment 1 (Table 6, Figure 8): wrong predictions over changed pixels.
-	@$(BIN)/python -m experiments.run experiment=table6 $(EXPERIMENT_ARGS)
+$(EXPERIMENTS:%=reproduce-%): reproduce-%: | $(BIN)/python
+	@$(RUN) experiment=$* $(EXPERIMENT_ARGS)
 
-reproduce-table7: | $(BIN)/python  ## Experiment 2 (Table 7, Figure 9): wrong predictions over amplitudes.
-	@$(BIN)/python -m experiments.run experiment=table7 $(EXPERIMENT_ARGS)
+reproduce-table1:  ## The networks, with their published accuracies.
+reproduce-table2:  ## The attacks that are configured.
+reproduce-table3:  ## Kinds of data augmentation.
+reproduce-table4:  ## The parameters of the Pixel-index.
+reproduce-table5: | $(BIN)/python  ## The Pixel-index of every cell of Tables 6 to 8, which are run too.
+	@$(RUN) -m experiment=table6,table7,table8 $(EXPERIMENT_ARGS)
+reproduce-table6:  ## Experiment 1: wrong predictions over changed pixels; with Figure 8 and pixels to flip.
+reproduce-table7:  ## Experiment 2: wrong predictions over amplitudes; with Figure 9.
+reproduce-table8:  ## Experiment 3: wrong predictions over areas; with Figure 10.
+reproduce-table9:  ## Experiment 4: what pixel changes do to adversarial images; with a map of returns.
+reproduce-figure1:  ## Pictures of images that flip; with the experiment breakdown.
+reproduce-figure8:  ## The same as Table 6.
+reproduce-figure9:  ## The same as Table 7.
+reproduce-figure10:  ## The same as Table 8.
 
-reproduce-table8: | $(BIN)/python  ## Experiment 3 (Table 8, Figure 10): wrong predictions over areas.
-	@$(BIN)/python -m experiments.run experiment=table8 $(EXPERIMENT_ARGS)
+reproduce-evaluation: | $(BIN)/python  ## All of the above, amplification and the claims.
+	@$(RUN) -m experiment=table1,table2,table3,table4,table6,table7,table8,table9,amplification,figure1 \
+		$(EXPERIMENT_ARGS)
 
-reproduce-table9: | $(BIN)/python  ## Experiment 4 (Table 9): what pixel changes do to adversarial images.
-	@$(BIN)/python -m experiments.run experiment=table9 $(EXPERIMENT_ARGS)
+amplification: | $(BIN)/python  ## How changes grow from layer to layer, beside noise of the same size.
+	@$(RUN) experiment=amplification $(EXPERIMENT_ARGS)
 
 breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail.
-	@$(BIN)/python -m experiments.run experiment=breakdown $(EXPERIMENT_ARGS)
+	@$(RUN) experiment=breakdown $(EXPERIMENT_ARGS)
+
+claims: | $(BIN)/python  ## Which of the paper's claims hold, from the stored outcomes of PROFILE.
+	@$(BIN)/python -m experiments.report results/$(PROFILE) claims --rebuild
 
 test: | $(BIN)/python  ## Run the tests.
 	@$(BIN)/python -m pytest

@@ -83,6 +83,12 @@ def load_run(directory: Path, name: str) -> Run:
     return read_manifest(stem.with_suffix(".json")), read_outcomes(stem.with_suffix(".parquet"))
 
 
+def stored_runs(directory: Path) -> dict[str, Run]:
+    """All that `store_run` wrote into a folder, by the experiment's name."""
+    manifests = [read_manifest(path) for path in sorted(directory.glob("outcomes/*.json"))]
+    return {manifest.name: load_run(directory, manifest.name) for manifest in manifests}
+
+
 def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> list[Presented]:
     """Write tables (CSV, Markdown, LaTeX) and figures (PNG, PDF) of a run."""
     experiment = experiment_called(manifest.name)

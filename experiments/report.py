@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
-from experiments.presentation import Presented, load_run, present
+from experiments.presentation import Presented, present, stored_runs
 from pixelrobust.errors import InputError
 from pixelrobust.manifest import Manifest, read_manifest
 
@@ -78,7 +78,7 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
     manifests = {path.stem: read_manifest(path) for path in sorted(folder.glob("outcomes/*.json"))}
     pages = {page.stem: page for page in sorted(folder.glob("*.md"), key=_order)}
     if rebuild:
-        _rebuild(folder, manifests, wanted)
+        _rebuild(folder, wanted)
         pages = {page.stem: page for page in sorted(folder.glob("*.md"), key=_order)}
     missing = [name for name in wanted if name not in pages]
     if missing or not pages:
@@ -93,11 +93,11 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
         console.print()
 
 
-def _rebuild(folder: Path, manifests: dict[str, Manifest], wanted: Sequence[str]) -> None:
+def _rebuild(folder: Path, wanted: Sequence[str]) -> None:
     """Tables and figures from the outcomes, all or the wanted ones."""
     from experiments.derived import derive
 
-    runs = {manifest.name: load_run(folder, manifest.name) for manifest in manifests.values()}
+    runs = stored_runs(folder)
     for name, run in runs.items():
         experiment = experiment_called(name)
         if not wanted or {experiment.table, experiment.flips} & set(wanted):

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.derived import derive
-from experiments.presentation import Presented, Run, load_run, present, store_run
+from experiments.presentation import Presented, Run, load_run, present, store_run, stored_runs
 from pixelrobust.files import write_text
 from pixelrobust.manifest import merge_manifests
 from pixelrobust.outcomes import concatenate
@@ -75,7 +75,8 @@ def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]
     if not runs:
         return None
     directory = directories.pop() if len(directories) == 1 else _common_directory(runs, results)
-    presented = derive(directory, runs)
+    # The folder of a profile may hold more than this sweep has run.
+    presented = derive(directory, stored_runs(directory) | runs)
     return (directory, presented) if presented else None
 
 

@@ -33,6 +33,12 @@ def test_from_config_to_table(run: Run, tmp_path: Path) -> None:
         "figure8.pdf",
         "figure8.png",
         "outcomes",
+        "pixels-to-flip-pairs.csv",
+        "pixels-to-flip.csv",
+        "pixels-to-flip.md",
+        "pixels-to-flip.pdf",
+        "pixels-to-flip.png",
+        "pixels-to-flip.tex",
         "table6.csv",
         "table6.md",
         "table6.tex",
@@ -106,6 +112,90 @@ def test_a_sweep_and_one_run_agree(run: Run, tmp_path: Path) -> None:
     (merged,) = (table for name, table in tables.items() if "sweep" in name)
     (whole,) = (table for name, table in tables.items() if "sweep" not in name and len(table) == 5)
     pd.testing.assert_frame_equal(whole, merged)
+
+
+FEW = ("profile=bundled", "model=efficientnet_lite0", "selection.models=null", "draws=1")
+
+
+def test_several_experiments_end_with_what_follows_of_them(run: Run, tmp_path: Path) -> None:
+    """Table 5 and the claims."""
+    experiments = "experiment=table4,table6,table7,table8,amplification"
+    ended = run("-m", experiments, *FEW, "dataset.candidates=4", "perturbation.num=[4,64]")
+    assert ended.code == 0, ended.err
+    folder = only_folder(tmp_path / "results", "evaluation-*")
+    cells = pd.read_csv(folder / "table5.csv")
+    assert len(cells) == 2 * (1 + 5 + 5)
+    assert cells["pi_high"].gt(0).all()
+    claims = pd.read_csv(folder / "claims.csv").set_index("claim")
+    assert set(claims.loc["magnified", "condition"]) == {"4 pixels", "64 pixels"}
+    assert "Which of the paper's claims hold" in ended.out
+
+
+def test_experiments_over_different_images_are_not_compared(run: Run) -> None:
+    """A limit is a sample of its own."""
+    jobs = ("experiment=table6,table7", "dataset.limit=2,3", "perturbation.num=4")
+    ended = run("-m", *jobs, *FEW)
+    assert ended.code == 2
+    assert "different image lists" in ended.err
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4"])
+def test_tables_that_describe_need_no_image(name: str, run: Run, tmp_path: Path) -> None:
+    ended = run(f"experiment={name}", "profile=bundled", "dataset.root=nowhere")
+    assert ended.code == 0, ended.err
+    folder = tmp_path / "results" / "bundled"
+    assert len(pd.read_csv(folder / f"{name}.csv")) > 3
+    assert (folder / f"{name}.md").read_text().startswith(f"# Table {name[-1]}")
+    assert (folder / f"{name}.tex").is_file()
+
+
+def test_only_those_tables_describe(run: Run) -> None:
+    ended = run("measure=descriptions")
+    assert ended.code == 2
+    assert "experiment=table1, table2, table3, table4" in ended.err
+
+
+def test_pictures_of_images_that_flip(run: Run, tmp_path: Path) -> None:
+    ended = run("experiment=figure1", *FEW, "perturbation.num=[64,16384]", "pictures=2")
+    assert ended.code == 0, ended.err
+    folder = only_folder(tmp_path / "results", "breakdown-*")
+    with Image.open(folder / "figure1.png") as picture:
+        assert min(picture.size) > 400
+    assert (folder / "breakdown-pixels-to-flip.md").is_file()
+
+
+def test_activations_are_measured_and_shown(run: Run, tmp_path: Path) -> None:
+    ended = run("experiment=amplification", *FEW, "dataset.limit=3", "perturbation.num=[4,64]")
+    assert ended.code == 0, ended.err
+    folder = only_folder(tmp_path / "results", "amplification-*")
+    table = pd.read_csv(folder / "amplification.csv")
+    assert table[["num", "images"]].to_numpy().tolist() == [[4, 3], [64, 3]]
+    rows = pd.read_parquet(folder / "outcomes" / "amplification.parquet")
+    inputs = rows[(rows["layer"] == "input") & (rows["num"] == 64)]
+    assert len(inputs) == 2 * 3
+    # Noise is as large as the change of pixels of the same image.
+    sizes = inputs.pivot_table(
+        index="image", columns="change", values="relative_change", observed=True
+    )
+    assert sizes["noise"].to_numpy() == pytest.approx(sizes["pixels"].to_numpy(), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("measure=activations", "attack=fgsm"), "measure=activations takes images as they are"),
+        (("measure=activations", "draws=2"), "set draws=1"),
+        (("attack=fgsm", "pictures=1"), "set pictures=0"),
+        (("pictures=1", "perturbation.area=[200,220]"), "one amplitude and area"),
+        (("pictures=-1",), "pictures=-1 is wrong"),
+        (("measure=weights",), "measure='weights' is wrong"),
+    ],
+)
+def test_what_cannot_be_measured_together(overrides: tuple[str, ...], words: str, run: Run) -> None:
+    ended = run(*FEW, "perturbation.num=4", "dataset.candidates=2", *overrides)
+    assert ended.code == 2
+    assert words in ended.err.replace("\n", " ")
+    assert "Traceback" not in ended.err
 
 
 def test_a_failing_job_does_not_end_its_siblings(run: Run, tmp_path: Path) -> None:

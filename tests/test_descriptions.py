@@ -6,13 +6,13 @@ from omegaconf import OmegaConf
 from torchvision.transforms import v2
 
 from experiments import descriptions
-from experiments.configuration import compose, options
+from experiments.configuration import compose, options, preset_settings
 from experiments.descriptions import table1, table2, table3, table4
 from pixelrobust import InputError
 
 
-def test_table1_has_the_networks_of_both_profiles() -> None:
-    table = table1().set_index("model")
+def test_table1_has_the_papers_networks_and_those_of_the_run() -> None:
+    table = table1(preset_settings("table1", "bundled").models).set_index("model")
     profiles = [name for p in ("paper", "bundled") for name in compose(f"profile={p}").models]
     assert list(table.index) == list(dict.fromkeys(profiles))
     assert list(table.columns) == ["library", "name", "weights", "parameters", "top1", "top5"]

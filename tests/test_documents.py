@@ -18,6 +18,7 @@ from rattler import MatchSpec
 from safetensors.torch import save_file
 from torch import nn
 
+from experiments.report import main as report
 from pixelrobust.datasets.class_names import imagenet_wnids
 from scripts.update_readme import with_tables
 from tests.conftest import REPOSITORY, Run
@@ -35,7 +36,8 @@ def commands(language: str) -> list[str]:
 
 
 MAKE = [command for command in commands("bash") if command.startswith("make ")]
-PYTHON = [command for command in commands("bash") if command.startswith("python ")]
+RUNS = [c for c in commands("bash") if c.startswith("python -m experiments.run ")]
+REPORTS = [c for c in commands("bash") if c.startswith("python -m experiments.report ")]
 
 
 def make(*arguments: str) -> str:
@@ -49,12 +51,18 @@ def make(*arguments: str) -> str:
 
 
 def test_readme_has_no_command_of_another_kind() -> None:
-    assert len(MAKE) + len(PYTHON) == len(commands("bash")) > 8
+    assert len(MAKE) + len(RUNS) + len(REPORTS) == len(commands("bash")) > 8
 
 
 @pytest.mark.parametrize("command", MAKE)
 def test_every_make_command_exists(command: str) -> None:
     assert make("--dry-run", *command.split()[1:]).strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_target_that_a_page_names_exists(page: Path) -> None:
+    for target in re.findall(r"`make ([a-z0-9-]+)`", page.read_text(encoding="utf-8")):
+        assert make("--dry-run", target).strip(), target
 
 
 def test_make_passes_profile_folder_and_arguments_on() -> None:
@@ -73,11 +81,10 @@ def test_make_runs_the_main_job(tmp_path: Path, cache: Path) -> None:
 
 
 def test_make_help_lists_every_target() -> None:
-    makefile = (REPOSITORY / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    assert phony
+    database = make("--print-data-base", "--dry-run", "help")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", database, re.MULTILINE)
     listed = re.findall(r"^  (\S+) +\S.*\.$", make("help"), re.MULTILINE)
-    assert sorted(listed) == sorted(phony[1].split())
+    assert sorted(listed) == sorted(phony.split())
 
 
 def test_make_without_setup_says_what_to_type(tmp_path: Path) -> None:
@@ -108,7 +115,7 @@ def own_weights(tmp_path: Path) -> Path:
     return tmp_path / "mine.safetensors"
 
 
-@pytest.mark.parametrize("command", PYTHON)
+@pytest.mark.parametrize("command", RUNS)
 def test_every_python_command_runs(
     command: str, run: Run, own_images: Path, own_weights: Path
 ) -> None:
@@ -130,6 +137,15 @@ def test_every_python_command_runs(
     ended = run(*arguments.split(), *extra)
     assert ended.code == 0, ended.err
     assert "written to" in ended.out
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_every_report_command_prints(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    assert report(command.split()[3:]) == 0
+    assert "claims" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("block", range(len(commands("python"))))

@@ -39,11 +39,22 @@ def write_claims(directory: Path, manifest: Manifest, claims: Sequence[Claim]) -
     notes = [" ".join((rules.__doc__ or "").split()), *images_notes(manifest, None)]
     rows = [_row(claim) for claim in claims]
     table = pd.DataFrame(rows, columns=["Claim", "Paper", "Here", "Test", "Verdict"])
+    verdicts = table[["Claim", "Paper", "Verdict"]]
+    parts = [
+        f"# {_TITLE}",
+        _markdown(verdicts),
+        *map(escape_markdown, notes),
+        "## What decided",
+        _markdown(table[["Claim", "Here", "Test"]]),
+    ]
+    write_text(directory / f"{CLAIMS}.md", "\n\n".join(parts) + "\n")
+    return Presented(_TITLE, verdicts, notes)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A table whose cells may have several lines."""
     cells = table.map(lambda text: "<br>".join(escape_markdown(line) for line in text.splitlines()))
-    body = cells.to_markdown(index=False, disable_numparse=True)
-    text = "\n\n".join([f"# {_TITLE}", body, *map(escape_markdown, notes)]) + "\n"
-    write_text(directory / f"{CLAIMS}.md", text)
-    return Presented(_TITLE, table[["Claim", "Verdict"]], notes)
+    return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
 def _row(claim: Claim) -> tuple[str, str, str, str, str]:
