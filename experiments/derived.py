@@ -18,7 +18,8 @@ def derive(directory: Path, runs: Mapping[str, Run]) -> list[Presented]:
         runs: manifest and rows by the experiment's name.
 
     Returns:
-        The tables that were written; none where Experiments 1 to 3 are not among the runs.
+        The tables that were written: Table 5 and the ranking where Experiments 1 to 3 are all among
+        the runs, and the claims where one of them is.
 
     Raises:
         InputError: runs that are compared image by image saw different images.

@@ -50,7 +50,7 @@ def draw_pictures(
 
 def _class_names(settings: RunSettings) -> ClassNames:
     """What the outputs are called: as the user's file says, else ImageNet's names, or numbers."""
-    if settings.dataset.classes:
+    if isinstance(settings.dataset.classes, Path):
         return read_class_names(settings.dataset.classes)
     outputs = max(model.classes for model in settings.models.values())
     names = imagenet_class_names()

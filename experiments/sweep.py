@@ -43,7 +43,7 @@ def read_jobs(sweep_directory: Path) -> list[JobRecord]:
 
 
 def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]] | None:
-    """Write one table and figure of the jobs of each experiment, and what follows of several.
+    """Write tables and figures of each experiment of several jobs, and what follows of several.
 
     Args:
         jobs: those that succeeded.
@@ -51,7 +51,8 @@ def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]
             jobs are different experiments that share one.
 
     Returns:
-        The folder, and the tables that were written; None where there was nothing to write.
+        The folder, and the tables that were written; None where there was nothing to write. Where
+        it is the results folder itself, merged results lie in folders of their own below it.
 
     Raises:
         InputError: jobs of one experiment saw different images, or are otherwise not comparable.
@@ -64,20 +65,24 @@ def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]
         (group,) = groups.values()
         directory, run = _merge(group, results)
         return directory, present(directory, *run)
-    merged = {
-        name: (Path(group[0].directory), load_run(Path(group[0].directory), name))
-        if len(group) == 1
-        else _merge(group, results)
-        for name, group in groups.items()
-    }
-    runs = {name: run for name, (_, run) in merged.items()}
-    directories = {directory for directory, _ in merged.values()}
+    runs, directories = {}, set()
+    presented: list[Presented] = []
+    for name, group in groups.items():
+        if len(group) == 1:
+            directory = Path(group[0].directory)
+            runs[name] = load_run(directory, name)
+        else:
+            directory, runs[name] = _merge(group, results)
+            presented += present(directory, *runs[name])
+        directories.add(directory)
     if not runs:
         return None
     directory = directories.pop() if len(directories) == 1 else _common_directory(runs, results)
     # The folder of a profile may hold more than this sweep has run.
-    presented = derive(directory, stored_runs(directory) | runs)
-    return (directory, presented) if presented else None
+    derived = derive(directory, stored_runs(directory) | runs)
+    if derived:
+        return directory, presented + derived
+    return (results, presented) if presented else None
 
 
 def _merge(jobs: list[JobRecord], results: Path) -> tuple[Path, Run]:

@@ -26,8 +26,43 @@ ACTIVATION_COLUMNS = [
     "matched",
 ]
 
-_IDENTITY = ["model", *CELL_COLUMNS, "image", "draw", "epsilon", "rounded", "change", "layer"]
-_CATEGORIES = ["model", "image", "change", "layer"]
+RETRAINED_COLUMNS = [*COLUMNS, "images_are", "training_seed"]
+TRANSFER_COLUMNS = [
+    "model",
+    "training_seed",
+    "against",
+    "epsilon",
+    "size",
+    "rounded",
+    "image",
+    "label",
+    "prediction",
+    "wrong",
+]
+DISTANCE_COLUMNS = ["model", "training_seed", "images_are", "image", "distance", "measured"]
+
+_LAYOUTS = (
+    COLUMNS,
+    ADVERSARIAL_COLUMNS,
+    ACTIVATION_COLUMNS,
+    RETRAINED_COLUMNS,
+    TRANSFER_COLUMNS,
+    DISTANCE_COLUMNS,
+)
+_IDENTITY = [
+    "model",
+    *CELL_COLUMNS,
+    "image",
+    "draw",
+    "epsilon",
+    "rounded",
+    "change",
+    "layer",
+    "images_are",
+    "training_seed",
+    "against",
+]
+_CATEGORIES = ["model", "image", "change", "layer", "images_are", "against"]
 
 
 def make_outcomes(
@@ -112,7 +147,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         raise InputError(
             f"outcomes {path} cannot be read ({error}); run the experiment again."
         ) from error
-    if list(outcomes.columns) not in (COLUMNS, ADVERSARIAL_COLUMNS, ACTIVATION_COLUMNS):
+    if list(outcomes.columns) not in _LAYOUTS:
         raise InputError(
             f"{path} does not hold outcomes: its columns are {list(outcomes.columns)}."
         )

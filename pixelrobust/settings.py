@@ -82,8 +82,9 @@ class DatasetSettings(_Settings):
 
     kind: Literal["foolbox", "imagefolder", "imagenet", "imagenette"]
     root: Path | None
+    train_root: Path | None = None
     labels: Path | None
-    classes: Path | None
+    classes: Path | Literal["folders"] | None
     candidates: Positive | None
     limit: Positive | None
     preprocessing: PreprocessingSettings
@@ -202,7 +203,7 @@ class RunSettings(_Settings):
                 "profile": True,
                 "pictures": True,
                 "engine": {"devices", "batch_size"},
-                "dataset": {"root", "labels", "classes", "description", "caveat"},
+                "dataset": {"root", "train_root", "labels", "classes", "description", "caveat"},
                 "models": {"__all__": {"label"}},
                 "selection_models": {"__all__": {"label"}},
             },
@@ -242,7 +243,7 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
     data = {key: value for key, value in config.items() if key not in _NOT_PASSED_ON}
     data["paths"] = _absolute_paths(config["paths"])
     data["dataset"] = _anchored(
-        config["dataset"], ("root", "labels", "classes"), data["paths"]["root"]
+        config["dataset"], ("root", "train_root", "labels", "classes"), data["paths"]["root"]
     )
     if isinstance(config["attack"], Mapping) and config["attack"].get("kind") == "none":
         data["attack"] = None
@@ -284,7 +285,7 @@ def _anchored(section: Mapping[str, Any], keys: tuple[str, ...], root: Path) -> 
     """The section with its relative paths taken from paths.root."""
     anchored = dict(section)
     for key in keys:
-        if anchored.get(key) is not None:
+        if anchored.get(key) not in (None, "folders"):
             anchored[key] = root / Path(str(anchored[key])).expanduser()
     return anchored
 

@@ -1,9 +1,11 @@
 """What the paper claims, and what stored outcomes say of it.
 
-The rules are the same for every profile, whatever its outcomes. Level 5 %, Holm-corrected over the
-findings of a claim; a rate "is" a published one where its whole interval lies within one point of it, and is not
-where the interval lies wholly outside; areas "hardly matter" where two one-sided tests bound every
-difference by one point; a proportion is "considerable" from 10 % on. Anything else is not decided.
+The rules are the same for every profile, whatever its outcomes. Level 5 % over the findings of a
+claim: p-values are Holm-corrected, beside 95 % intervals; intervals that decide alone are
+Bonferroni-corrected. A rate "is" a published one where its whole interval lies within one point of
+it, and is not where the interval lies wholly outside; areas "hardly matter" where two one-sided tests
+bound the difference of each from the largest by one point, and matter where an interval lies wholly
+beyond it; a proportion is "considerable" from 10 % on. Anything else is not decided.
 """
 
 from collections.abc import Mapping
@@ -34,15 +36,16 @@ __all__ = ["Claim", "Finding", "decide_claims"]
 
 
 def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
-    """Every claim that stored outcomes can decide.
+    """Every claim, with what stored outcomes say of it.
 
     Args:
-        runs: manifest and rows by the experiment's name: table6, table7, table8, table9 and
-            amplification, of one image list; others are ignored.
+        runs: manifest and rows by the experiment's name: table6, table7 and table8 of one image
+            list, table9 and amplification; others are ignored. What they lack is not decided.
     """
-    shares = {
+    tables = {
         name: WrongShares(runs[name][1]) for name in ("table6", "table7", "table8") if name in runs
     }
+    shares = {name: table for name, table in tables.items() if table.nums}
     claims: list[Claim] = [more_pixels(shares), far_more_than_changed(shares, runs)]
     claims += [published_rate(row, shares) for row in published_rates("table6").to_dict("records")]
     claims += [

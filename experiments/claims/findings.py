@@ -14,7 +14,7 @@ from pixelrobust.grid import Cell
 from pixelrobust.manifest import Manifest
 from pixelrobust.paired_intervals import difference_interval
 from pixelrobust.shares import WrongShares
-from pixelrobust.statistics import Interval, wrong_rate_interval
+from pixelrobust.statistics import CONFIDENCE, Interval, wrong_rate_interval
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 Run = tuple[Manifest, pd.DataFrame]
@@ -29,7 +29,8 @@ class Finding:
     Attributes:
         subject: the network, or networks, it is about.
         condition: in which cells; empty where the claim says it.
-        estimate, low, high: in the claim's unit; NaN where there is none.
+        estimate, low, high: in the claim's unit; NaN where there is none. The interval is a 95 %
+            one beside a p-value, else the one that decides.
         p: two-sided p-value, after Holm's correction; NaN where an interval decides.
         verdict: on the claim, for this subject and condition.
     """
@@ -132,6 +133,11 @@ def near(
     return Finding(subject, condition, float(wrong.mean()), low, high, np.nan, verdict)
 
 
+def the_five(table: WrongShares) -> list[str]:
+    """The paper's five networks where all are there, else the models that are."""
+    return list(FIVE_NETWORKS) if set(FIVE_NETWORKS) <= set(table.models) else table.models
+
+
 def only_of_the_five(finding: Finding, table: WrongShares) -> Finding:
     """What is said of the paper's five networks cannot be decided by others."""
     if set(FIVE_NETWORKS) <= set(table.models):
@@ -140,9 +146,18 @@ def only_of_the_five(finding: Finding, table: WrongShares) -> Finding:
 
 
 def above(low: float, high: float) -> Verdict:
+    """Whether what the interval is of, is above 0."""
     return "holds" if low > 0 else "does not hold" if high < 0 else "not decided"
 
 
-def rate_interval(wrong: NDArray[np.float64], draws: int) -> tuple[float, float]:
-    interval = wrong_rate_interval(np.round(wrong * draws), draws)
+def simultaneous(findings: int) -> float:
+    """The confidence of each of so many intervals that all hold at 95 % (Bonferroni)."""
+    return 1 - LEVEL / max(findings, 1)
+
+
+def rate_interval(
+    wrong: NDArray[np.float64], draws: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Of a wrong rate, from the share of each image's draws."""
+    interval = wrong_rate_interval(np.round(wrong * draws), draws, confidence)
     return interval.low, interval.high

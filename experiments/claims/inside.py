@@ -1,12 +1,15 @@
 """Whether differences are magnified inside networks: Section 3."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
+from scipy import stats
 
-from experiments.claims.findings import Claim, Finding, Run, Verdict
-from pixelrobust.amplification import tabulate_verdicts
+from experiments.claims.findings import Claim, Finding, Run, tested
+from pixelrobust.amplification import Estimate, amplification_verdict
+from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.statistics import CONFIDENCE
 
 
 def magnified_inside(runs: Mapping[str, Run]) -> list[Claim]:
@@ -15,8 +18,8 @@ def magnified_inside(runs: Mapping[str, Run]) -> list[Claim]:
         "Differences of a few pixels are magnified inside the network",
         "Sections 3 and 6.1.4",
         "",
-        "times: relative change of the logits over that of the input, median",
-        "t interval of the mean logarithm over images",
+        "times: relative change of the logits over that of the input, geometric mean",
+        "t test of the mean logarithm over images; relative to what, depends on where 0 lies",
     )
     beyond = Claim(
         "magnified-beyond-noise",
@@ -24,23 +27,50 @@ def magnified_inside(runs: Mapping[str, Run]) -> list[Claim]:
         "not in the paper",
         "",
         "times: amplification of changed pixels over that of noise, geometric mean",
-        "t interval of the mean logarithm of the ratio, in pairs of one image each",
+        "t test of the mean logarithm of the ratio, in pairs of one image each",
     )
     if "amplification" not in runs:
         return [magnified, beyond]
-    words: dict[str, Verdict] = {"yes": "holds", "no": "does not hold"}
-    claims = []
-    table = tabulate_verdicts(runs["amplification"][1]).to_dict("records")
-    for claim, value, decision in (
-        (magnified, "pixels", "magnified"),
-        (beyond, "ratio", "exceeds_noise"),
-    ):
-        findings = tuple(
-            Finding(
-                row["model"], f"{row['num']} pixels", row[value], row[f"{value}_low"],
-                row[f"{value}_high"], np.nan, words.get(row[decision], "not decided"),
-            )
-            for row in table
-        )  # fmt: skip
-        claims.append(replace(claim, findings=findings))
-    return claims
+    by = ["model", *CELL_COLUMNS]
+    groups = runs["amplification"][1].groupby(by, observed=True, dropna=False, sort=False)
+    verdicts = {
+        (str(model), f"{num} pixels"): amplification_verdict(rows)
+        for (model, num, *_), rows in groups
+    }
+    return [
+        _times(magnified, {key: (v.log_pixels, v.images) for key, v in verdicts.items()}),
+        _times(beyond, {key: (v.log_ratio, v.images) for key, v in verdicts.items()}),
+    ]
+
+
+def _times(claim: Claim, logarithms: Mapping[tuple[str, str], tuple[Estimate, int]]) -> Claim:
+    """The claim decided by logarithms, which must be above 0; they are shown as multiples.
+
+    Args:
+        claim: without findings.
+        logarithms: for each subject and condition, a mean with its t interval, and how many images
+            it is of.
+    """
+    logarithmic = tested(
+        claim,
+        [
+            Finding(*key, log.value, log.low, log.high, _p(log, images), "not decided")
+            for key, (log, images) in logarithms.items()
+        ],
+    )
+    return replace(
+        claim,
+        findings=tuple(
+            replace(f, estimate=math.exp(f.estimate), low=math.exp(f.low), high=math.exp(f.high))
+            for f in logarithmic.findings
+        ),
+    )
+
+
+def _p(mean: Estimate, images: int) -> float:
+    """Two-sided p-value that the mean is 0, from its t interval; 1 where there is none."""
+    half_width = mean.high - mean.value
+    if not half_width > 0:
+        return 1.0
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, images - 1))
+    return float(2 * stats.t.sf(abs(mean.value) * quantile / half_width, images - 1))

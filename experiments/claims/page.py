@@ -1,7 +1,7 @@
 """The page of claims: what the paper says, what was found, and whether it holds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from pixelrobust.survival_tables import readable_p
 from pixelrobust.tables import escape_markdown, significant, write_csv
 
 _TITLE = "Which of the paper's claims hold"
+_CSV_COLUMNS = ["claim", *(field.name for field in fields(Finding)), "unit", "test"]
 _PERCENT_UNITS = ("%", "points")
 _NOTHING_STORED = "not decided"
 
@@ -35,7 +36,7 @@ def write_claims(directory: Path, manifest: Manifest, claims: Sequence[Claim]) -
         for claim in claims
         for finding in claim.findings
     ]
-    write_csv(pd.DataFrame(findings), directory / f"{CLAIMS}.csv")
+    write_csv(pd.DataFrame(findings, columns=_CSV_COLUMNS), directory / f"{CLAIMS}.csv")
     notes = [" ".join((rules.__doc__ or "").split()), *images_notes(manifest, None)]
     rows = [_row(claim) for claim in claims]
     table = pd.DataFrame(rows, columns=["Claim", "Paper", "Here", "Test", "Verdict"])

@@ -32,4 +32,24 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
     return images.take(sample(images.keys, settings.candidates, seed))
 
 
-__all__ = ["ImageList", "list_images"]
+def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList | None:
+    """The images of the training split; None where the data set has none.
+
+    Args:
+        settings: the `dataset` group; `train_root` names the split, but for Imagenette.
+        cache: folder for what is downloaded.
+        seed: decides which images a `candidates` limit keeps.
+
+    Raises:
+        InputError: the images cannot be found or labelled.
+    """
+    if settings.kind == "imagenette":
+        images = read_imagenette(settings.root, cache, "train")
+    elif settings.train_root is None:
+        return None
+    else:
+        images = read_class_folders(settings.train_root, settings.classes, "dataset.train_root")
+    return images.take(sample(images.keys, settings.candidates, seed))
+
+
+__all__ = ["ImageList", "list_images", "list_training_images"]

@@ -2,23 +2,30 @@
 
 from pathlib import Path
 
-from pixelrobust.datasets.class_names import class_indices, read_class_names
+from pixelrobust.datasets.class_names import ClassNames, class_indices, read_class_names
 from pixelrobust.datasets.image_list import ImageList, check_folder, is_image_file, make_image_list
 from pixelrobust.errors import InputError
 
+FOLDERS = "folders"
+"""What `classes` says where the folders' own names, sorted, are the classes."""
 
-def read_class_folders(root: Path | None, classes: Path | None = None) -> ImageList:
+
+def read_class_folders(
+    root: Path | None, classes: Path | str | None = None, key: str = "dataset.root"
+) -> ImageList:
     """The images of a folder `root/<class>/…/<image>`.
 
     Args:
         root: the folder.
         classes: a text file with one class name a line in the order of the classifiers' outputs;
-            None: folder names are WordNet ids or English names of ImageNet's classes.
+            "folders": the folders' own names, sorted; None: folder names are WordNet ids or English
+            names of ImageNet's classes.
+        key: of the config, that gave the root.
 
     Raises:
         InputError: no such folder, no images in it, or a class is unknown.
     """
-    root = check_folder(root, "dataset.root", "/data/images")
+    root = check_folder(root, key, "/data/images")
     files = {
         folder.name: sorted(path for path in folder.rglob("*") if is_image_file(path, root))
         for folder in sorted(root.iterdir())
@@ -27,10 +34,16 @@ def read_class_folders(root: Path | None, classes: Path | None = None) -> ImageL
     files = {name: paths for name, paths in files.items() if paths}
     if not files:
         raise InputError(
-            f"dataset.root={root} holds no images in class folders; "
+            f"{key}={root} holds no images in class folders; "
             "it must look like root/<class>/<image>.jpg."
         )
-    indices = class_indices(list(files), read_class_names(classes) if classes else None)
+    indices = class_indices(list(files), _class_names(list(files), classes))
     paths = [path for members in files.values() for path in members]
     labels = [indices[name] for name, members in files.items() for _ in members]
     return make_image_list(root, paths, labels)
+
+
+def _class_names(folders: list[str], classes: Path | str | None) -> ClassNames | None:
+    if classes == FOLDERS:
+        return tuple((name,) for name in folders)
+    return read_class_names(Path(classes)) if classes else None

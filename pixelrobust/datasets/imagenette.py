@@ -9,20 +9,21 @@ from pixelrobust.errors import InputError
 _FOLDER = "imagenette2"
 
 
-def read_imagenette(root: Path | None, cache: Path) -> ImageList:
-    """Imagenette's validation images, labelled with ImageNet's indices by their WordNet ids.
+def read_imagenette(root: Path | None, cache: Path, split: str = "val") -> ImageList:
+    """Imagenette's images, labelled with ImageNet's indices by their WordNet ids.
 
     Args:
         root: a folder that holds, or will hold, `imagenette2`; None: below the cache folder.
         cache: the cache folder.
+        split: val or train; a download brings both.
 
     Raises:
         InputError: the images are not there and cannot be downloaded.
     """
     root = root or cache / "imagenette"
-    if not (root / _FOLDER / "val").is_dir():
+    if not (root / _FOLDER / split).is_dir():
         _download(root)
-    return read_class_folders(root / _FOLDER / "val")
+    return read_class_folders(root / _FOLDER / split)
 
 
 def _download(root: Path) -> None:

@@ -1,0 +1,132 @@
+"""Tables of retrained networks: the matrix of training by testing, and differences in pairs."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pixelrobust.comparisons import holm, paired_test
+from pixelrobust.grid import Cell
+from pixelrobust.paired_intervals import difference_interval
+from pixelrobust.pixel_index import AmplitudeShare
+from pixelrobust.shares import WrongShares
+from pixelrobust.tables import SUMMARY_COLUMNS, rate_with_interval, summarize
+
+REFERENCES = ("baseline", "unchanged")
+"""What retrained networks are compared with: the original, and retraining on unchanged images."""
+
+_DIFFERENCE = ("difference", "low", "high", "p")
+
+
+def summarize_retraining(
+    outcomes: pd.DataFrame,
+    references: dict[str, str],
+    image_size: tuple[int, int] = (224, 224),
+    amplitude_share: AmplitudeShare = "range",
+) -> pd.DataFrame:
+    """One row for each set of test images, network and test cell.
+
+    Args:
+        outcomes: columns `outcomes.RETRAINED_COLUMNS`.
+        references: the networks' names, by `REFERENCES`; one that is not there is left out.
+        image_size: (height, width), for the Pixel-index.
+        amplitude_share: see `pixelrobust.pixel_index`.
+
+    Returns:
+        Columns images_are ("same" as trained on, or "heldout"), training_seeds, those of
+        `pixelrobust.tables.summarize` (draws counts those of all seeds; intervals are over images),
+        and for each reference <name>_difference in -1..1, the network's wrong rate minus the
+        reference's on the same images, with its 95 % interval <name>_low and <name>_high, and
+        <name>_p after Holm's correction over the rows of these images; missing for itself.
+    """
+    parts = []
+    for kind, rows in outcomes.groupby("images_are", observed=True, sort=False):
+        pooled = _pool_seeds(rows)
+        summary = summarize(pooled, image_size, amplitude_share)
+        seeds = rows.groupby("model", observed=True)["training_seed"].nunique()
+        table = summary.assign(images_are=str(kind), training_seeds=summary["model"].map(seeds))
+        shares = WrongShares(pooled)
+        for reference in REFERENCES:
+            table = _with_differences(table, shares, reference, references.get(reference))
+        parts.append(table)
+    columns = ["images_are", "training_seeds", *SUMMARY_COLUMNS]
+    columns += [f"{name}_{end}" for name in REFERENCES for end in _DIFFERENCE]
+    return pd.concat(parts, ignore_index=True)[columns].astype({"training_seeds": "int64"})
+
+
+def matrix_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
+    """The matrix as text: a row for each set of images and network, a column for each test num."""
+    nums = sorted(int(num) for num in summary["num"].unique())
+    rows = []
+    for (kind, model), group in summary.groupby(["images_are", "model"], sort=False):
+        entries = {
+            int(row["num"]): rate_with_interval(row["wrong_rate"], row) for row in _records(group)
+        }
+        rows.append(
+            {"Tested on": kind, "Network": model, **{str(n): entries.get(n, "") for n in nums}}
+        )
+    return pd.DataFrame(rows)
+
+
+def differences_for_reading(summary: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Differences to a reference as text, in points, laid out like the matrix."""
+    nums = sorted(int(num) for num in summary["num"].unique())
+    compared = summary[summary[f"{reference}_difference"].notna()]
+    rows = []
+    for (kind, model), group in compared.groupby(["images_are", "model"], sort=False):
+        entries = {int(row["num"]): _difference(row, reference) for row in _records(group)}
+        rows.append(
+            {"Tested on": kind, "Network": model, **{str(n): entries.get(n, "") for n in nums}}
+        )
+    return pd.DataFrame(rows)
+
+
+def _pool_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every training seed's draws as draws of their own."""
+    draws = int(rows["draw"].max()) + 1
+    seeds = {seed: rank for rank, seed in enumerate(sorted(rows["training_seed"].unique()))}
+    return rows.assign(draw=rows["draw"] + draws * rows["training_seed"].map(seeds).astype("int32"))
+
+
+def _with_differences(
+    table: pd.DataFrame, shares: WrongShares, reference: str, name: str | None
+) -> pd.DataFrame:
+    found = [
+        _compare(shares, str(row["model"]), name, _cell(row))
+        if name in shares.models and row["model"] != name
+        else (np.nan,) * len(_DIFFERENCE)
+        for row in _records(table)
+    ]
+    columns = pd.DataFrame(
+        found, columns=[f"{reference}_{end}" for end in _DIFFERENCE], index=table.index
+    )
+    p = columns[f"{reference}_p"].astype(float)
+    tested = p.notna()
+    columns.loc[tested, f"{reference}_p"] = holm(p[tested].to_numpy())
+    return pd.concat([table, columns], axis=1)
+
+
+def _compare(
+    shares: WrongShares, model: str, reference: str | None, cell: Cell
+) -> tuple[float, float, float, float]:
+    assert reference
+    one, two = shares.of(model, cell), shares.of(reference, cell)
+    interval = difference_interval(one, two)
+    whole = np.isin([one, two], (0, 1)).all()
+    p = paired_test(one, two, 1 if whole else 2)
+    return float((one - two).mean()), interval.low, interval.high, p
+
+
+def _cell(row: dict[str, Any]) -> Cell:
+    limits = (None if pd.isna(row[key]) else int(row[key]) for key in ("amplitude", "area"))
+    return Cell(int(row["num"]), *limits)
+
+
+def _difference(row: dict[str, Any], reference: str) -> str:
+    value, low, high, p = (row[f"{reference}_{end}"] for end in _DIFFERENCE)
+    star = " *" if p < 0.05 else ""
+    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}){star}"
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

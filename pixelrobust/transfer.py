@@ -1,0 +1,168 @@
+"""Do images that fool the original network still fool retrained ones? Tables, and the paper's fall."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pixelrobust.comparisons import sign_flip_test
+from pixelrobust.paired_intervals import difference_interval
+from pixelrobust.statistics import wrong_rate_interval
+from pixelrobust.tables import percent, rate_with_interval
+
+TRANSFER_SUMMARY = [
+    "against",
+    "epsilon",
+    "rounded",
+    "model",
+    "training_seeds",
+    "images",
+    "fooled",
+    "fooled_rate",
+    "ci_low",
+    "ci_high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "difference_p",
+]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a fall.
+
+    Attributes:
+        label: what was added.
+        rate, low, high: share of images that still fool after it, with its 95 % interval.
+        change, change_low, change_high: in pairs, from the step before; 0 at the first.
+    """
+
+    label: str
+    rate: float
+    low: float
+    high: float
+    change: float
+    change_low: float
+    change_high: float
+
+
+def summarize_transfer(rows: pd.DataFrame, control: str) -> pd.DataFrame:
+    """How many adversarial images fool each network.
+
+    Args:
+        rows: columns `outcomes.TRANSFER_COLUMNS`.
+        control: the network retrained on unchanged images.
+
+    Returns:
+        A row for each (against: "original" or "itself", epsilon, rounded, model): training_seeds,
+        images; fooled: outcomes over seeds; fooled_rate with its 95 % interval over images;
+        difference: fooled_rate minus the control's on the same images, in pairs; missing for the
+        control, and for images made against each network itself, which differ.
+    """
+    found = []
+    keys = ["against", "epsilon", "rounded"]
+    for (against, epsilon, rounded), group in rows.groupby(keys, observed=True, sort=False):
+        reference = _shares(group[group["model"] == control])
+        for model, own in group.groupby("model", observed=True, sort=False):
+            row = {"against": against, "epsilon": epsilon, "rounded": rounded, "model": str(model)}
+            comparable = against == "original" and model != control and len(reference) > 0
+            found.append(row | _row(own, reference if comparable else None))
+    return pd.DataFrame(found, columns=TRANSFER_SUMMARY)
+
+
+def transfer_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary as text: a row for each network, a column for each kind of image."""
+    columns: dict[str, dict[str, str]] = {}
+    for row in _records(summary):
+        rounded = "rounded" if row["rounded"] else "unrounded"
+        column = f"{row['epsilon']}, {rounded}"
+        if row["against"] != "original":
+            column += ", against itself"
+        columns.setdefault(column, {})[row["model"]] = rate_with_interval(row["fooled_rate"], row)
+    models = list(dict.fromkeys(summary["model"]))
+    table = {
+        column: [cells.get(model, "") for model in models] for column, cells in columns.items()
+    }
+    return pd.DataFrame({"Network": models, **table})
+
+
+def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[Step]:
+    """What each of several causes takes from the images that fool, one after the other.
+
+    Args:
+        rows: columns `outcomes.TRANSFER_COLUMNS`, of one epsilon, against the original.
+        stages: (label, network, whether images are rounded), from first to last.
+    """
+    steps: list[Step] = []
+    before: NDArray[np.float64] | None = None
+    for label, model, rounded in stages:
+        own = rows[(rows["model"] == model) & (rows["rounded"] == rounded)]
+        shares, seeds = _shares(own).to_numpy(), own["training_seed"].nunique()
+        interval = wrong_rate_interval(np.round(shares * seeds), seeds)
+        change = difference_interval(shares, before) if before is not None else None
+        steps.append(
+            Step(
+                label, float(shares.mean()), interval.low, interval.high,
+                float((shares - before).mean()) if before is not None else 0.0,
+                change.low if change else 0.0, change.high if change else 0.0,
+            )
+        )  # fmt: skip
+        before = shares
+    return steps
+
+
+def fall_for_reading(steps: Sequence[Step]) -> pd.DataFrame:
+    """The steps as text."""
+    return pd.DataFrame(
+        {
+            "Step": [step.label for step in steps],
+            "Still fool (%)": [
+                f"{percent(step.rate)} ({percent(step.low)}–{percent(step.high)})" for step in steps
+            ],
+            "Change (points)": [
+                f"{100 * step.change:+.1f} ({100 * step.change_low:+.1f} to {100 * step.change_high:+.1f})"
+                if index
+                else ""
+                for index, step in enumerate(steps)
+            ],
+        }
+    )
+
+
+def _shares(rows: pd.DataFrame) -> "pd.Series[float]":
+    """Of each image, the share of training seeds whose network it fools."""
+    return rows.assign(image=rows["image"].astype(str)).groupby("image")["wrong"].mean()
+
+
+def _row(own: pd.DataFrame, reference: "pd.Series[float] | None") -> dict[str, object]:
+    shares, seeds = _shares(own), int(own["training_seed"].nunique())
+    # Images against the networks of several seeds need not be the same ones.
+    counts = own.groupby(own["image"].astype(str))["wrong"].agg(["sum", "count"])
+    whole = counts[counts["count"] == seeds]
+    interval = wrong_rate_interval(whole["sum"], seeds)
+    row: dict[str, object] = {
+        "training_seeds": seeds,
+        "images": len(shares),
+        "fooled": int(own["wrong"].sum()),
+        "fooled_rate": float(shares.mean()),
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+    }
+    if reference is None:
+        return row
+    one, two = shares.to_numpy(), reference.loc[shares.index].to_numpy()
+    difference = difference_interval(one, two)
+    return row | {
+        "difference": float((one - two).mean()),
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "difference_p": sign_flip_test(one - two),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
