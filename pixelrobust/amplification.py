@@ -145,7 +145,8 @@ def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns model, num, amplitude, area, images, left_out; pixels, noise: median amplification
         from input to logits; ratio: the geometric mean over images of the one divided by the other;
-        each with its 95 % interval; magnified, exceeds_noise: yes, no or not decided.
+        each with its 95 % interval; magnified, exceeds_noise: yes, no or not decided, by the t
+        interval of the mean logarithm, so that magnified may differ from what medians suggest.
     """
     groups = changes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
     rows = [
@@ -190,7 +191,9 @@ def _verdict_row(verdict: AmplificationVerdict) -> dict[str, object]:
 
 
 def _readable(row: dict[Any, Any], name: str) -> str:
-    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})"
+    low, high = (row[f"{name}_{end}"] for end in ("low", "high"))
+    interval = "no interval" if math.isnan(low + high) else f"{low:.2f}–{high:.2f}"
+    return f"{row[name]:.2f} ({interval})"
 
 
 def _amplifications(changes: pd.DataFrame) -> pd.DataFrame:

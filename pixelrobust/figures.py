@@ -140,7 +140,7 @@ def num_axis(axes: Axes, nums: Sequence[int]) -> None:
         axes: the panel.
         nums: rising, the smallest 0 or more.
     """
-    smallest = nums[1] if nums[0] == 0 else nums[0]
+    smallest = next((num for num in nums if num > 0), 1)
     if nums[-1] > _WIDEST_LINEAR_AXIS * smallest:
         axes.set_xscale("symlog", base=2, linthresh=smallest)
         axes.minorticks_off()

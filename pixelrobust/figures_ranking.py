@@ -25,7 +25,7 @@ def pixel_index_curves(indices: pd.DataFrame, title: str, caption: str) -> Figur
     Returns:
         A figure with a panel for each of the three that varies, and 95 % intervals as bands.
     """
-    shown = {key: rows for key in _PANELS if rows_vary(rows := _over(indices, key), key)}
+    shown = {key: rows for key in _PANELS if (rows := _over(indices, key))[key].nunique() > 1}
     figure = new_figure(3.6 * max(len(shown), 1) + 0.6, 4.2)
     panels = figure.subplots(1, max(len(shown), 1), sharey=True, squeeze=False)[0]
     for axes, (key, rows) in zip(panels, shown.items(), strict=False):
@@ -38,11 +38,6 @@ def pixel_index_curves(indices: pd.DataFrame, title: str, caption: str) -> Figur
     return figure
 
 
-def rows_vary(rows: pd.DataFrame, key: str) -> bool:
-    """Whether there is a curve to draw over this key."""
-    return bool(rows[key].nunique() > 1)
-
-
 def _over(indices: pd.DataFrame, key: str) -> pd.DataFrame:
     """The cells that only this key, and num, limit; at the largest num unless it is the key."""
     limited = indices[[*_LIMITS]].notna()
@@ -51,9 +46,9 @@ def _over(indices: pd.DataFrame, key: str) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, key: str) -> None:
-    for (model, of_model), colour, marker in zip(
-        rows.groupby("model", sort=False), COLOURS, MARKERS, strict=False
-    ):
+    for index, (model, of_model) in enumerate(rows.groupby("model", sort=False)):
+        style = index % len(COLOURS)
+        colour, marker = COLOURS[style], MARKERS[style]
         curve = of_model.sort_values(key)
         at = curve[key].astype(float)
         axes.plot(

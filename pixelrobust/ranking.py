@@ -115,5 +115,7 @@ def ranking_for_reading(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_interval(row: dict[Any, Any]) -> str:
+    if pd.isna(row["pixel_index"]):
+        return "undefined"
     index, low, high = (significant(row[key]) for key in ("pixel_index", "pi_low", "pi_high"))
     return f"{index} ({low}–{high})"

@@ -45,12 +45,15 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
         outcomes: as for `pixelrobust.survival.pixels_to_flip`.
 
     Returns:
-        Columns model, amplitude, area, images; flipped: images wrong at some num up to largest_num;
-        survival: the share of the others, with its 95 % interval ci_low, ci_high; median: the num
-        by which half the images have flipped, with its 95 % interval; missing: beyond largest_num.
+        Columns model, amplitude, area, images; flipped: images wrong at some num up to largest_num,
+        the largest num tried; survival: the share of the others, with its 95 % interval ci_low,
+        ci_high; median: the num by which half the images have flipped, with its 95 % interval;
+        missing: beyond largest_num.
     """
     curves = survival_curves(outcomes)
     cell = cell_of(outcomes[outcomes["num"] > 0])
+    # Where all images have flipped, none was followed up to the largest num.
+    largest = outcomes.groupby(outcomes["model"].astype(str))["num"].max()
     rows = []
     for model, flips in _by_model(outcomes).items():
         curve = curves[model]
@@ -61,7 +64,7 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
                 "area": cell.area,
                 "images": len(flips),
                 "flipped": int(flips["flipped"].sum()),
-                "largest_num": int(flips["num"].max()),
+                "largest_num": int(largest[model]),
                 "survival": curve.survival[-1],
                 "ci_low": curve.low[-1],
                 "ci_high": curve.high[-1],

@@ -1,5 +1,6 @@
 """Tables: pure functions of outcomes, and the files they are written to."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ SUMMARY_COLUMNS = [
     "ci_high",
     "pixel_index",
 ]
+
+# Numbers differ from 0 by rounding errors alone beyond these decimals.
+_NOISE_DECIMALS = 10
 
 
 def summarize(
@@ -174,7 +178,11 @@ def percent(share: float) -> str:
 
 
 def significant(value: float) -> str:
-    """A number to three digits, whole ones from 100 on."""
+    """A number to three digits, whole ones from 100 on; rounding errors of 0 are 0."""
+    if math.isnan(value):
+        return "undefined"
+    # Adding 0 takes the sign off a negative 0.
+    value = round(value, _NOISE_DECIMALS) + 0.0
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

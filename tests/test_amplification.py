@@ -12,9 +12,17 @@ from scipy import stats
 from torch import nn
 
 from pixelrobust import InputError
-from pixelrobust.amplification import amplification_verdict, summarize_amplification
+from pixelrobust.amplification import (
+    VERDICT_COLUMNS,
+    amplification_verdict,
+    summarize_amplification,
+    tabulate_verdicts,
+    verdicts_for_reading,
+)
 from pixelrobust.figures_amplification import amplification_curves
 from pixelrobust.grid import Cell
+from pixelrobust.outcomes import concatenate, with_cell
+from tests.claim_cases import activations
 from tests.conftest import REPOSITORY
 from tests.layer_cases import (
     SIDE,
@@ -114,6 +122,66 @@ def test_the_figure_has_a_panel_for_each_model(models: int) -> None:
         for line in (pixels, noise):
             assert (line.get_xdata()[0], line.get_xdata()[-1]) == (0, 1)
             assert line.get_ydata()[0] == 1
+
+
+def two_networks() -> pd.DataFrame:
+    """Grow by 2 to 4 in the one, shrink in the other, twice as much as noise does in both."""
+    grown, shrunk = np.array([2.0, 3.0, 4.0, 2.5]), np.array([0.2, 0.3, 0.4, 0.25])
+    limited = with_cell(activations(list(shrunk), list(shrunk / 2), "b"), Cell(8, 10, 200))
+    return concatenate([activations(list(grown), list(grown / 2), "a"), limited])
+
+
+def test_each_network_and_cell_has_its_verdict() -> None:
+    table = tabulate_verdicts(two_networks())
+    assert list(table.columns) == VERDICT_COLUMNS
+    assert table[["model", "num", "images", "left_out"]].to_numpy().tolist() == [
+        ["a", 64, 4, 0],
+        ["b", 8, 4, 0],
+    ]
+    assert table["amplitude"].isna().tolist() == [True, False]
+    assert table.loc[1, ["amplitude", "area"]].tolist() == [10, 200]
+    assert table["pixels"].tolist() == pytest.approx([2.75, 0.275])
+    assert table["noise"].tolist() == pytest.approx([1.375, 0.1375])
+    assert table["ratio"].tolist() == pytest.approx([2, 2])
+    assert table["ratio_low"].tolist() == pytest.approx([2, 2])
+    assert table["magnified"].tolist() == ["yes", "no"]
+
+
+def test_the_ratio_is_a_geometric_mean_with_its_interval() -> None:
+    table = tabulate_verdicts(activations([1.0, 4.0, 8.0], [2.0, 2.0, 1.0]))
+    logs = np.log([0.5, 2, 8])
+    interval = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    row = table.iloc[0]
+    assert row["ratio"] == pytest.approx(2)
+    assert row["ratio_low"] == pytest.approx(math.exp(interval.low))
+    assert row["ratio_high"] == pytest.approx(math.exp(interval.high))
+    assert row["exceeds_noise"] == "not decided"
+
+
+def test_several_nums_of_a_network_are_not_mixed() -> None:
+    parts = [
+        activations([2.0, 2.2], [1.0, 1.0], num=4),
+        activations([8.0, 8.8], [1.0, 1.0], num=64),
+    ]
+    table = tabulate_verdicts(concatenate(parts))
+    assert table["num"].tolist() == [4, 64]
+    assert table["pixels"].tolist() == pytest.approx([2.1, 8.4])
+
+
+def test_verdicts_for_reading() -> None:
+    text = verdicts_for_reading(tabulate_verdicts(two_networks()))
+    assert text["Model"].tolist() == ["a", "b"]
+    assert text["Num"].tolist() == ["64", "8"]
+    assert text["Ratio"].tolist() == ["2.00 (2.00–2.00)"] * 2
+    assert text["Changed pixels"][0].startswith("2.75 (")
+    assert text["Magnified"].tolist() == ["yes", "no"]
+
+
+def test_an_interval_that_few_images_cannot_give_is_said() -> None:
+    text = verdicts_for_reading(tabulate_verdicts(activations([2.0], [1.0])))
+    assert text["Ratio"].tolist() == ["2.00 (no interval)"]
+    assert text["Changed pixels"].tolist() == ["2.00 (no interval)"]
+    assert text["More than noise"].tolist() == ["not decided"]
 
 
 def test_torch_is_not_needed() -> None:

@@ -9,10 +9,13 @@ import pytest
 from pixelrobust import InputError
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import (
+    ACTIVATION_COLUMNS,
     COLUMNS,
+    cell_of,
     concatenate,
     make_outcomes,
     read_outcomes,
+    with_cell,
     write_outcomes,
 )
 
@@ -66,3 +69,51 @@ def test_what_is_not_outcomes_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(InputError, match="does not hold outcomes"):
         read_outcomes(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize("cell", [Cell(0), Cell(4, 10), Cell(64, None, 220), Cell(8, 0, 1)])
+def test_rows_are_given_a_cell(cell: Cell) -> None:
+    rows = pd.DataFrame({"x": [1, 2]})
+    given = with_cell(rows, cell)
+    assert list(given.columns) == ["x", "num", "amplitude", "area"]
+    assert {cell_of(given.iloc[[row]]) for row in range(2)} == {cell}
+    assert given.dtypes.astype(str).tolist()[1:] == ["int32", "Int16", "Int32"]
+    assert list(rows.columns) == ["x"]
+    assert len(with_cell(rows[:0], cell)) == 0
+
+
+def activations(model: str, cell: Cell) -> pd.DataFrame:
+    """Changes of two images in three layers, the last of which has no size."""
+    rows = [
+        {
+            "image": image, "change": change, "layer": layer, "depth": depth,
+            "relative_change": np.nan if layer == "logits" else 0.5, "norm_mismatch": 0.01,
+            "matched": True,
+        }
+        for change in ("pixels", "noise")
+        for image in ("b.jpg", "a.jpg")
+        for depth, layer in enumerate(("input", "conv", "logits"))
+    ]  # fmt: skip
+    return with_cell(pd.DataFrame(rows).assign(model=model), cell)[ACTIVATION_COLUMNS]
+
+
+def test_activations_are_merged_once_each_and_read_back(tmp_path: Path) -> None:
+    parts = [
+        activations("one", Cell(4)),
+        activations("two", Cell(4, 10)),
+        activations("one", Cell(4)),
+    ]
+    merged = concatenate(parts)
+    assert len(merged) == 2 * 12
+    assert list(merged["layer"].cat.categories) == ["input", "conv", "logits"]
+    assert list(merged["change"].cat.categories) == ["pixels", "noise"]
+    assert list(merged["image"].cat.categories) == ["b.jpg", "a.jpg"]
+    write_outcomes(merged, tmp_path / "changes.parquet")
+    back = read_outcomes(tmp_path / "changes.parquet")
+    assert list(back.columns) == ACTIVATION_COLUMNS
+    pd.testing.assert_frame_equal(back, merged)
+
+
+def test_activations_of_other_cells_and_layers_are_kept() -> None:
+    merged = concatenate([activations("one", Cell(4)), activations("one", Cell(8))])
+    assert merged.groupby(["num", "layer"], observed=True).size().tolist() == [4] * 6

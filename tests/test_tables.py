@@ -12,7 +12,15 @@ from pixelrobust.figures import curves, write_figure
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import concatenate, make_outcomes
 from pixelrobust.statistics import wilson_interval
-from pixelrobust.tables import SUMMARY_COLUMNS, for_reading, write_csv, write_latex, write_markdown
+from pixelrobust.tables import (
+    SUMMARY_COLUMNS,
+    for_reading,
+    markdown_table,
+    significant,
+    write_csv,
+    write_latex,
+    write_markdown,
+)
 
 KEYS, LABELS = ["a", "b", "c", "d"], np.array([0, 0, 0, 0])
 
@@ -116,3 +124,44 @@ def test_amplitudes_are_curves_of_their_own_that_begin_at_the_control() -> None:
     assert [line.get_label() for line in accuracy.lines] == ["±10", "unlimited"]
     assert accuracy.lines[0].get_xydata().tolist() == [[0, 100], [4, 87.5]]
     assert accuracy.lines[1].get_xydata().tolist() == [[0, 100], [4, 75]]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-0.0, "0"),
+        (3e-17, "0"),
+        (-3e-17, "0"),
+        (1.23456, "1.23"),
+        (-1.23456, "-1.23"),
+        (0.012345, "0.0123"),
+        (12.0, "12"),
+        (99.94, "99.9"),
+        (99.96, "100"),
+        (100.4, "100"),
+        (1234.5678, "1,235"),
+        (-1234567.0, "-1,234,567"),
+        (math.nan, "undefined"),
+        (math.inf, "inf"),
+    ],
+)
+def test_numbers_to_three_digits(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+def test_a_markdown_table_keeps_its_columns_and_its_text() -> None:
+    table = pd.DataFrame({"a|b": ["x|y", "1.50"], "n_o": ["< 0.1", "-"]})
+    lines = markdown_table(table).splitlines()
+    cells = [line.replace("\\|", "¦").strip("|").split("|") for line in lines]
+    assert [[cell.strip() for cell in row] for row in cells if "--" not in row[0]] == [
+        ["a¦b", "n\\_o"],
+        ["x¦y", "&lt; 0.1"],
+        ["1.50", "-"],
+    ]
+    assert lines[1].endswith(":|")
+    assert lines[1].startswith("|:-")
+
+
+def test_a_markdown_table_without_rows_has_its_head() -> None:
+    assert markdown_table(pd.DataFrame({"First": [], "Second": []})).startswith("| First")

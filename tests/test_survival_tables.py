@@ -1,0 +1,193 @@
+"""Tables and curves of pixels to flip, from outcomes that are counted by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+from pixelrobust.comparisons import holm
+from pixelrobust.errors import InputError
+from pixelrobust.figures import new_figure, num_axis, tidy
+from pixelrobust.figures_survival import survival_figure
+from pixelrobust.grid import Cell
+from pixelrobust.outcomes import concatenate, make_outcomes
+from pixelrobust.statistics import wilson_interval
+from pixelrobust.survival import logrank, pixels_to_flip
+from pixelrobust.survival_tables import (
+    SURVIVAL_COLUMNS,
+    compare_survival,
+    pairs_for_reading,
+    readable_p,
+    survival_curves,
+    survival_for_reading,
+    tabulate_survival,
+)
+
+NUMS = [4, 8, 16, 64]
+
+
+def outcomes(
+    model: str, flips: list[int | None], amplitude: int | None = None, area: int | None = None
+) -> pd.DataFrame:
+    """Each image flips at its num and stays wrong; None never does. The second draw is all wrong."""
+    predictions = {
+        Cell(num, amplitude, area): np.array(
+            [[flip is not None and num >= flip, True] for flip in flips], int
+        )
+        for num in NUMS
+    } | {Cell(0): np.zeros((len(flips), 1), dtype=np.int64)}
+    keys = [f"{index}.png" for index in range(len(flips))]
+    return make_outcomes(model, keys, np.zeros(len(flips), dtype=np.int64), predictions)
+
+
+def three() -> pd.DataFrame:
+    return concatenate(
+        [
+            outcomes("tough", [None] * 10),
+            outcomes("middling", [4, 4, 8, 16, 16, 64, None, None, None, None]),
+            outcomes("weak", [4] * 9 + [8]),
+        ]
+    )
+
+
+def test_one_row_a_model() -> None:
+    table = tabulate_survival(three())
+    assert list(table.columns) == SURVIVAL_COLUMNS
+    assert table["model"].tolist() == ["tough", "middling", "weak"]
+    assert table["images"].tolist() == [10, 10, 10]
+    assert table["flipped"].tolist() == [0, 6, 10]
+    assert table["survival"].tolist() == pytest.approx([1, 0.4, 0])
+    assert table["largest_num"].tolist() == [64, 64, 64]
+    assert table["amplitude"].isna().all()
+    assert table["area"].isna().all()
+
+
+def test_the_ends_have_wilsons_interval() -> None:
+    table = tabulate_survival(three())
+    assert table["ci_low"][0] == pytest.approx(wilson_interval(1, 10).low)
+    assert table["ci_high"][2] == pytest.approx(wilson_interval(0, 10).high)
+
+
+def test_medians_are_nums_and_missing_beyond_the_largest() -> None:
+    """Of the second, 2, 3 and 5 of ten have flipped by 4, 8 and 16: half by 16."""
+    table = tabulate_survival(three())
+    assert table["median"].isna().tolist() == [True, False, False]
+    assert table["median"].tolist()[1:] == [16, 4]
+    assert str(table["median_low"].dtype) == "Int64"
+    low, high = table["median_low"][1], table["median_high"][1]
+    assert low in (4, 8)
+    assert pd.isna(high)
+
+
+def test_limits_of_the_changes_are_kept() -> None:
+    table = tabulate_survival(outcomes("net", [4, None], 10, 200))
+    assert table.loc[0, ["amplitude", "area"]].tolist() == [10, 200]
+
+
+def test_several_limits_are_refused() -> None:
+    both = concatenate([outcomes("net", [4]), outcomes("net", [8], 10)])
+    for function in (tabulate_survival, compare_survival, survival_curves):
+        with pytest.raises(InputError, match="2 combinations"):
+            function(both)
+
+
+def test_each_pair_is_tested_and_corrected() -> None:
+    rows = three()
+    flips = pixels_to_flip(rows)
+    of = {model: flips[flips["model"] == model] for model in ("tough", "middling", "weak")}
+    pairs = compare_survival(rows)
+    expected = [("tough", "middling"), ("tough", "weak"), ("middling", "weak")]
+    assert list(zip(pairs["first"], pairs["second"], strict=True)) == expected
+    p = [logrank(of[one], of[two]) for one, two in expected]
+    assert pairs["p"].tolist() == pytest.approx(p)
+    smallest, middle, largest = sorted(p)
+    corrected = {
+        smallest: 3 * smallest,
+        middle: max(3 * smallest, 2 * middle),
+        largest: max(3 * smallest, 2 * middle, largest),
+    }
+    assert pairs["p_holm"].tolist() == pytest.approx([corrected[value] for value in p])
+    assert pairs["p_holm"].tolist() == pytest.approx(holm(p).tolist())
+
+
+def test_one_model_has_no_pairs() -> None:
+    pairs = compare_survival(outcomes("net", [4, None]))
+    assert list(pairs.columns) == ["first", "second", "p", "p_holm"]
+    assert len(pairs) == len(pairs_for_reading(pairs)) == 0
+
+
+def test_for_reading() -> None:
+    text = survival_for_reading(tabulate_survival(three())).set_index("Model")
+    assert text.loc["tough"].tolist()[:2] == ["10", "0"]
+    assert text.loc["tough", "Not flipped (%)"] == "100.0 (72.2–100.0)"
+    assert text.loc["tough", "Median pixels to flip"] == "over 64"
+    assert text.loc["weak", "Median pixels to flip"] == "4"
+    middling = text.loc["middling", "Median pixels to flip"]
+    assert middling.startswith("16 (")
+    assert middling.endswith(" to over 64)")
+
+
+def test_pairs_for_reading() -> None:
+    pairs = pd.DataFrame({"first": ["a"], "second": ["b"], "p": [0.012], "p_holm": [0.5]})
+    assert pairs_for_reading(pairs).iloc[0].tolist() == ["a", "b", "0.012", "0.50"]
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (1.0, "1.00"),
+        (0.1, "0.10"),
+        (0.0499, "0.05"),
+        (0.0123, "0.012"),
+        (1e-5, "< 0.0001"),
+        (0, "< 0.0001"),
+    ],
+)
+def test_p_values_for_reading(p: float, text: str) -> None:
+    assert readable_p(p) == text
+
+
+def test_curves_fall_where_images_flip() -> None:
+    figure = survival_figure(survival_curves(three()), [0, *NUMS], "Title", "caption")
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(lines) == ["tough", "middling", "weak"]
+    assert lines["middling"].get_xydata() == pytest.approx(
+        np.array([[0, 100], [4, 80], [8, 70], [16, 50], [64, 40]])
+    )
+    assert lines["weak"].get_xydata() == pytest.approx(np.array([[0, 100], [4, 10], [8, 0]]))
+    assert axes.get_xticks().tolist() == [0, *NUMS]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(lines)
+    assert len({line.get_linestyle() for line in lines.values()}) == 3
+    figure.canvas.draw()
+
+
+def panel() -> Axes:
+    return new_figure(3, 3).subplots()
+
+
+@pytest.mark.parametrize(
+    ("nums", "scale"),
+    [
+        ([0, 4, 8, 64], "linear"),
+        ([4, 128], "linear"),
+        ([0, 4, 129], "symlog"),
+        ([1, 64], "symlog"),
+        ([0], "linear"),
+        ([64], "linear"),
+    ],
+)
+def test_wide_ranges_of_num_are_logarithmic(nums: list[int], scale: str) -> None:
+    axes = panel()
+    num_axis(axes, nums)
+    assert axes.get_xscale() == scale
+    assert axes.get_xticks().tolist() == nums
+
+
+def test_thousands_are_grouped_and_there_is_no_frame() -> None:
+    axes = panel()
+    num_axis(axes, [0, 4, 50_176])
+    tidy(axes)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "4", "50,176"]
+    visible = {side for side, spine in axes.spines.items() if spine.get_visible()}
+    assert visible == {"left", "bottom"}
