@@ -39,7 +39,8 @@ class JobRecord:
 def read_jobs(sweep_directory: Path) -> list[JobRecord]:
     """The records of a sweep's jobs, in the order of their numbers."""
     paths = sorted(sweep_directory.glob(f"*/{_RECORD}"), key=lambda path: int(path.parent.name))
-    return [JobRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [JobRecord(**record | {"overrides": tuple(record["overrides"])}) for record in records]
 
 
 def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]] | None:

@@ -2,7 +2,7 @@
 
 The rules are the same for every profile, whatever its outcomes. Level 5 % over the findings of a
 claim: p-values are Holm-corrected, beside 95 % intervals; intervals that decide alone are
-Bonferroni-corrected. A rate "is" a published one where its whole interval lies within one point of
+Bonferroni-corrected, those of rates exact. A rate "is" a published one where its whole interval lies within one point of
 it, and is not where the interval lies wholly outside; areas "hardly matter" where two one-sided tests
 bound the difference of each from the largest by one point, and matter where an interval lies wholly
 beyond it; a proportion is "considerable" from 10 % on. Anything else is not decided.

@@ -28,7 +28,7 @@ _FILE_EPSILON = 1.0
 def returns(runs: Mapping[str, Run]) -> list[Claim]:
     where, published = "Section 6.1.4, Table 9", "a considerable proportion"
     unit = "adversarial images back in their true class, in %, at the largest num"
-    test = "interval, Bonferroni-corrected, above or below 10 %"
+    test = "exact interval, Bonferroni-corrected, above or below 10 %"
     minimal = Claim(
         "returns-minimal",
         "A few changed pixels return a considerable proportion of FGSM images to their true class: "

@@ -102,7 +102,7 @@ def index_is_a_property(shares: Mapping[str, WrongShares], runs: Mapping[str, Ru
         "implied by Section 5, Eq. 7",
         "",
         "Pixel-index in the first cell minus that in the second (the claim: 0)",
-        "intervals of the two wrong rates, Bonferroni-corrected; equality is not tested, so the claim "
+        "exact intervals of both wrong rates, Bonferroni-corrected; equality is not tested, so the claim "
         "can only fail",
     )
     compared = [

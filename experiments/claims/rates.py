@@ -56,7 +56,7 @@ def far_more_than_changed(shares: Mapping[str, WrongShares], runs: Mapping[str, 
         "Section 1",
         "3.5 to 14 % of images at 0.12 % of pixels",
         "wrong rate in % minus the share of changed pixels in %, at the largest num",
-        "interval of the wrong rate, Bonferroni-corrected, above the share of changed pixels: by how "
+        "exact interval of the wrong rate, Bonferroni-corrected, above the share of changed pixels: by how "
         "much is far, the paper does not say",
     )
     if "table6" not in shares:
@@ -83,7 +83,7 @@ def published_rate(row: dict[Any, Any], shares: Mapping[str, WrongShares]) -> Cl
         str(row["source"]),
         f"{100 * rate:g} %",
         "wrong rate in %",
-        "interval within, or outside, one point of the published rate",
+        "exact interval within, or outside, one point of the published rate",
     )
     table = shares.get("table6")
     if table is None or not table.has(model, Cell(num)):
@@ -100,7 +100,7 @@ def ten_percent(shares: Mapping[str, WrongShares]) -> Claim:
         "Section 4",
         "10 %",
         f"wrong rate in %, mean of the networks, at {_PAPERS_LARGEST_NUM} pixels",
-        "interval over images within, or outside, one point; decided by the paper's five networks only",
+        "exact interval over images within, or outside, one point; decided by the paper's five networks only",
     )
     if "table6" not in shares:
         return claim
