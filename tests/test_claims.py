@@ -667,7 +667,7 @@ def check(found: dict[str, Claim]) -> None:
 
 
 @given(st.integers(30, 4000), st.lists(COUNTS, min_size=5, max_size=5))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_verdicts_of_the_five_follow_from_their_numbers(
     images: int, counts: list[list[int]]
 ) -> None:
@@ -677,7 +677,7 @@ def test_verdicts_of_the_five_follow_from_their_numbers(
 
 
 @given(st.integers(30, 3000), COUNTS, st.lists(COUNTS, min_size=2, max_size=2), st.integers(0, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_verdicts_on_limits_follow_from_their_numbers(
     images: int, amplitudes: list[int], areas: list[list[int]], start: int
 ) -> None:
@@ -690,14 +690,14 @@ def test_verdicts_on_limits_follow_from_their_numbers(
 
 
 @given(st.integers(30, 400), COUNTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_verdicts_on_returns_follow_from_their_numbers(images: int, counts: list[int]) -> None:
     names = ("minimal", "four", "rounding", "rounded")
     check(returns(images, **dict(zip(names, counts, strict=False))))
 
 
 @given(st.lists(st.tuples(*[st.floats(0.1, 10)] * 2), min_size=1, max_size=8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_verdicts_on_magnification_follow_from_their_numbers(
     factors: list[tuple[float, float]],
 ) -> None:
