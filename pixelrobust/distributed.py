@@ -1,0 +1,340 @@
+"""One function in several processes, a device each, and what they have to tell each other."""
+
+import datetime
+import functools
+import gc
+import json
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed import FileStore, PrefixStore, rendezvous  # type: ignore[attr-defined]
+from torch.multiprocessing import (  # type: ignore[attr-defined]
+    ProcessExitedException,
+    ProcessRaisedException,
+    start_processes,
+)
+
+from pixelrobust.datasets.cache import Advance, PixelRows
+from pixelrobust.engine import Engine, find_device
+from pixelrobust.errors import InputError
+from pixelrobust.evaluation import Images, evaluate_cells
+from pixelrobust.grid import Cell
+from pixelrobust.outcomes import make_outcomes
+
+_T = TypeVar("_T")
+
+# torchrun sets them all; by hand, or by a scheduler's script, these are what it takes.
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+# Forked processes could use neither GPUs nor autograd.
+_START_METHOD = "spawn"
+_CPU = torch.device("cpu")
+_PATIENCE = datetime.timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One process among those that run the same function.
+
+    All of them must make the same calls of these methods, in the same order.
+
+    Attributes:
+        rank: 0..world_size-1; rank 0 writes files and reports.
+        world_size: how many processes there are.
+        device: this process's own.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = _CPU
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    def broadcast(self, value: _T) -> _T:
+        """What rank 0 gave, in all processes; plain data."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def gather(self, value: _T) -> list[_T]:
+        """What each process gave, by rank, in all processes; plain data."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of what each process gave, tensors of one shape on its device."""
+        total = values.clone()
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        if self.world_size > 1:
+            device_ids = [self.device.index] if self.device.type == "cuda" else None
+            dist.barrier(device_ids=device_ids)
+
+
+SINGLE = Context()
+"""The only process, on the CPU."""
+
+
+def start(function: Callable[..., _T], devices: Sequence[str], *arguments: Any) -> _T:
+    """Run `function(context, *arguments)` on each of several devices of this machine at once.
+
+    Under torchrun, or where RANK, WORLD_SIZE, LOCAL_RANK and MASTER_ADDR are set, this process is
+    one of them already. Otherwise one device is used by this process itself, and several each by a
+    new one (a script that asks for these needs `if __name__ == "__main__":`).
+
+    Args:
+        function: where processes are started, one at the top level of a module.
+        devices: "auto", "cpu", "cuda" or "cuda:N" each; "cpu" as often as processes are wanted.
+            Under torchrun a single one stands for all ranks: "cuda" for the GPU of each.
+        arguments: plain data, where processes are started.
+
+    Returns:
+        What the function returned: in this process, or where others were started, in rank 0.
+
+    Raises:
+        InputError: a device is wrong, or the function raised it in any process.
+        RuntimeError: a started process failed otherwise; the others are ended.
+    """
+    chosen = _find_devices(devices)
+    if all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1:
+        context = _launched_context(chosen)
+        return _run(function, context, _launched_store(), arguments)
+    if len(chosen) == 1:
+        return function(Context(device=chosen[0]), *arguments)
+    return cast(_T, _start_processes(function, chosen, arguments))
+
+
+def shard(count: int, batch_size: int, context: Context) -> slice:
+    """Which of `count` items a process takes: each item is in one slice, and none is in two.
+
+    Slices follow each other by rank and begin at multiples of the batch size, so that batches are
+    those of a single process. A slice may be empty.
+    """
+    batches = -(-count // batch_size)
+    first, last = (
+        batches * rank // context.world_size for rank in (context.rank, context.rank + 1)
+    )
+    return slice(min(first * batch_size, count), min(last * batch_size, count))
+
+
+def evaluate_shards(
+    context: Context,
+    engine: Engine,
+    images: Images,
+    keys: Sequence[str],
+    labels: NDArray[np.int64],
+    cells: Sequence[Cell],
+    draws: int,
+    seed: int,
+    name: str,
+    advance: Advance = lambda done: None,
+) -> pd.DataFrame:
+    """`pixelrobust.evaluation.evaluate_cells` by several processes, each its share of the images.
+
+    Args:
+        context: this process; all are given the same other arguments, but for the engine's device.
+        engine, images, keys, labels, cells, draws, seed, name: as in `evaluate_cells`.
+        advance: told how many forward passes this process has done.
+
+    Returns:
+        The outcomes of all images, in the same order as by one process, in every process.
+
+    Raises:
+        InputError: see `evaluate_cells`.
+    """
+    part = shard(len(keys), engine.batch_size, context)
+    own: dict[Cell, NDArray[np.int64]] = {
+        cell: np.empty((0, 1 if cell.num == 0 else draws), dtype=np.int64) for cell in cells
+    }
+    if part.start < part.stop:
+        # Only indexed by arrays, which all kinds of images allow.
+        rows = PixelRows(cast(Any, images), np.arange(part.start, part.stop))
+        outcomes = evaluate_cells(
+            engine, rows, keys[part], labels[part], cells, draws, seed, name, advance
+        )
+        own = _predictions(outcomes, own, part.stop - part.start)
+    gathered = context.gather(own)
+    whole = {cell: np.concatenate([tables[cell] for tables in gathered]) for cell in own}
+    return make_outcomes(name, keys, labels, whole)
+
+
+def _predictions(
+    outcomes: pd.DataFrame, empty: dict[Cell, NDArray[np.int64]], images: int
+) -> dict[Cell, NDArray[np.int64]]:
+    """The predictions that `make_outcomes` was given, (images, draws) for each cell in order."""
+    values = outcomes["prediction"].to_numpy(np.int64)
+    sizes = [images * table.shape[1] for table in empty.values()]
+    parts = np.split(values, np.cumsum(sizes)[:-1])
+    return {cell: part.reshape(images, -1) for cell, part in zip(empty, parts, strict=True)}
+
+
+def _find_devices(names: Sequence[str]) -> list[torch.device]:
+    devices = [find_device(name) for name in names]
+    if not devices or len({device.type for device in devices}) > 1:
+        raise InputError(
+            f"engine.devices={','.join(names)!r} is no choice of devices; give one or more, all of "
+            "one kind."
+        )
+    if devices[0].type == "cuda":
+        devices = [torch.device("cuda", device.index or 0) for device in devices]
+        if len(set(devices)) < len(devices):
+            raise InputError(f"engine.devices={','.join(names)} names a GPU twice; give each once.")
+    return devices
+
+
+def _run(function: Callable[..., _T], context: Context, store: Any, arguments: Sequence[Any]) -> _T:
+    """The function, inside a group of processes.
+
+    The group is left only when it ends well: whoever fails must not wait for the others.
+    """
+    is_cuda = context.device.type == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(context.device)
+    dist.init_process_group(
+        "nccl" if is_cuda else "gloo",
+        store=store,
+        rank=context.rank,
+        world_size=context.world_size,
+        timeout=_PATIENCE,
+    )
+    result = function(context, *arguments)
+    # What still refers to the group has to go first, or some processes abort at their exit.
+    gc.collect()
+    context.barrier()
+    dist.destroy_process_group()
+    return result
+
+
+# --- ranks that somebody else started ---------------------------------------------------------
+
+
+def _launched_context(devices: list[torch.device]) -> Context:
+    rank, world_size, local = (int(os.environ[name]) for name in _LAUNCHED[:3])
+    if len(devices) > 1:
+        if local >= len(devices):
+            raise InputError(
+                f"there are more processes than the {len(devices)} of engine.devices; start as many, "
+                "or give one device."
+            )
+        return Context(rank, world_size, devices[local])
+    device = find_device(f"cuda:{local}") if devices[0].type == "cuda" else devices[0]
+    return Context(rank, world_size, device)
+
+
+@functools.cache
+def _rendezvous() -> Any:
+    """The store by which launched processes meet. Kept: its port can be opened only once."""
+    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    return store
+
+
+_GROUPS: list[None] = []
+
+
+def _launched_store() -> Any:
+    """A part of the store that no earlier group has written to."""
+    _GROUPS.append(None)
+    return PrefixStore(f"pixelrobust-{len(_GROUPS)}", _rendezvous())
+
+
+# --- ranks that are started here --------------------------------------------------------------
+
+
+def _start_processes(
+    function: Callable[..., Any], devices: list[torch.device], arguments: Sequence[Any]
+) -> Any:
+    with tempfile.TemporaryDirectory(prefix="pixelrobust-") as folder:
+        threads = max(1, torch.get_num_threads() // len(devices))
+        processes = start_processes(  # type: ignore[no-untyped-call]
+            _rank_main,
+            (Path(folder), function, devices, threads, arguments),
+            nprocs=len(devices),
+            join=False,
+            start_method=_START_METHOD,
+        )
+        try:
+            while not processes.join():
+                pass
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            raise _failure(Path(folder), processes.processes, error) from None
+        finally:
+            for process in processes.processes:
+                process.kill()
+        return pickle.loads((Path(folder) / "result").read_bytes())
+
+
+def _rank_main(
+    rank: int,
+    folder: Path,
+    function: Callable[..., Any],
+    devices: list[torch.device],
+    threads: int,
+    arguments: Sequence[Any],
+) -> None:
+    """What a started process does; its failure is left in the folder."""
+    # Python's own handling would wait for the end of what the process waits for itself.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    try:
+        context = Context(rank, len(devices), devices[rank])
+        store = FileStore(str(folder / "store"), len(devices))
+        result = _run(function, context, store, arguments)
+        if context.is_main:
+            (folder / "result").write_bytes(pickle.dumps(result))
+    except Exception as error:
+        report = {
+            "rank": rank,
+            "time": time.time(),
+            "input_error": str(error) if isinstance(error, InputError) else None,
+            "traceback": traceback.format_exc(),
+        }
+        (folder / f"failure-{rank}").write_text(json.dumps(report), encoding="utf-8")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly end could wait for the other processes, which wait for this one.
+        os._exit(1)
+
+
+def _failure(folder: Path, processes: Sequence[Any], error: Exception) -> Exception:
+    """What went wrong first: others fail because their partner is gone."""
+    reports = sorted(
+        (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*")),
+        key=lambda report: (report["input_error"] is None, report["time"]),
+    )
+    if reports and reports[0]["input_error"] is not None:
+        return InputError(reports[0]["input_error"])
+    for rank, process in enumerate(processes):
+        if (process.exitcode or 0) < 0 and process.exitcode != -signal.SIGTERM:
+            name = signal.Signals(-process.exitcode).name
+            return RuntimeError(f"process {rank} of {len(processes)} was ended by {name}.")
+    if not reports:
+        return RuntimeError(str(error))
+    return RuntimeError(
+        f"process {reports[0]['rank']} of {len(processes)} failed:\n{reports[0]['traceback']}"
+    )
