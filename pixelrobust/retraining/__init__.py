@@ -1,0 +1,24 @@
+"""Retraining classifiers on changed images, and keeping what comes of it."""
+
+from pixelrobust.retraining.recipe import Recipe
+from pixelrobust.retraining.saved import SavedModel, check_rebuildable, load_model, save_model
+from pixelrobust.retraining.training import (
+    HISTORY_COLUMNS,
+    Retrained,
+    count_samples,
+    retrain,
+    training_fingerprint,
+)
+
+__all__ = [
+    "HISTORY_COLUMNS",
+    "Recipe",
+    "Retrained",
+    "SavedModel",
+    "check_rebuildable",
+    "count_samples",
+    "load_model",
+    "retrain",
+    "save_model",
+    "training_fingerprint",
+]

@@ -1,0 +1,128 @@
+"""Training samples: images to batches on a device, changed on the way."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelrobust.augmentations import Augmentation, augment
+from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.errors import InputError
+from pixelrobust.perturbation import image_keys
+from pixelrobust.retraining.recipe import Recipe
+
+Images = Tensor | NDArray[np.uint8] | PixelRows
+
+
+class Facts(NamedTuple):
+    """What is known of the B samples of a batch besides their pixels, on the device.
+
+    Attributes:
+        targets: (B,) int64 outputs that should win.
+        philox_keys: (B, 2) int64, see `pixelrobust.perturbation.image_keys`.
+        copies: (B,) int64, 0 for changed images, 1 for originals.
+    """
+
+    targets: Tensor
+    philox_keys: Tensor
+    copies: Tensor
+
+
+class Samples:
+    """N changed images, samples 0..N-1, and where originals are trained on, N..2N-1.
+
+    Args:
+        images: (N, C, H, W) uint8; may be memory-mapped, and is only ever indexed by arrays.
+        keys: N different image keys.
+        targets: (N,) int64.
+        augmentation: how images are changed.
+        recipe: its seed, originals and redraw matter here.
+        device: where batches go.
+
+    Raises:
+        InputError: counts, shape or dtype are wrong, or keys repeat.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        keys: Sequence[str],
+        targets: NDArray[np.int64],
+        augmentation: Augmentation,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        check_training_images(images, keys, targets)
+        self._images = images
+        self._keys = list(keys)
+        self._targets = torch.tensor(targets)
+        self._philox_keys = image_keys(self._keys, recipe.seed)
+        self._augmentation = augmentation
+        self._recipe = recipe
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._keys) * (2 if self._recipe.originals else 1)
+
+    @property
+    def changed(self) -> int:
+        """How many samples are changed images."""
+        return len(self._keys)
+
+    def pixels(self, samples: NDArray[np.int64], epoch: int) -> Tensor:
+        """(B, C, H, W) float32 in [0, 1], channels-last, on the device."""
+        rows = samples % len(self._keys)
+        batch = to_device(read_rows(self._images, rows), self._device)
+        changing = np.flatnonzero(samples < len(self._keys))
+        if len(changing):
+            where = to_device(torch.tensor(changing), self._device)
+            batch[where] = augment(
+                self._augmentation,
+                batch[where],
+                [self._keys[row] for row in rows[changing]],
+                seed=self._recipe.seed,
+                epoch=epoch if self._recipe.redraw else 0,
+            )
+        return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+    def facts(self, samples: NDArray[np.int64]) -> Facts:
+        """See `Facts`."""
+        rows = torch.tensor(samples % len(self._keys))
+        copies = torch.tensor(samples // len(self._keys))
+        return Facts(
+            *(
+                to_device(part, self._device)
+                for part in (self._targets[rows], self._philox_keys[rows], copies)
+            )
+        )
+
+
+def read_rows(images: Images, rows: NDArray[np.int64]) -> Tensor:
+    """(B, C, H, W) a copy of some images, on the device that they are on."""
+    # Indexing by an array copies, whatever the images are kept in.
+    return torch.as_tensor(images[rows])
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; a GPU fetches it while the CPU goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def check_training_images(images: Images, keys: Sequence[str], labels: NDArray[Any]) -> None:
+    """Raise InputError unless there are N uint8 images (C, H, W), N different keys and N labels."""
+    if not len(images) == len(keys) == len(labels) == len(set(keys)) or not len(keys):
+        raise InputError(
+            f"{len(images)} images came with {len(set(keys))} different keys and {len(labels)} "
+            "labels; give at least one image, and a label and a key of its own for each."
+        )
+    first = read_rows(images, np.zeros(1, dtype=np.int64))
+    if first.ndim != 4 or first.dtype != torch.uint8:
+        raise InputError(
+            f"images have shape {tuple(images.shape)} and dtype {first.dtype}; "
+            "give (images, channels, height, width), uint8."
+        )

@@ -1,0 +1,278 @@
+"""Retraining that is interrupted and continued, and finished models in folders."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pixelrobust import InputError
+from pixelrobust.augmentations import PixelAugmentation
+from pixelrobust.heads import replace_head
+from pixelrobust.models import load_classifier, weights_digest
+from pixelrobust.retraining import Recipe, load_model, save_model, training_fingerprint
+from pixelrobust.retraining.checkpoint import read_checkpoint
+from pixelrobust.settings import ModelSettings
+from tests.retraining_cases import (
+    CHANGE,
+    CLASSES,
+    FORKING,
+    classifier,
+    images,
+    keys,
+    labels,
+    train,
+)
+
+EPOCHS = 3
+SAMPLES = 13
+
+
+def train_and_die(directory: Path, options: dict[str, Any], samples: int, files: int) -> None:
+    """In a process: retrain, and be killed after so many samples or written files."""
+    torch.set_num_threads(1)
+    done = written = 0
+    rename = Path.replace
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def advance(more: int) -> None:
+        nonlocal done
+        done += more
+        if done >= samples:
+            die()
+
+    def replace(path: Path, target: Path) -> Path:
+        nonlocal written
+        if written == files:
+            die()
+        written += 1
+        return rename(path, target)
+
+    Path.replace = replace  # type: ignore[assignment, method-assign]
+    train(directory, advance=advance, **options)
+
+
+def interrupted(directory: Path, options: dict[str, Any], samples: int, files: int) -> None:
+    process = FORKING.Process(target=train_and_die, args=(directory, options, samples, files))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+NEVER = 10**9
+RECIPES: dict[str, dict[str, Any]] = {
+    "all": {"redraw": True, "originals": True},
+    "adam": {"optimizer": "adam", "learning_rate": 0.01, "batch_norm": "train"},
+    "last": {"trainable": "last", "momentum": 0.0},
+}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    options = RECIPES[request.param]
+    torch.set_num_threads(1)
+    return options, train(tmp_path_factory.mktemp("whole"), **options)
+
+
+# An epoch writes three files. Killed: before any file; between the first checkpoint's files, and
+# between those of the second; in the middle of the last epoch.
+@pytest.mark.parametrize(
+    ("samples", "files", "epochs"),
+    [(5, NEVER, 0), (NEVER, 2, 0), (NEVER, 3, 1), (NEVER, 4, 1), (NEVER, 5, 1), (-5, NEVER, 2)],
+)
+def test_what_is_killed_is_continued_to_the_same_bits(
+    tmp_path: Path, whole: Any, samples: int, files: int, epochs: int
+) -> None:
+    options, expected = whole
+    total = SAMPLES * (2 if options.get("originals") else 1) * EPOCHS
+    interrupted(tmp_path, options, samples if samples > 0 else total + samples, files)
+    done: list[int] = []
+    result = train(tmp_path, advance=done.append, **options)
+    assert weights_digest(result.module) == weights_digest(expected.module)
+    numbers = ["epoch", "loss", "accuracy"]
+    assert result.history[numbers].equals(expected.history[numbers])
+    assert sum(done) == total
+    assert (done[0] == epochs * total // EPOCHS) == (epochs > 0)
+    left = [path.name for path in tmp_path.iterdir()]
+    assert sorted(left) == [
+        "checkpoint.json",
+        "optimizer-00003.safetensors",
+        "weights-00003.safetensors",
+    ]
+
+
+def test_a_finished_retraining_is_read_back(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    done: list[int] = []
+    second = train(tmp_path, advance=done.append)
+    assert weights_digest(first.module) == weights_digest(second.module)
+    assert first.history.equals(second.history)
+    assert done == [SAMPLES * EPOCHS]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_of_something_else_is_not_continued(tmp_path: Path) -> None:
+    train(tmp_path / "first", epochs=1)
+    for index, other in enumerate(
+        [
+            {"seed": 1},
+            {"epochs": 2},
+            {"augmentation": PixelAugmentation(7)},
+            {"images": images(13)[::-1]},
+            {"module": classifier(0.1)},
+        ]
+    ):
+        shutil.copytree(tmp_path / "first", tmp_path / str(index))
+        options = {"epochs": 1} | other
+        done: list[int] = []
+        result = train(tmp_path / str(index), advance=done.append, **options)
+        assert max(done) <= 4
+        fresh = train(tmp_path / f"fresh{index}", **options)
+        assert weights_digest(result.module) == weights_digest(fresh.module)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "nonsense"])
+def test_a_damaged_checkpoint_is_not_continued(tmp_path: Path, damage: str) -> None:
+    train(tmp_path, epochs=1)
+    weights = next(tmp_path.glob("weights-*"))
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-9])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        (tmp_path / "checkpoint.json").write_text("[1, 2")
+    done: list[int] = []
+    train(tmp_path, epochs=1, advance=done.append)
+    assert max(done) <= 4
+
+
+def test_a_checkpoint_holds_what_training_changes(tmp_path: Path) -> None:
+    train(tmp_path, epochs=1, trainable="last", optimizer="adam")
+    record = json.loads((tmp_path / "checkpoint.json").read_text())
+    about = record["about"]
+    assert about["classes"] == CLASSES
+    assert Recipe(**about["recipe"]) == Recipe(
+        epochs=1, batch_size=4, learning_rate=0.05, trainable="last", optimizer="adam"
+    )
+    parameters = dict(classifier().named_parameters())
+    weights = load_file(tmp_path / record["weights"])
+    assert set(weights) & set(parameters) == {"1.11.weight", "1.11.bias"}
+    kinds = {name.rpartition(":")[2] for name in load_file(tmp_path / record["optimizer"])}
+    assert kinds == {"step", "exp_avg", "exp_avg_sq"}
+    assert read_checkpoint(tmp_path, record["fingerprint"]) is not None
+    assert read_checkpoint(tmp_path, "another") is None
+
+
+def test_fingerprints_tell_retrainings_apart() -> None:
+    good = [classifier(), CLASSES, images(3), keys(3), labels(3), CHANGE, Recipe()]
+    others = [
+        classifier(0.1),
+        [5, 7, 2],
+        images(4)[1:],
+        ["a", "b", "c"],
+        [5, 5, 5],
+        PixelAugmentation(6, first_draw=1),
+        Recipe(seed=1),
+    ]
+    found = {training_fingerprint(*good), training_fingerprint(*good)}  # type: ignore[arg-type]
+    for index, other in enumerate(others):
+        found.add(training_fingerprint(*good[:index], other, *good[index + 1 :]))  # type: ignore[arg-type]
+    assert len(found) == 1 + len(others)
+
+
+# --- finished models --------------------------------------------------------------------------
+
+
+def settings(tmp_path: Path, name: str = "squeezenet1_1", **options: Any) -> ModelSettings:
+    """Of a network with random weights in a file."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = torchvision.models.get_model(name, num_classes=6)
+    save_file(network.state_dict(), tmp_path / "original.safetensors")
+    values = {
+        "source": "torchvision",
+        "name": name,
+        "weights": str(tmp_path / "original.safetensors"),
+        "match": "names",
+        "classes": 6,
+        "mean": None,
+        "std": (0.1, 0.2, 0.3),
+        "label": "mine",
+    }
+    return ModelSettings(**values | options)
+
+
+def test_a_saved_model_comes_back(tmp_path: Path) -> None:
+    model = settings(tmp_path)
+    module = replace_head(load_classifier("a", model).module, CLASSES, "random", 1)
+    state = torch.get_rng_state()
+    save_model(tmp_path / "saved", module, model, CLASSES, {"recipe": {"seed": 1}})
+    loaded = load_model(tmp_path / "saved")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
+        "model.json",
+        "weights.safetensors",
+    ]
+    assert weights_digest(loaded.module) == weights_digest(module) == loaded.weights_sha256
+    assert not any(part.training for part in loaded.module.modules())
+    assert loaded.classes == tuple(CLASSES)
+    assert loaded.about == {"recipe": {"seed": 1}}
+    assert loaded.settings.classes == 3
+    assert loaded.settings.label == "mine"
+    assert loaded.settings.std == pytest.approx((0.1, 0.2, 0.3))
+    batch = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(loaded.module(batch), module(batch))
+    # Its settings alone make the same classifier, as any network's do.
+    assert load_classifier("b", loaded.settings).weights_sha256 == loaded.weights_sha256
+
+
+def test_models_that_cannot_be_saved(tmp_path: Path) -> None:
+    model = settings(tmp_path)
+    module = load_classifier("a", model).module
+    with pytest.raises(InputError, match="other layers"):
+        save_model(tmp_path / "saved", module, model, CLASSES)
+    with pytest.raises(InputError, match="other layers"):
+        save_model(
+            tmp_path / "saved", module, model.model_copy(update={"name": "alexnet"}), range(6)
+        )
+    for other in (module[1], nn.Sequential(module[0]), nn.Sequential(module[1], module[0])):
+        with pytest.raises(InputError, match="only normalisation and a network"):
+            save_model(tmp_path / "saved", other, model, range(6))
+    assert not (tmp_path / "saved").exists()
+
+
+def test_folders_that_hold_no_model(tmp_path: Path) -> None:
+    model = settings(tmp_path)
+    folder = tmp_path / "saved"
+    with pytest.raises(InputError, match="holds no saved model"):
+        load_model(folder)
+    save_model(folder, load_classifier("a", model).module, model, range(6))
+    weights = load_file(folder / "weights.safetensors")
+    name = next(iter(weights))
+    save_file(weights | {name: weights[name] + 1}, folder / "weights.safetensors")
+    with pytest.raises(InputError, match=r"not what model\.json describes"):
+        load_model(folder)
+    record = json.loads((folder / "model.json").read_text())
+    for damage in ({"format": 9}, {"classes": [1]}, {"settings": {"source": "torchvision"}}):
+        (folder / "model.json").write_text(json.dumps(record | damage))
+        with pytest.raises(InputError, match="holds no saved model"):
+            load_model(folder)

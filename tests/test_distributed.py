@@ -1,0 +1,234 @@
+"""Several processes on one machine: what they compute together, and how they end."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from pixelrobust import InputError, distributed
+from pixelrobust.distributed import SINGLE, Context, evaluate_shards, shard, start
+from pixelrobust.engine import EagerEngine
+from pixelrobust.evaluation import evaluate_cells
+from pixelrobust.grid import build_grid
+from pixelrobust.heads import replace_head
+from pixelrobust.models import weights_digest
+from tests.conftest import REPOSITORY
+from tests.distributed_cases import fail
+from tests.retraining_cases import CLASSES, FORKING, classifier, images, keys, train
+
+TWO = ["cpu", "cpu"]
+CELLS = build_grid([4, 20], None, None)
+
+# 13 images in batches of 4: the last one leaves a process without any.
+RECIPES: dict[str, dict[str, Any]] = {
+    "all": {"redraw": True},
+    "adam": {"optimizer": "adam", "learning_rate": 0.01, "originals": True, "weight_decay": 0.1},
+    "last": {"trainable": "last"},
+}
+
+
+def network() -> nn.Module:
+    """A classifier that does not give all images the same class."""
+    module = replace_head(classifier(), CLASSES, "random", 1)
+    with torch.no_grad():
+        module[1][-1].bias -= module(torch.tensor(images(13)) / 255).mean(dim=0)
+    return module
+
+
+def evaluation(context: Context, count: int) -> pd.DataFrame:
+    engine = EagerEngine(network(), context.device, 4)
+    truth = np.arange(count) % 3
+    arguments = (images(count), keys(count), truth, CELLS, 2, 0, "small")
+    if context.world_size == 1:
+        return evaluate_cells(engine, *arguments)
+    return evaluate_shards(context, engine, *arguments)
+
+
+def work_together(context: Context, directory: Path) -> dict[str, Any]:
+    """Everything that is asked of two processes, since starting them takes seconds."""
+    results: dict[str, Any] = {}
+    for name, options in RECIPES.items():
+        result = train(directory / name, context=context, **options)
+        digests = context.gather(weights_digest(result.module))
+        results[name] = (result.history, result.module.state_dict(), digests)
+    results["continued"] = train(directory / "one", context=context, advance=told(context)).history
+    results["outcomes"] = {count: evaluation(context, count) for count in (13, 3)}
+    results["gathered"] = context.gather(context.rank)
+    results["broadcast"] = context.broadcast(f"from {context.rank}")
+    results["sum"] = context.sum(torch.tensor([context.rank + 1.0])).item()
+    return results
+
+
+def told(context: Context) -> Any:
+    """A progress callback that only the first process may call."""
+
+    def advance(done: int) -> None:
+        assert context.is_main
+
+    return advance
+
+
+def start_fast(patch: pytest.MonkeyPatch) -> None:
+    """Start processes from one that has imported everything; importing takes most of the time."""
+    assert FORKING.get_start_method() == "forkserver"
+    patch.setattr(distributed, "_START_METHOD", "forkserver")
+
+
+class Interruption(Exception):  # noqa: N818 - what the user does is no error
+    pass
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    directory = tmp_path_factory.mktemp("together")
+    done: list[int] = []
+
+    def interrupt(more: int) -> None:
+        done.append(more)
+        if sum(done) > 30:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        train(directory / "one", advance=interrupt)
+    begun = json.loads((directory / "one" / "checkpoint.json").read_text())["history"]
+    with pytest.MonkeyPatch.context() as patch:
+        start_fast(patch)
+        return {"begun": begun, **start(work_together, TWO, directory)}
+
+
+# --- together ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_processes_train_as_one_does(
+    together: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    history, weights, digests = together[name]
+    alone = train(tmp_path, **RECIPES[name])
+    np.testing.assert_allclose(history["loss"], alone.history["loss"], rtol=1e-4)
+    assert (history["accuracy"] == alone.history["accuracy"]).all()
+    for key, tensor in alone.module.state_dict().items():
+        torch.testing.assert_close(weights[key], tensor, rtol=1e-3, atol=1e-4)
+    assert len(set(digests)) == 1
+
+
+def test_two_processes_continue_what_one_began(together: dict[str, Any], tmp_path: Path) -> None:
+    begun = pd.DataFrame(together["begun"])
+    continued, alone = together["continued"], train(tmp_path).history
+    assert continued["seconds"][:2].tolist() == begun["seconds"].tolist()
+    np.testing.assert_allclose(continued["loss"], alone["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [13, 3])
+def test_two_processes_evaluate_as_one_does(together: dict[str, Any], count: int) -> None:
+    expected = evaluation(SINGLE, count)
+    pd.testing.assert_frame_equal(together["outcomes"][count], expected)
+    assert expected["prediction"].nunique() > 1
+
+
+def test_what_processes_tell_each_other(together: dict[str, Any]) -> None:
+    assert together["gathered"] == [0, 1]
+    assert together["broadcast"] == "from 0"
+    assert together["sum"] == 3
+
+
+def test_a_single_process_talks_to_itself() -> None:
+    assert SINGLE.gather("x") == ["x"]
+    assert SINGLE.broadcast("x") == "x"
+    assert SINGLE.sum(torch.ones(2)).tolist() == [1, 1]
+    SINGLE.barrier()
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "world_size"),
+    [(13, 4, 2), (3, 4, 2), (0, 4, 3), (100, 7, 8), (8, 4, 2)],
+)
+def test_shards_cover_everything_once(count: int, batch_size: int, world_size: int) -> None:
+    shards = [shard(count, batch_size, Context(rank, world_size)) for rank in range(world_size)]
+    covered = [index for part in shards for index in range(part.start, part.stop)]
+    assert covered == list(range(count))
+    assert all(part.start % batch_size == 0 or part.start == count for part in shards)
+
+
+def test_several_draws_in_one_process() -> None:
+    engine = EagerEngine(network(), torch.device("cpu"), 4)
+    arguments = (engine, images(5), keys(5), np.arange(5) % 3, CELLS, 3, 0, "small")
+    pd.testing.assert_frame_equal(evaluate_shards(SINGLE, *arguments), evaluate_cells(*arguments))
+
+
+# --- how processes end ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("input", InputError, r"^retrain\.epochs is wrong; give another\.$"),
+        ("other", RuntimeError, "process 1 of 2 failed:(.|\n)*ZeroDivisionError: something else"),
+        ("killed", RuntimeError, "process 1 of 2 was ended by SIGKILL"),
+    ],
+)
+def test_a_failure_in_one_process_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, how: str, error: type[Exception], message: str
+) -> None:
+    if how != "input":
+        start_fast(monkeypatch)
+    began = time.monotonic()
+    with pytest.raises(error, match=message):
+        start(fail, TWO, how)
+    assert time.monotonic() - began < 40
+
+
+def test_one_device_needs_no_other_process() -> None:
+    assert start(lambda context, value: (context, value, os.getpid()), ["cpu"], 3) == (
+        SINGLE,
+        3,
+        os.getpid(),
+    )
+
+
+@pytest.mark.parametrize("devices", [[], ["gpu"], ["cuda:99"]])
+def test_devices_that_are_wrong(devices: list[str]) -> None:
+    with pytest.raises(InputError, match=r"engine\.devices"):
+        start(fail, devices, "input")
+
+
+def test_batches_are_not_normalised_in_parts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"retrain\.batch_norm=train needs whole batches"):
+        train(tmp_path, batch_norm="train", context=Context(0, 2))
+
+
+# --- torchrun ---------------------------------------------------------------------------------
+
+
+TORCHRUN = """
+import sys
+from tests.distributed_cases import add_ranks
+from pixelrobust.distributed import start
+# Twice, as the jobs of a sweep would.
+total = start(add_ranks, ["cpu"]) + start(add_ranks, ["cpu"])
+sys.exit(0 if total == 6 else 3)
+"""
+
+
+def test_processes_of_torchrun_are_joined(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(TORCHRUN)
+    command = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    ended = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
