@@ -17,7 +17,7 @@ from pixelrobust.heads import replace_head
 from pixelrobust.models import weights_digest
 from pixelrobust.models.normalization import Normalize
 from pixelrobust.perturbation import image_keys
-from pixelrobust.retraining import HISTORY_COLUMNS, Recipe, count_samples, training
+from pixelrobust.retraining import HISTORY_COLUMNS, Recipe, count_samples, trainer, training
 from pixelrobust.retraining.frozen import split_frozen
 from pixelrobust.retraining.order import epoch_batches, epoch_order, rank_share
 from pixelrobust.retraining.samples import Samples
@@ -321,7 +321,7 @@ def test_features_computed_once_give_the_same_result(
         return train(tmp_path / folder, module=module, trainable="last", epochs=6, **options)
 
     fast = train_counting("fast")
-    monkeypatch.setattr(training, "split_frozen", lambda *_: None)
+    monkeypatch.setattr(trainer, "split_frozen", lambda *_: None)
     slow = train_counting("slow")
     close(fast.module, slow.module)
     np.testing.assert_allclose(fast.history["loss"], slow.history["loss"], rtol=1e-5)
@@ -333,7 +333,7 @@ def test_features_that_are_too_many_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = train(tmp_path / "fast", trainable="last")
-    monkeypatch.setattr(training, "_MOST_FROZEN_BYTES", 100)
+    monkeypatch.setattr(trainer, "_MOST_FROZEN_BYTES", 100)
     close(fast.module, train(tmp_path / "slow", trainable="last").module)
 
 

@@ -2,8 +2,8 @@
 
 from pixelrobust.retraining.recipe import Recipe
 from pixelrobust.retraining.saved import SavedModel, check_rebuildable, load_model, save_model
+from pixelrobust.retraining.trainer import HISTORY_COLUMNS
 from pixelrobust.retraining.training import (
-    HISTORY_COLUMNS,
     Retrained,
     count_samples,
     retrain,
