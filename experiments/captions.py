@@ -71,6 +71,44 @@ def ranking_notes(manifest: Manifest) -> list[str]:
     ]
 
 
+def retraining_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+    """Of the matrix of training by testing."""
+    seeds = int(summary["training_seeds"].max())
+    return [
+        "Wrong predictions in percent, with 95 % intervals over images in parentheses; a column for each "
+        "number of changed pixels in the test images, 0 the unchanged. The original network answers "
+        "with the classes that take part only, as the retrained ones do; a network ending in a number "
+        "was retrained on images with so many changed pixels, the others are controls. Same: the images "
+        "trained on, under changes that training never showed; heldout: other images. Differences are "
+        "in pairs of images, * where p is below 0.05 after Holm's correction.",
+        f"{_counted(seeds, 'retraining')} of each kind.",
+        *images_notes(manifest, _draws(summary) // seeds or 1),
+    ]
+
+
+def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
+    """Of adversarial images shown to retrained networks."""
+    images = rows.loc[rows["against"] == "original", "image"].nunique()
+    return [
+        "Adversarial images, in percent, that a network still gets wrong, with 95 % intervals over "
+        "images in parentheses. They were made against the original network with all its classes, or "
+        "(against itself) against the network that they are shown to. Columns give epsilon in 1/255 "
+        "(minimal: the smallest that fools) and whether images were rounded to 8 bits.",
+        f"Up to {images:,} adversarial images of one epsilon.",
+        *images_notes(manifest, None),
+    ]
+
+
+def distances_notes(manifest: Manifest) -> list[str]:
+    """Of distances to the boundary."""
+    return [
+        "The distance r of an image to the boundary between its class and the nearest other, linearised "
+        "(L2, pixels in [0, 1]; negative where the network is wrong), over the classes that take part. "
+        "Changes are in pairs of one image each, with 95 % intervals, * where p is below 0.05.",
+        *images_notes(manifest, None),
+    ]
+
+
 def images_notes(manifest: Manifest, draws: int | None) -> list[str]:
     """Which images took part, chosen how, changed how often, and the data set's own caveat."""
     models = _listing(list(manifest.rejected))

@@ -6,7 +6,8 @@ from pathlib import Path
 from experiments.claims import decide_claims
 from experiments.claims.page import write_claims
 from experiments.paper import TABLE_5_SOURCES
-from experiments.presentation import Presented, Run, present_indices
+from experiments.presentation import Run, present_indices
+from experiments.writing import Presented
 from pixelrobust.errors import InputError
 
 

@@ -51,8 +51,7 @@ def _outcomes(
 def _adversarial_outcomes(
     settings: RunSettings, chosen: Chosen, classifier: Classifier, engine: Engine, progress: Progress
 ) -> pd.DataFrame:  # fmt: skip
-    assert settings.attack
-    crafting = crafting_of(settings.attack)
+    crafting = crafting_of(attack_of(settings))
     with progress.task(classifier.name, len(chosen.keys) * len(crafting.epsilons)) as advance:
         return evaluate_adversarial(
             engine, classifier.module, *chosen, crafting, settings.perturbation.cells(),
@@ -77,6 +76,12 @@ def _activations(
             for cell in cells
         ]  # fmt: skip
     return concatenate(parts).assign(model=classifier.name)[ACTIVATION_COLUMNS]
+
+
+def attack_of(settings: RunSettings) -> AttackSettings:
+    """The attack of settings that have one."""
+    assert settings.attack
+    return settings.attack
 
 
 def crafting_of(attack: AttackSettings) -> Crafting:

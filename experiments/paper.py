@@ -78,6 +78,24 @@ _EXPERIMENTS = {
         figure="amplification",
         figure_title="Relative change of activations from input to logits, as a multiple of the input's",
     ),
+    "table10": Experiment(
+        table="table10",
+        title="Table 10: wrong predictions of retrained networks after random changes of pixels",
+        figure="table10",
+        figure_title="Wrong predictions in %: networks by what they were retrained on, and test images",
+    ),
+    "table11": Experiment(
+        table="table11",
+        title="Table 11: adversarial images that still fool",
+        figure="waterfall",
+        figure_title="",
+    ),
+    "distances": Experiment(
+        table="distances",
+        title="Distance r from images to the classification boundary (Eq. 3 to 6)",
+        figure="distances",
+        figure_title="Change of the distance r from that of",
+    ),
 }
 TABLE_5 = Experiment(
     table="table5",
@@ -115,6 +133,9 @@ DESCRIPTIONS = {
 """Title and note of the tables that describe rather than measure."""
 
 CLAIMS = "claims"
+
+HISTORIES = "retraining"
+WATERFALL_TITLE = "Why adversarial images stop to fool, cause by cause"
 
 FIGURE_1 = "figure1"
 FIGURE_1_TITLE = (

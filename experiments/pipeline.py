@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 from experiments.descriptions import describe
 from experiments.measuring import Chosen, measurement
 from experiments.pictures import draw_pictures
-from experiments.presentation import Presented, present, present_description, store_run
+from experiments.presentation import present, present_description, store_run
+from experiments.presentation_retraining import present_histories
 from experiments.progress import Progress
 from experiments.resources import Clock, get_classifier, get_engine, image_set
+from experiments.retraining import plan
+from experiments.retraining_measures import measure_retrained
+from experiments.writing import Presented
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.files import check_writable
 from pixelrobust.manifest import Manifest
@@ -19,7 +23,7 @@ from pixelrobust.models import check_classifier
 from pixelrobust.outcomes import concatenate
 from pixelrobust.provenance import describe_hardware, describe_software
 from pixelrobust.selection import Selection, clean_predictions, select
-from pixelrobust.settings import RunSettings, fingerprint
+from pixelrobust.settings import RETRAINED, RunSettings, fingerprint
 
 
 def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Path, list[Presented]]:
@@ -41,6 +45,8 @@ def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Pat
     if settings.measure == "descriptions":
         return _describe(settings, is_preset)
     check_writable(settings.paths.cache, "paths.cache")
+    if settings.measure in RETRAINED:
+        return _retrain(settings, is_preset, progress)
     clock = Clock()
     with clock.part("images"):
         images = image_set(settings.dataset, settings.paths.cache, settings.seed, progress)
@@ -48,7 +54,7 @@ def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Pat
         selection = _select(settings, images, progress)
     with clock.part("evaluation"):
         outcomes = concatenate(_evaluate(settings, images, selection, progress))
-    manifest = _manifest(settings, images, selection, clock.seconds)
+    manifest = _manifest(settings, images.image_size, selection, clock.seconds)
     directory = _directory(settings, is_preset, manifest.address())
     store_run(directory, manifest, outcomes)
     presented = present(directory, manifest, outcomes)
@@ -62,6 +68,23 @@ def _describe(settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presen
     directory = _directory(settings, is_preset, fingerprint(settings.identity())[:10])
     table = describe(settings.name, settings.models)
     return directory, present_description(directory, settings.name, table)
+
+
+def _retrain(
+    settings: RunSettings, is_preset: bool, progress: Progress
+) -> tuple[Path, list[Presented]]:
+    """Retrain networks, measure them, and write what came of it."""
+    clock = Clock()
+    with clock.part("images"):
+        chosen = plan(settings, progress)
+    with clock.part("retraining and evaluation"):
+        rows = measure_retrained(settings, chosen, progress)
+    manifest = _manifest(settings, chosen.image_size, chosen.selection, clock.seconds)
+    directory = _directory(settings, is_preset, manifest.address())
+    store_run(directory, manifest, rows)
+    if chosen.histories:
+        present_histories(directory, pd.concat(chosen.histories, ignore_index=True))
+    return directory, present(directory, manifest, rows)
 
 
 def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:
@@ -104,14 +127,17 @@ def _evaluate(
 
 
 def _manifest(
-    settings: RunSettings, images: ImageSet, selection: Selection, seconds: dict[str, float]
+    settings: RunSettings,
+    image_size: tuple[int, int],
+    selection: Selection,
+    seconds: dict[str, float],
 ) -> Manifest:
     first_key, first_model = next(iter(settings.models.items()))
     return Manifest(
         name=settings.name,
         config=settings.identity(),
         draws=settings.draws,
-        image_size=images.image_size,
+        image_size=image_size,
         amplitude_share=settings.pixel_index.amplitude_share,
         description=settings.dataset.description,
         caveat=settings.dataset.caveat,

@@ -1,7 +1,6 @@
 """From outcomes and manifest to table and figure files; nothing here evaluates anything."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,12 @@ from experiments.captions import (
     wrong_rate_notes,
 )
 from experiments.paper import DESCRIPTIONS, TABLE_5, Experiment, beside_published, experiment_called
+from experiments.presentation_retraining import (
+    present_distances,
+    present_retraining,
+    present_transfer,
+)
+from experiments.writing import Presented, write_tables
 from pixelrobust.amplification import (
     summarize_amplification,
     tabulate_verdicts,
@@ -43,31 +48,13 @@ from pixelrobust.survival_tables import (
     tabulate_survival,
 )
 from pixelrobust.tables import (
-    escape_markdown,
     for_reading,
     markdown_table,
     summarize,
     write_csv,
-    write_latex,
-    write_markdown,
 )
 
 Run = tuple[Manifest, pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class Presented:
-    """A table as it was written.
-
-    Attributes:
-        title: of the table.
-        table: for reading.
-        notes: its caption.
-    """
-
-    title: str
-    table: pd.DataFrame
-    notes: list[str]
 
 
 def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> None:
@@ -92,10 +79,16 @@ def stored_runs(directory: Path) -> dict[str, Run]:
 def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> list[Presented]:
     """Write tables (CSV, Markdown, LaTeX) and figures (PNG, PDF) of a run."""
     experiment = experiment_called(manifest.name)
+    if "against" in outcomes:
+        return present_transfer(directory, manifest, outcomes, experiment)
     if "epsilon" in outcomes:
         return [_present_returns(directory, manifest, outcomes, experiment)]
     if "layer" in outcomes:
         return [_present_amplification(directory, manifest, outcomes, experiment)]
+    if "draw" in outcomes and "training_seed" in outcomes:
+        return present_retraining(directory, manifest, outcomes, experiment)
+    if "distance" in outcomes:
+        return present_distances(directory, manifest, outcomes, experiment)
     summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
     presented = [_present_rates(directory, manifest, summary, experiment)]
     if experiment.flips and _what_varies(summary) == "model":
@@ -108,7 +101,7 @@ def present_description(directory: Path, name: str, table: pd.DataFrame) -> list
     title, note = DESCRIPTIONS[name]
     readable = table.rename(columns=lambda column: column.replace("_", " ").capitalize())
     readable = readable.map(_readable)
-    _write_tables(directory, name, title, table, readable, [note], [])
+    write_tables(directory, name, title, table, readable, [note], [])
     return [Presented(title, readable, [note])]
 
 
@@ -117,24 +110,33 @@ def present_indices(directory: Path, runs: list[Run]) -> list[Presented]:
     manifest = runs[0][0]
     size, share = manifest.image_size, manifest.amplitude_share
     indices = pixel_indices([summarize(rows, size, share) for _, rows in runs], size, share)
-    ranking = rank_models(
-        indices,
-        {model: 1 - wrong / manifest.candidates for model, wrong in manifest.rejected.items()},
-    )
     notes = ranking_notes(manifest)
-    ranked = ranking_for_reading(ranking)
-    ranking_title = "Networks by accuracy and by Pixel-index"
-    below = [
-        f"## {ranking_title}",
-        markdown_table(ranked),
-        "Accuracy is on all candidates, unchanged; Pi is that of the largest num without other limits.",
-    ]
     readable = indices_for_reading(indices, size)
-    _write_tables(directory, TABLE_5.table, TABLE_5.title, indices, readable, notes, below)
-    write_csv(ranking, directory / f"{TABLE_5.table}-ranking.csv")
+    ranking = _present_ranking(directory, manifest, indices)
+    below = [] if ranking is None else [
+        f"## {ranking.title}", markdown_table(ranking.table), *ranking.notes,
+    ]  # fmt: skip
+    write_tables(directory, TABLE_5.table, TABLE_5.title, indices, readable, notes, below)
     figure = pixel_index_curves(indices, TABLE_5.figure_title, " ".join(notes[1:]))
     write_figure(figure, directory / TABLE_5.figure)
-    return [Presented(TABLE_5.title, readable, notes), Presented(ranking_title, ranked, [])]
+    presented = Presented(TABLE_5.title, readable, notes)
+    return [presented] if ranking is None else [presented, ranking]
+
+
+def _present_ranking(
+    directory: Path, manifest: Manifest, indices: pd.DataFrame
+) -> Presented | None:
+    """Networks side by side; None where accuracies, or cells without limits, are not there."""
+    unlimited = indices["amplitude"].isna() & indices["area"].isna()
+    if not unlimited.any() or not set(indices["model"]) <= set(manifest.rejected):
+        return None
+    accuracies = {model: 1 - n / manifest.candidates for model, n in manifest.rejected.items()}
+    ranking = rank_models(indices, accuracies)
+    write_csv(ranking, directory / f"{TABLE_5.table}-ranking.csv")
+    note = "Accuracy is on all candidates, unchanged; Pi is that of the largest num without limits."
+    return Presented(
+        "Networks by accuracy and by Pixel-index", ranking_for_reading(ranking), [note]
+    )
 
 
 def _present_rates(
@@ -145,7 +147,7 @@ def _present_rates(
     notes = wrong_rate_notes(manifest, summary)
     table = beside_published(summary, experiment.table)
     published = published_notes(summary, experiment)
-    _write_tables(directory, experiment.table, experiment.title, table, readable, notes, published)
+    write_tables(directory, experiment.table, experiment.title, table, readable, notes, published)
     by = _what_varies(summary)
     if by is not None:
         figure = curves(summary, by, experiment.figure_title, " ".join(notes[1:]))
@@ -162,7 +164,7 @@ def _present_flips(
     table, pairs = tabulate_survival(outcomes), compare_survival(outcomes)
     readable = survival_for_reading(table)
     below = ["## Pairs of networks", markdown_table(pairs_for_reading(pairs))] if len(pairs) else []
-    _write_tables(directory, flips.table, flips.title, table, readable, notes, below)
+    write_tables(directory, flips.table, flips.title, table, readable, notes, below)
     write_csv(pairs, directory / f"{flips.table}-pairs.csv")
     nums = sorted(int(num) for num in outcomes["num"].unique())
     figure = survival_figure(
@@ -179,7 +181,7 @@ def _present_returns(
     summary = summarize_returns(outcomes, manifest.image_size, manifest.amplitude_share)
     readable = returns_for_reading(summary, manifest.image_size)
     notes = returns_notes(manifest, summary)
-    _write_tables(directory, experiment.table, experiment.title, summary, readable, notes, [])
+    write_tables(directory, experiment.table, experiment.title, summary, readable, notes, [])
     if len(summary[["amplitude", "area"]][summary["num"] > 0].drop_duplicates()) == 1:
         figure = returns_map(summary, experiment.figure_title, " ".join(notes[1:]))
         write_figure(figure, directory / experiment.figure)
@@ -193,7 +195,7 @@ def _present_amplification(
     verdicts = tabulate_verdicts(changes)
     readable = verdicts_for_reading(verdicts)
     notes = amplification_notes(manifest)
-    _write_tables(directory, experiment.table, experiment.title, verdicts, readable, notes, [])
+    write_tables(directory, experiment.table, experiment.title, verdicts, readable, notes, [])
     groups = changes.groupby(["model", "num"], observed=True, sort=False)
     summaries = {
         f"{model}: {num} pixels": summarize_amplification(rows) for (model, num), rows in groups
@@ -201,23 +203,6 @@ def _present_amplification(
     figure = amplification_curves(summaries, experiment.figure_title, " ".join(notes[1:]))
     write_figure(figure, directory / experiment.figure)
     return Presented(experiment.title, readable, notes)
-
-
-def _write_tables(
-    directory: Path,
-    name: str,
-    title: str,
-    table: pd.DataFrame,
-    readable: pd.DataFrame,
-    notes: list[str],
-    below: list[str],
-) -> None:
-    """The three files of a table; `below` is Markdown that follows the notes."""
-    stem = directory / name
-    write_csv(table, stem.with_suffix(".csv"))
-    markdown = [*map(escape_markdown, notes), *below]
-    write_markdown(readable, title, markdown, stem.with_suffix(".md"))
-    write_latex(readable, title, notes, name, stem.with_suffix(".tex"))
 
 
 def _readable(value: Any) -> str:

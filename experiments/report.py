@@ -11,7 +11,8 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
-from experiments.presentation import Presented, present, stored_runs
+from experiments.presentation import present, stored_runs
+from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.manifest import Manifest, read_manifest
 
@@ -38,7 +39,9 @@ def show(presented: Sequence[Presented], directory: Path) -> None:
     """Print tables, and where they lie."""
     console = Console()
     for each in presented:
-        shown = Table(*each.table.columns, box=box.SIMPLE, title=each.title, title_justify="left")
+        shown = Table(box=box.SIMPLE, title=each.title, title_justify="left")
+        for column in each.table.columns:
+            shown.add_column(column, overflow="fold")
         for row in each.table.itertuples(index=False):
             shown.add_row(*map(str, row))
         console.print(shown)

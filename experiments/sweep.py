@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.derived import derive
-from experiments.presentation import Presented, Run, load_run, present, store_run, stored_runs
+from experiments.presentation import Run, load_run, present, store_run, stored_runs
+from experiments.writing import Presented
 from pixelrobust.files import write_text
 from pixelrobust.manifest import merge_manifests
 from pixelrobust.outcomes import concatenate

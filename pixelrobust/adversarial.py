@@ -72,22 +72,22 @@ def evaluate_adversarial(
     """
     evaluate = partial(evaluate_cells, engine, cells=cells, draws=draws, seed=seed, name=name)
     parts = [
-        _outcomes(evaluate, fooling, crafting.rounded).assign(epsilon=_text(epsilon))
+        _outcomes(evaluate, fooling, crafting.rounded).assign(epsilon=epsilon_text(epsilon))
         for epsilon in crafting.epsilons
-        for fooling in _fooling_batches(
+        for fooling in fooling_batches(
             engine, module, images, keys, labels, crafting, epsilon, seed, advance
         )
     ]
     if not parts:
         raise InputError(
             f"no image fools model {name} at any of attack.epsilon="
-            f"{[_text(epsilon) for epsilon in crafting.epsilons]}; give larger ones."
+            f"{[epsilon_text(epsilon) for epsilon in crafting.epsilons]}; give larger ones."
         )
     return pd.concat(parts, ignore_index=True)[ADVERSARIAL_COLUMNS]
 
 
 @dataclass(frozen=True)
-class _Fooling:
+class Fooling:
     """Images that fool the network, 1 or more.
 
     Attributes:
@@ -107,7 +107,7 @@ class _Fooling:
 _Evaluate = Callable[[Tensor, list[str], NDArray[np.int64]], pd.DataFrame]
 
 
-def _fooling_batches(
+def fooling_batches(
     engine: Engine,
     module: nn.Module,
     images: Images,
@@ -117,7 +117,7 @@ def _fooling_batches(
     epsilon: float | str,
     seed: int,
     advance: Advance,
-) -> Iterator[_Fooling]:
+) -> Iterator[Fooling]:
     """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
     missing = crafting.wanted
     for batch, start in enumerate(range(0, len(keys), engine.batch_size)):
@@ -132,7 +132,7 @@ def _fooling_batches(
         advance(len(index))
         if len(rows):
             chosen = index[rows.numpy()]
-            yield _Fooling(
+            yield Fooling(
                 made.images[rows],
                 [keys[i] for i in chosen],
                 labels[chosen],
@@ -158,7 +158,7 @@ def _craft(
     return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
 
 
-def _outcomes(evaluate: _Evaluate, fooling: _Fooling, rounded: bool) -> pd.DataFrame:
+def _outcomes(evaluate: _Evaluate, fooling: Fooling, rounded: bool) -> pd.DataFrame:
     """Outcomes of some adversarial images, unrounded and, if asked for, rounded."""
     versions = {False: fooling.images}
     if rounded:
@@ -177,5 +177,5 @@ def _outcomes(evaluate: _Evaluate, fooling: _Fooling, rounded: bool) -> pd.DataF
     )
 
 
-def _text(epsilon: float | str) -> str:
+def epsilon_text(epsilon: float | str) -> str:
     return epsilon if isinstance(epsilon, str) else f"{epsilon:g}"

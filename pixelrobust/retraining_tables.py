@@ -15,12 +15,16 @@ from pixelrobust.tables import SUMMARY_COLUMNS, rate_with_interval, summarize
 REFERENCES = ("baseline", "unchanged")
 """What retrained networks are compared with: the original, and retraining on unchanged images."""
 
+ORIGINAL = " (original)"
+UNCHANGED = "-unchanged"
+ALL_CLASSES = " (all classes)"
+"""How the names of these networks end."""
+
 _DIFFERENCE = ("difference", "low", "high", "p")
 
 
 def summarize_retraining(
     outcomes: pd.DataFrame,
-    references: dict[str, str],
     image_size: tuple[int, int] = (224, 224),
     amplitude_share: AmplitudeShare = "range",
 ) -> pd.DataFrame:
@@ -28,7 +32,6 @@ def summarize_retraining(
 
     Args:
         outcomes: columns `outcomes.RETRAINED_COLUMNS`.
-        references: the networks' names, by `REFERENCES`; one that is not there is left out.
         image_size: (height, width), for the Pixel-index.
         amplitude_share: see `pixelrobust.pixel_index`.
 
@@ -39,6 +42,7 @@ def summarize_retraining(
         reference's on the same images, with its 95 % interval <name>_low and <name>_high, and
         <name>_p after Holm's correction over the rows of these images; missing for itself.
     """
+    references = find_references(outcomes)
     parts = []
     for kind, rows in outcomes.groupby("images_are", observed=True, sort=False):
         pooled = _pool_seeds(rows)
@@ -52,6 +56,18 @@ def summarize_retraining(
     columns = ["images_are", "training_seeds", *SUMMARY_COLUMNS]
     columns += [f"{name}_{end}" for name in REFERENCES for end in _DIFFERENCE]
     return pd.concat(parts, ignore_index=True)[columns].astype({"training_seeds": "int64"})
+
+
+def find_references(rows: pd.DataFrame) -> dict[str, str]:
+    """The names of the reference networks among those of the rows, by `REFERENCES`."""
+    endings = dict(zip(REFERENCES, (ORIGINAL, UNCHANGED), strict=True))
+    models = [str(model) for model in rows["model"].unique()]
+    return {
+        reference: model
+        for reference, ending in endings.items()
+        for model in models
+        if model.endswith(ending)
+    }
 
 
 def matrix_for_reading(summary: pd.DataFrame) -> pd.DataFrame:

@@ -43,6 +43,10 @@ def _checked(check: Any) -> Any:
     return BeforeValidator(convert)
 
 
+RETRAINED = ("retraining", "transfer", "distances")
+"""What `measure` says where networks are retrained."""
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -122,6 +126,36 @@ class AttackSettings(_Settings):
     wanted: Positive
 
 
+Control = Literal["unchanged", "noise", "erasing", "trivial_augment", "auto_augment", "augmix"]
+
+
+class RetrainSettings(_Settings):
+    """How a network is retrained, and with what it is compared (see `configs/retrain`)."""
+
+    model: StrictStr | None
+    num: Annotated[tuple[StrictInt, ...], _checked(check_num)]
+    controls: Annotated[tuple[Control, ...], BeforeValidator(as_tuple)]
+    noise: Annotated[float, Field(gt=0)]
+    seeds: Annotated[tuple[StrictInt, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    images: Positive
+    categories: Positive | None
+    selected: StrictBool
+    trainable: Literal["last", "all"]
+    head: Literal["random", "copied"]
+    epochs: Positive
+    steps: Positive | None
+    learning_rate: Annotated[float, Field(gt=0)]
+    optimizer: Literal["sgd", "adam"]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Positive
+    originals: StrictBool
+    redraw: StrictBool
+    batch_norm: Literal["eval", "train"]
+    precision: Literal["fp32", "bf16"]
+    measured: Annotated[StrictInt, Field(ge=0)]
+
+
 class SelectionSettings(_Settings):
     """Models that must all classify an image correctly for it to take part; None: the evaluated."""
 
@@ -157,13 +191,16 @@ class RunSettings(_Settings):
     profile: StrictStr | None
     seed: Annotated[StrictInt, Field(ge=0)]
     draws: Positive
-    measure: Literal["outcomes", "activations", "descriptions"]
+    measure: Literal[
+        "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
+    ]
     pictures: Annotated[StrictInt, Field(ge=0)]
     models: dict[str, ModelSettings]
     selection_models: dict[str, ModelSettings]
     perturbation: PerturbationSettings
     dataset: DatasetSettings
     attack: AttackSettings | None
+    retrain: RetrainSettings
     engine: EngineSettings
     pixel_index: PixelIndexSettings
     paths: PathSettings
@@ -183,8 +220,15 @@ class RunSettings(_Settings):
 
     @model_validator(mode="after")
     def _measures_one_thing(self) -> Self:
-        if self.measure != "outcomes" and self.attack:
+        if self.attack and self.measure not in ("outcomes", "transfer"):
             raise ValueError(f"measure={self.measure} takes images as they are; set attack=none.")
+        if self.measure == "transfer" and not self.attack:
+            raise ValueError("measure=transfer needs an attack; set attack=fgsm.")
+        if self.retrain.model is not None and self.retrain.model not in self.models:
+            raise ValueError(
+                f"retrain.model={self.retrain.model} is not among the models "
+                f"({', '.join(self.models)}); name one of them."
+            )
         if self.pictures and (self.measure != "outcomes" or self.attack):
             raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
         if self.measure == "activations" and self.draws > 1:
@@ -213,6 +257,8 @@ class RunSettings(_Settings):
             del data["attack"]
         if data["measure"] == "outcomes":
             del data["measure"]
+        if self.measure not in RETRAINED:
+            del data["retrain"]
         for group in ("models", "selection_models"):
             for model in data[group].values():
                 if is_weights_file(model["weights"]):

@@ -101,7 +101,8 @@ def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[St
     before: NDArray[np.float64] | None = None
     for label, model, rounded in stages:
         own = rows[(rows["model"] == model) & (rows["rounded"] == rounded)]
-        shares, seeds = _shares(own).to_numpy(), own["training_seed"].nunique()
+        shares = np.asarray(_shares(own), dtype=np.float64)
+        seeds = int(own["training_seed"].nunique())
         interval = wrong_rate_interval(np.round(shares * seeds), seeds)
         change = difference_interval(shares, before) if before is not None else None
         steps.append(

@@ -11,7 +11,7 @@ from experiments import claims as rules
 from experiments.captions import images_notes
 from experiments.claims import Claim, Finding
 from experiments.paper import CLAIMS
-from experiments.presentation import Presented
+from experiments.writing import Presented
 from pixelrobust.files import write_text
 from pixelrobust.manifest import Manifest
 from pixelrobust.survival_tables import readable_p

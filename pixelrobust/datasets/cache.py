@@ -71,6 +71,10 @@ class PixelRows:
     def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
         return self._pixels[self._rows[index]]
 
+    def take(self, rows: NDArray[np.int64]) -> "PixelRows":
+        """Some of these images, by their positions among them."""
+        return PixelRows(self._pixels, self._rows[rows])
+
 
 def load_images(
     images: ImageList, settings: PreprocessingSettings, cache: Path, advance: Advance

@@ -1,0 +1,139 @@
+"""Tables and figures of retrained networks: Tables 10 and 11, the waterfall, distances, losses."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.captions import distances_notes, retraining_notes, transfer_notes
+from experiments.paper import HISTORIES, WATERFALL_TITLE, Experiment
+from experiments.writing import Presented, write_tables
+from pixelrobust.distance_tables import (
+    changes_by_image,
+    distances_for_reading,
+    summarize_distances,
+)
+from pixelrobust.figures import write_figure
+from pixelrobust.figures_retraining import (
+    distance_histogram,
+    loss_curves,
+    retraining_matrix,
+    waterfall,
+)
+from pixelrobust.manifest import Manifest
+from pixelrobust.retraining_tables import (
+    ALL_CLASSES,
+    ORIGINAL,
+    UNCHANGED,
+    differences_for_reading,
+    find_references,
+    matrix_for_reading,
+    summarize_retraining,
+)
+from pixelrobust.tables import markdown_table, write_csv
+from pixelrobust.transfer import fall, fall_for_reading, summarize_transfer, transfer_for_reading
+
+
+def present_retraining(
+    directory: Path, manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment
+) -> list[Presented]:
+    """The matrix of training by testing (Table 10), with differences in pairs."""
+    summary = summarize_retraining(outcomes, manifest.image_size, manifest.amplitude_share)
+    readable = matrix_for_reading(summary)
+    notes = retraining_notes(manifest, summary)
+    below = []
+    for reference, name in find_references(outcomes).items():
+        below += [
+            f"## Points more than {name}",
+            markdown_table(differences_for_reading(summary, reference)),
+        ]
+    write_tables(directory, experiment.table, experiment.title, summary, readable, notes, below)
+    figure = retraining_matrix(summary, experiment.figure_title, " ".join(notes[1:]))
+    write_figure(figure, directory / experiment.figure)
+    return [Presented(experiment.title, readable, notes)]
+
+
+def present_transfer(
+    directory: Path, manifest: Manifest, rows: pd.DataFrame, experiment: Experiment
+) -> list[Presented]:
+    """Which adversarial images still fool (Table 11), and the causes of the fall."""
+    references = find_references(rows)
+    summary = summarize_transfer(rows, references.get("unchanged", ""))
+    readable = transfer_for_reading(summary)
+    notes = transfer_notes(manifest, rows)
+    presented = [Presented(experiment.title, readable, notes)]
+    stages = _stages(rows)
+    below: list[str] = []
+    if stages:
+        steps = fall(_of_the_smallest_epsilon(rows), stages)
+        steps_table = fall_for_reading(steps)
+        below = [f"## {WATERFALL_TITLE}", markdown_table(steps_table)]
+        figure = waterfall(steps, WATERFALL_TITLE, " ".join(notes[1:]))
+        write_figure(figure, directory / experiment.figure)
+        presented.append(Presented(WATERFALL_TITLE, steps_table, []))
+    write_tables(directory, experiment.table, experiment.title, summary, readable, notes, below)
+    return presented
+
+
+def present_distances(
+    directory: Path, manifest: Manifest, rows: pd.DataFrame, experiment: Experiment
+) -> list[Presented]:
+    """Whether distances to the boundary grow (Eq. 6), as a table and a histogram."""
+    references = find_references(rows)
+    summary = summarize_distances(rows, references)
+    readable = distances_for_reading(summary, references)
+    notes = distances_notes(manifest)
+    write_tables(directory, experiment.table, experiment.title, summary, readable, notes, [])
+    reference = next(iter(references.values()), None)
+    kind = str(rows["images_are"].unique()[-1])
+    own = rows[rows["images_are"] == kind]
+    changes = {
+        str(model): np.asarray(changes_by_image(own, str(model), reference))
+        for model in own["model"].unique()
+        if reference and model != reference
+    }
+    if changes:
+        title = f"{experiment.figure_title} {reference}, {kind} images"
+        write_figure(
+            distance_histogram(changes, title, " ".join(notes[1:])), directory / experiment.figure
+        )
+    return [Presented(experiment.title, readable, notes)]
+
+
+def present_histories(directory: Path, histories: pd.DataFrame) -> None:
+    """Losses and accuracies of the retrainings, as a table and a figure."""
+    write_csv(histories, directory / f"{HISTORIES}.csv")
+    several = histories["training_seed"].nunique() > 1
+    curves = {
+        f"{model}, seed {seed}" if several else str(model): rows
+        for (model, seed), rows in histories.groupby(["model", "training_seed"], sort=False)
+    }
+    figure = loss_curves(curves, "Losses and accuracies while retraining", "")
+    write_figure(figure, directory / HISTORIES)
+
+
+def _of_the_smallest_epsilon(rows: pd.DataFrame) -> pd.DataFrame:
+    first = rows["epsilon"].astype(str).iloc[0]
+    wanted = "minimal" if (rows["epsilon"] == "minimal").any() else first
+    return rows[(rows["epsilon"] == wanted) & (rows["against"] == "original")]
+
+
+def _stages(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
+    """From the original network to the paper's; none where one of them is missing."""
+    models = [str(model) for model in rows["model"].unique()]
+
+    def ending(suffix: str) -> str | None:
+        return next((model for model in models if model.endswith(suffix)), None)
+
+    original, restricted = ending(ALL_CLASSES), ending(ORIGINAL)
+    unchanged = ending(UNCHANGED)
+    pixels = next((m for m in models if m.rpartition("-")[2].isdigit()), None)
+    if not (original and restricted and unchanged and pixels):
+        return []
+    return [
+        ("the original network, unrounded images", original, False),
+        ("only the classes that take part", restricted, False),
+        ("images rounded to 8 bits", restricted, True),
+        ("retrained on unchanged images", unchanged, True),
+        (f"retrained with changed pixels, {pixels}", pixels, True),
+    ]

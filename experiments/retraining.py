@@ -1,0 +1,221 @@
+"""Networks retrained on changed images, and what is measured of them: Tables 10 and 11, Eq. 3 to 6."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import nn
+
+from experiments.measuring import Chosen
+from experiments.progress import Progress
+from experiments.resources import get_classifier, get_engine, image_set, training_set
+from pixelrobust.augmentations import (
+    Augmentation,
+    GaussianNoise,
+    PixelAugmentation,
+    TorchvisionAugmentation,
+    Unchanged,
+)
+from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.datasets.image_list import sample
+from pixelrobust.errors import InputError
+from pixelrobust.heads import RestrictedLogits
+from pixelrobust.models import Classifier, check_classifier
+from pixelrobust.retraining import Recipe, count_samples, retrain, training_fingerprint
+from pixelrobust.retraining_tables import ORIGINAL
+from pixelrobust.selection import Selection, clean_predictions, select
+from pixelrobust.settings import RetrainSettings, RunSettings
+
+_CONTROLS: dict[str, Augmentation] = {
+    "unchanged": Unchanged(),
+    "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
+    "trivial_augment": TorchvisionAugmentation("TrivialAugmentWide"),
+    "auto_augment": TorchvisionAugmentation("AutoAugment"),
+    "augmix": TorchvisionAugmentation("AugMix"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is retrained, on which images, and tested on which.
+
+    Attributes:
+        key, classifier: the original network.
+        classes: C of its outputs, the classes that take part, ascending.
+        training: the images that are trained on, and tested on as "same".
+        heldout: images of the same classes that are never trained on; None where there are none.
+        selection: how the training images came to be chosen.
+        image_size: (height, width), in pixels.
+        known: whether the classes are the original's own, so that it can be the baseline.
+        histories: of the networks retrained so far: model, training_seed, and an epoch a row.
+    """
+
+    key: str
+    classifier: Classifier
+    classes: tuple[int, ...]
+    training: Chosen
+    heldout: Chosen | None
+    selection: Selection
+    image_size: tuple[int, int]
+    known: bool
+    histories: list[pd.DataFrame] = field(default_factory=list)
+
+    def test_sets(self) -> dict[str, Chosen]:
+        """What networks are tested on, by what tables call it."""
+        return {"same": self.training} | ({"heldout": self.heldout} if self.heldout else {})
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of the networks that are compared.
+
+    Attributes:
+        name: what tables call it; the paper's way, such as resnet101-4.
+        seed: of its retraining; 0 for the original.
+        module: (B, C, H, W) float in [0, 1] -> (B, len(classes)) logits.
+    """
+
+    name: str
+    seed: int
+    module: nn.Module
+
+
+def plan(settings: RunSettings, progress: Progress) -> Plan:
+    """Choose images and classes.
+
+    Raises:
+        InputError: no image is left, or the settings do not suit the network.
+    """
+    retraining, cache = settings.retrain, settings.paths.cache
+    key = retraining.model or next(iter(settings.models))
+    classifier = get_classifier(key, settings.models[key])
+    tested = image_set(settings.dataset, cache, settings.seed, progress)
+    trained = training_set(settings.dataset, cache, settings.seed, progress)
+    candidates = trained or tested
+    known = settings.dataset.classes != "folders"
+    check_classifier(
+        classifier, candidates.image_size, int(candidates.labels.max()) if known else 0
+    )
+    if retraining.selected and not known:
+        raise InputError(
+            "dataset.classes=folders names classes that are not the network's own, so it cannot "
+            "classify them; set retrain.selected=false."
+        )
+    selection = _select_training(settings, key, classifier, candidates, progress)
+    labels = candidates.labels[selection.indices]
+    classes = tuple(sorted({int(label) for label in labels}))
+    if len(classes) < 2:
+        raise InputError(
+            f"{len(classes)} class is left to train on; a classifier needs two or more. Give more "
+            "images, or raise retrain.categories."
+        )
+    training = _chosen(candidates, selection.indices)
+    heldout = None
+    if trained is not None:
+        of_classes = np.flatnonzero(np.isin(tested.labels, classes))
+        keys = [tested.keys[index] for index in of_classes]
+        heldout = _chosen(tested, of_classes[sample(keys, settings.dataset.limit, settings.seed)])
+    return Plan(
+        key, classifier, classes, training, heldout, selection, candidates.image_size, known
+    )
+
+
+def networks(settings: RunSettings, chosen: Plan, progress: Progress) -> Iterator[Network]:
+    """The original network restricted to the classes, then each retrained one.
+
+    Retrained networks are kept in the cache folder: a later experiment takes them from there.
+    """
+    name = chosen.classifier.name
+    if chosen.known:
+        yield Network(
+            f"{name}{ORIGINAL}",
+            0,
+            RestrictedLogits(chosen.classifier.module, chosen.classes).eval(),
+        )
+    for seed in settings.retrain.seeds:
+        for suffix, augmentation in _augmentations(settings.retrain).items():
+            retrained = f"{name}-{suffix}"
+            yield _retrained(settings, chosen, retrained, augmentation, seed, progress)
+
+
+def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
+    """How training images are changed, by the ending of the network's name."""
+    controls = _CONTROLS | {"noise": GaussianNoise(settings.noise)}
+    pixels: dict[str, Augmentation] = {str(num): PixelAugmentation(num) for num in settings.num}
+    return {name: controls[name] for name in settings.controls} | pixels
+
+
+def _retrained(
+    settings: RunSettings,
+    chosen: Plan,
+    name: str,
+    augmentation: Augmentation,
+    seed: int,
+    progress: Progress,
+) -> Network:
+    recipe = _recipe(settings.retrain, seed, len(chosen.training.keys))
+    images = chosen.training
+    arguments = (
+        chosen.classifier.module, chosen.classes, images.pixels, images.keys, images.labels,
+        augmentation, recipe,
+    )  # fmt: skip
+    folder = settings.paths.cache / "retrained" / training_fingerprint(*arguments)[:32]
+    with progress.task(f"retraining {name}", count_samples(len(images.keys), recipe)) as advance:
+        made = retrain(*arguments, directory=folder, advance=advance)
+    chosen.histories.append(made.history.assign(model=name, training_seed=seed))
+    return Network(name, seed, made.module)
+
+
+def _recipe(settings: RetrainSettings, seed: int, images: int) -> Recipe:
+    epochs = settings.epochs
+    if settings.steps is not None:
+        samples = images * (2 if settings.originals else 1)
+        epochs = math.ceil(settings.steps / math.ceil(samples / settings.batch_size))
+    return Recipe(
+        trainable=settings.trainable,
+        head=settings.head,
+        epochs=epochs,
+        learning_rate=settings.learning_rate,
+        optimizer=settings.optimizer,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        batch_size=settings.batch_size,
+        originals=settings.originals,
+        redraw=settings.redraw,
+        batch_norm=settings.batch_norm,
+        precision=settings.precision,
+        seed=seed,
+    )
+
+
+def _select_training(
+    settings: RunSettings,
+    key: str,
+    classifier: Classifier,
+    candidates: ImageSet,
+    progress: Progress,
+) -> Selection:
+    """Images of so many categories that the original classifies correctly, if that is asked for."""
+    engine = get_engine(key, settings.models[key], settings.engine)
+    predictions = candidates.labels
+    if settings.retrain.selected:
+        with progress.task(f"{classifier.name}: unchanged images", len(candidates)) as advance:
+            predictions = clean_predictions(
+                classifier, engine, candidates, settings.paths.cache, advance
+            )
+    right = candidates.labels[predictions == candidates.labels]
+    present = sorted({int(label) for label in right})
+    kept = sample([str(label) for label in present], settings.retrain.categories, settings.seed)
+    classes = [present[index] for index in kept]
+    taking_part = np.where(np.isin(candidates.labels, classes), predictions, -1)
+    return select(
+        candidates, {classifier.name: taking_part}, settings.retrain.images, settings.seed
+    )
+
+
+def _chosen(images: ImageSet, indices: NDArray[np.int64]) -> Chosen:
+    keys = [images.keys[index] for index in indices]
+    return Chosen(PixelRows(images.pixels, indices), keys, images.labels[indices])
