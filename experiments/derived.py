@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.claims import decide_claims
 from experiments.claims.page import write_claims
-from experiments.paper import TABLE_5_SOURCES
+from experiments.paper import CLAIM_SOURCES, TABLE_5_SOURCES
 from experiments.presentation import Run, present_indices
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
@@ -34,7 +34,8 @@ def derive(directory: Path, runs: Mapping[str, Run]) -> list[Presented]:
     presented = []
     if len(paired) == len(TABLE_5_SOURCES):
         presented += present_indices(directory, list(paired.values()))
-    if paired:
-        manifest = next(iter(paired.values()))[0]
+    deciding = [runs[name][0] for name in CLAIM_SOURCES if name in runs]
+    if deciding:
+        manifest = deciding[0]
         presented.append(write_claims(directory, manifest, decide_claims(runs)))
     return presented

@@ -28,10 +28,17 @@ from pixelrobust.retraining_tables import (
     differences_for_reading,
     find_references,
     matrix_for_reading,
+    retrained_on_pixels,
     summarize_retraining,
 )
 from pixelrobust.tables import markdown_table, write_csv
-from pixelrobust.transfer import fall, fall_for_reading, summarize_transfer, transfer_for_reading
+from pixelrobust.transfer import (
+    fall,
+    fall_for_reading,
+    of_the_smallest_epsilon,
+    summarize_transfer,
+    transfer_for_reading,
+)
 
 
 def present_retraining(
@@ -65,7 +72,7 @@ def present_transfer(
     stages = _stages(rows)
     below: list[str] = []
     if stages:
-        steps = fall(_of_the_smallest_epsilon(rows), stages)
+        steps = fall(of_the_smallest_epsilon(rows), stages)
         steps_table = fall_for_reading(steps)
         below = [f"## {WATERFALL_TITLE}", markdown_table(steps_table)]
         figure = waterfall(steps, WATERFALL_TITLE, " ".join(notes[1:]))
@@ -112,12 +119,6 @@ def present_histories(directory: Path, histories: pd.DataFrame) -> None:
     write_figure(figure, directory / HISTORIES)
 
 
-def _of_the_smallest_epsilon(rows: pd.DataFrame) -> pd.DataFrame:
-    first = rows["epsilon"].astype(str).iloc[0]
-    wanted = "minimal" if (rows["epsilon"] == "minimal").any() else first
-    return rows[(rows["epsilon"] == wanted) & (rows["against"] == "original")]
-
-
 def _stages(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
     """From the original network to the paper's; none where one of them is missing."""
     models = [str(model) for model in rows["model"].unique()]
@@ -127,7 +128,7 @@ def _stages(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
 
     original, restricted = ending(ALL_CLASSES), ending(ORIGINAL)
     unchanged = ending(UNCHANGED)
-    pixels = next((m for m in models if m.rpartition("-")[2].isdigit()), None)
+    pixels = next(iter(retrained_on_pixels(rows)), None)
     if not (original and restricted and unchanged and pixels):
         return []
     return [

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,13 @@ from pixelrobust.datasets.image_list import sample
 from pixelrobust.errors import InputError
 from pixelrobust.heads import RestrictedLogits
 from pixelrobust.models import Classifier, check_classifier
-from pixelrobust.retraining import Recipe, count_samples, retrain, training_fingerprint
+from pixelrobust.retraining import (
+    Recipe,
+    count_samples,
+    retrain,
+    save_model,
+    training_fingerprint,
+)
 from pixelrobust.retraining_tables import ORIGINAL
 from pixelrobust.selection import Selection, clean_predictions, select
 from pixelrobust.settings import RetrainSettings, RunSettings
@@ -166,7 +172,20 @@ def _retrained(
     with progress.task(f"retraining {name}", count_samples(len(images.keys), recipe)) as advance:
         made = retrain(*arguments, directory=folder, advance=advance)
     chosen.histories.append(made.history.assign(model=name, training_seed=seed))
+    if settings.retrain.save:
+        _save(settings, chosen, made.module, name, recipe)
     return Network(name, seed, made.module)
+
+
+def _save(
+    settings: RunSettings, chosen: Plan, module: nn.Module, name: str, recipe: Recipe
+) -> None:
+    """Keep a network where `model=checkpoint`, and other software, finds it."""
+    assert settings.retrain.save
+    model = settings.models[chosen.key]
+    folder = name if recipe.seed == settings.retrain.seeds[0] else f"{name}-seed{recipe.seed}"
+    about = {"name": name, "outputs": model.classes, "recipe": asdict(recipe)}
+    save_model(settings.retrain.save / folder, module, model, chosen.classes, about)
 
 
 def _recipe(settings: RetrainSettings, seed: int, images: int) -> Recipe:

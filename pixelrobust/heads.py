@@ -14,6 +14,9 @@ from pixelrobust.perturbation import check_seed
 
 HeadInit = Literal["random", "copied"]
 
+# Finite, since logits that are not are taken for faults.
+_NEVER = -1e30
+
 # torch's CPU generator reads no more of a seed.
 _SEEDS = 2**32
 
@@ -45,6 +48,37 @@ class RestrictedLogits(nn.Module):
         # On a GPU an index that is out of range would end the whole process.
         _check_largest(self._largest, logits.shape[1])
         return logits.index_select(1, self.classes)
+
+
+class ExpandedLogits(nn.Module):
+    """A classifier of some of a data set's classes, with outputs for all of them.
+
+    Args:
+        module: (B, C, H, W) -> (B, len(classes)) logits; kept, not copied.
+        classes: what its outputs stand for, different integers in 0..outputs-1.
+        outputs: of the new module; logits of classes that the module does not know are so low that
+            they never win.
+
+    Raises:
+        InputError: not such classes.
+    """
+
+    classes: Tensor
+
+    def __init__(self, module: nn.Module, classes: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        indices = _class_indices(classes)
+        _check_largest(max(indices), outputs)
+        self.module = module
+        self.training = module.training
+        self.register_buffer("classes", torch.tensor(indices))
+        self._outputs = outputs
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, outputs) logits."""
+        logits: Tensor = self.module(images)
+        expanded = logits.new_full((len(logits), self._outputs), _NEVER)
+        return expanded.index_copy(1, self.classes, logits)
 
 
 def find_head(module: nn.Module) -> str:

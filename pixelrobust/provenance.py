@@ -11,6 +11,8 @@ import torch
 
 from pixelrobust.perturbation import PROTOCOL_VERSION
 
+# What runs write is no change of the code.
+_NOT_RESULTS = ("--", ".", ":(exclude)results")
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "hydra-core", "foolbox")
 
 
@@ -20,7 +22,7 @@ def describe_software(root: Path) -> dict[str, Any]:
         "pixelrobust": _version("pixelrobust"),
         "protocol": PROTOCOL_VERSION,
         "commit": _git(root, "rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        "uncommitted_changes": bool(_git(root, "status", "--porcelain", "-uno", *_NOT_RESULTS)),
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
     }

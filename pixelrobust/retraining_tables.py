@@ -45,7 +45,7 @@ def summarize_retraining(
     references = find_references(outcomes)
     parts = []
     for kind, rows in outcomes.groupby("images_are", observed=True, sort=False):
-        pooled = _pool_seeds(rows)
+        pooled = pool_seeds(rows)
         summary = summarize(pooled, image_size, amplitude_share)
         seeds = rows.groupby("model", observed=True)["training_seed"].nunique()
         table = summary.assign(images_are=str(kind), training_seeds=summary["model"].map(seeds))
@@ -68,6 +68,13 @@ def find_references(rows: pd.DataFrame) -> dict[str, str]:
         for model in models
         if model.endswith(ending)
     }
+
+
+def retrained_on_pixels(rows: pd.DataFrame) -> list[str]:
+    """The networks that were retrained on changed pixels, from the fewest to the most."""
+    models = [str(model) for model in rows["model"].unique()]
+    own = [model for model in models if model.rpartition("-")[2].isdigit()]
+    return sorted(own, key=lambda model: int(model.rpartition("-")[2]))
 
 
 def matrix_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
@@ -97,8 +104,8 @@ def differences_for_reading(summary: pd.DataFrame, reference: str) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def _pool_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every training seed's draws as draws of their own."""
+def pool_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Outcomes of one set of test images, every training seed's draws as draws of their own."""
     draws = int(rows["draw"].max()) + 1
     seeds = {seed: rank for rank, seed in enumerate(sorted(rows["training_seed"].unique()))}
     return rows.assign(draw=rows["draw"] + draws * rows["training_seed"].map(seeds).astype("int32"))

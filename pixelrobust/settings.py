@@ -99,8 +99,9 @@ class DatasetSettings(_Settings):
 class ModelSettings(_Settings):
     """A network, its weights, and what it expects of its input."""
 
-    source: Literal["torchvision", "timm"]
+    source: Literal["torchvision", "timm", "checkpoint"]
     name: StrictStr
+    path: Path | None = None
     weights: StrictStr
     match: Literal["names", "order"]
     classes: Positive
@@ -154,6 +155,7 @@ class RetrainSettings(_Settings):
     batch_norm: Literal["eval", "train"]
     precision: Literal["fp32", "bf16"]
     measured: Annotated[StrictInt, Field(ge=0)]
+    save: Path | None
 
 
 class SelectionSettings(_Settings):
@@ -224,7 +226,8 @@ class RunSettings(_Settings):
             raise ValueError(f"measure={self.measure} takes images as they are; set attack=none.")
         if self.measure == "transfer" and not self.attack:
             raise ValueError("measure=transfer needs an attack; set attack=fgsm.")
-        if self.retrain.model is not None and self.retrain.model not in self.models:
+        named = self.retrain.model if self.measure in RETRAINED else None
+        if named is not None and named not in self.models:
             raise ValueError(
                 f"retrain.model={self.retrain.model} is not among the models "
                 f"({', '.join(self.models)}); name one of them."
@@ -248,8 +251,8 @@ class RunSettings(_Settings):
                 "pictures": True,
                 "engine": {"devices", "batch_size"},
                 "dataset": {"root", "train_root", "labels", "classes", "description", "caveat"},
-                "models": {"__all__": {"label"}},
-                "selection_models": {"__all__": {"label"}},
+                "models": {"__all__": {"label", "path"}},
+                "selection_models": {"__all__": {"label", "path"}},
             },
         )
         # What a run does not use is no part of it.
@@ -257,7 +260,9 @@ class RunSettings(_Settings):
             del data["attack"]
         if data["measure"] == "outcomes":
             del data["measure"]
-        if self.measure not in RETRAINED:
+        if self.measure in RETRAINED:
+            del data["retrain"]["save"]
+        else:
             del data["retrain"]
         for group in ("models", "selection_models"):
             for model in data[group].values():
@@ -291,6 +296,7 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
     data["dataset"] = _anchored(
         config["dataset"], ("root", "train_root", "labels", "classes"), data["paths"]["root"]
     )
+    data["retrain"] = _anchored(config["retrain"], ("save",), data["paths"]["root"])
     if isinstance(config["attack"], Mapping) and config["attack"].get("kind") == "none":
         data["attack"] = None
     models = config.get("models") or {}
@@ -337,10 +343,13 @@ def _anchored(section: Mapping[str, Any], keys: tuple[str, ...], root: Path) -> 
 
 
 def _anchored_weights(model: Any, root: Path) -> Any:
-    """The model with a relative weights file taken from paths.root."""
-    if not isinstance(model, Mapping) or not is_weights_file(model.get("weights")):
+    """The model with its relative files taken from paths.root."""
+    if not isinstance(model, Mapping):
         return model
-    return {**model, "weights": str(root / Path(model["weights"]).expanduser())}
+    anchored = _anchored(model, ("path",), root)
+    if is_weights_file(model.get("weights")):
+        anchored["weights"] = str(root / Path(model["weights"]).expanduser())
+    return anchored
 
 
 def is_weights_file(weights: Any) -> bool:

@@ -75,19 +75,26 @@ def summarize_transfer(rows: pd.DataFrame, control: str) -> pd.DataFrame:
 
 
 def transfer_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary as text: a row for each network, a column for each kind of image."""
-    columns: dict[str, dict[str, str]] = {}
-    for row in _records(summary):
-        rounded = "rounded" if row["rounded"] else "unrounded"
-        column = f"{row['epsilon']}, {rounded}"
-        if row["against"] != "original":
-            column += ", against itself"
-        columns.setdefault(column, {})[row["model"]] = rate_with_interval(row["fooled_rate"], row)
-    models = list(dict.fromkeys(summary["model"]))
-    table = {
-        column: [cells.get(model, "") for model in models] for column, cells in columns.items()
-    }
-    return pd.DataFrame({"Network": models, **table})
+    """The summary as text: a row for each kind of image and network, a column for each epsilon."""
+    epsilons = list(dict.fromkeys(summary["epsilon"].astype(str)))
+    rows = []
+    keys = ["against", "rounded", "model"]
+    for (against, rounded, model), group in summary.groupby(keys, observed=True, sort=False):
+        entries = {
+            str(row["epsilon"]): rate_with_interval(row["fooled_rate"], row)
+            for row in _records(group)
+        }
+        rows.append(
+            {
+                "Made against": against,
+                "Images": "rounded" if rounded else "unrounded",
+                "Network": model,
+                **{epsilon: entries.get(epsilon, "") for epsilon in epsilons},
+            }
+        )
+    order = {"original": 0, "itself": 1}
+    rows.sort(key=lambda row: (order[str(row["Made against"])], row["Images"] == "rounded"))
+    return pd.DataFrame(rows)
 
 
 def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[Step]:
@@ -100,9 +107,7 @@ def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[St
     steps: list[Step] = []
     before: NDArray[np.float64] | None = None
     for label, model, rounded in stages:
-        own = rows[(rows["model"] == model) & (rows["rounded"] == rounded)]
-        shares = np.asarray(_shares(own), dtype=np.float64)
-        seeds = int(own["training_seed"].nunique())
+        shares, seeds = fooled_shares(rows[rows["rounded"] == rounded], model)
         interval = wrong_rate_interval(np.round(shares * seeds), seeds)
         change = difference_interval(shares, before) if before is not None else None
         steps.append(
@@ -132,6 +137,19 @@ def fall_for_reading(steps: Sequence[Step]) -> pd.DataFrame:
             ],
         }
     )
+
+
+def of_the_smallest_epsilon(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of images made against the original at the smallest epsilon: minimal, if it is there."""
+    epsilons = [str(epsilon) for epsilon in rows["epsilon"].unique()]
+    wanted = "minimal" if "minimal" in epsilons else min(epsilons, key=float)
+    return rows[(rows["epsilon"] == wanted) & (rows["against"] == "original")]
+
+
+def fooled_shares(rows: pd.DataFrame, model: str) -> tuple[NDArray[np.float64], int]:
+    """(N,) of each image the share of training seeds whose network it fools, and how many seeds."""
+    own = rows[rows["model"] == model]
+    return np.asarray(_shares(own), dtype=np.float64), int(own["training_seed"].nunique())
 
 
 def _shares(rows: pd.DataFrame) -> "pd.Series[float]":

@@ -29,6 +29,7 @@ from experiments.claims.rates import (
     published_rate,
     ten_percent,
 )
+from experiments.claims.retrained import distances, retraining, transfer
 from experiments.paper import published_rates
 from pixelrobust.shares import WrongShares
 
@@ -40,7 +41,7 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
 
     Args:
         runs: manifest and rows by the experiment's name: table6, table7 and table8 of one image
-            list, table9 and amplification; others are ignored. What they lack is not decided.
+            list, table9, amplification, table10, table11 and distances; others are ignored. What they lack is not decided.
     """
     tables = {
         name: WrongShares(runs[name][1]) for name in ("table6", "table7", "table8") if name in runs
@@ -59,5 +60,8 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
         amplitude_over_position(shares),
         *returns(runs),
         *magnified_inside(runs),
+        *retraining(runs),
+        *transfer(runs),
+        *distances(runs),
     ]
     return claims

@@ -39,6 +39,8 @@ def load_classifier(key: str, settings: ModelSettings) -> Classifier:
     Raises:
         InputError: no such network, or its weights cannot be had or do not fit.
     """
+    if settings.source == "checkpoint":
+        return _load_saved(model_label(key, settings), settings.path)
     architecture = find_architecture(settings)
     path = _weights_file(settings.weights)
     network = architecture.build(settings.weights if path is None else None)
@@ -79,6 +81,20 @@ def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels
             f"label {labels} is out of range for model {classifier.name}, which has {logits.shape[1]} "
             "outputs; check dataset.classes and models.<name>.classes."
         )
+
+
+def _load_saved(name: str, path: Path | None) -> Classifier:
+    """A network that retraining saved, with outputs for all classes of the data set."""
+    # Imported late, since it needs this package itself.
+    from pixelrobust.heads import ExpandedLogits
+    from pixelrobust.retraining import load_model
+
+    if path is None:
+        raise InputError("models.<name>.path is not set; give the folder of a saved network.")
+    saved = load_model(path)
+    outputs = int(saved.about.get("outputs", max(saved.classes) + 1))
+    module = ExpandedLogits(saved.module, saved.classes, outputs).eval()
+    return Classifier(name, module, saved.weights_sha256)
 
 
 def _weights_file(weights: str) -> Path | None:
