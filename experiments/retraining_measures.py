@@ -107,7 +107,10 @@ def measure_distances(settings: RunSettings, chosen: Plan, progress: Progress) -
             few = every[: settings.retrain.measured]
             with progress.task(f"{network.name}: {kind}, distances", len(every)) as advance:
                 distance = linearized_distances(
-                    module, torch.as_tensor(images.pixels[every]), labels
+                    module,
+                    torch.as_tensor(images.pixels[every]),
+                    labels,
+                    candidates=settings.retrain.boundaries,
                 )
                 measured = np.full(len(every), np.nan)
                 if len(few):

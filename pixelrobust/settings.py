@@ -154,6 +154,7 @@ class RetrainSettings(_Settings):
     redraw: StrictBool
     batch_norm: Literal["eval", "train"]
     precision: Literal["fp32", "bf16"]
+    boundaries: Positive | None
     measured: Annotated[StrictInt, Field(ge=0)]
     save: Path | None
 
