@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.progress import Progress
+from experiments.resources import Session
 from pixelrobust.activations import layer_changes
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.distributed import evaluate_shards, shard
 from pixelrobust.engine import Engine
-from pixelrobust.evaluation import count_passes, evaluate_cells
+from pixelrobust.evaluation import count_passes
+from pixelrobust.grid import Cell
 from pixelrobust.models import Classifier
 from pixelrobust.outcomes import ACTIVATION_COLUMNS, concatenate, with_cell
 from pixelrobust.settings import AttackSettings, RunSettings
@@ -27,7 +29,7 @@ class Chosen(NamedTuple):
     labels: NDArray[np.int64]
 
 
-Measurement = Callable[[RunSettings, Chosen, Classifier, Engine, Progress], pd.DataFrame]
+Measurement = Callable[[Session, Chosen, Classifier, Engine], pd.DataFrame]
 
 
 def measurement(settings: RunSettings) -> Measurement:
@@ -38,21 +40,44 @@ def measurement(settings: RunSettings) -> Measurement:
 
 
 def _outcomes(
-    settings: RunSettings, chosen: Chosen, classifier: Classifier, engine: Engine, progress: Progress
-) -> pd.DataFrame:  # fmt: skip
-    cells, draws = settings.perturbation.cells(), settings.draws
-    total = count_passes(cells, len(chosen.keys), draws)
-    with progress.task(classifier.name, total) as advance:
-        return evaluate_cells(
-            engine, *chosen, cells, draws, settings.seed, classifier.name, advance
+    session: Session, chosen: Chosen, classifier: Classifier, engine: Engine
+) -> pd.DataFrame:
+    settings = session.settings
+    cells = settings.perturbation.cells()
+    return outcomes_of(session, chosen, engine, cells, classifier.name, classifier.name)
+
+
+def outcomes_of(
+    session: Session, chosen: Chosen, engine: Engine, cells: list[Cell], name: str, words: str
+) -> pd.DataFrame:
+    """Outcomes in every cell, each process its share of the images.
+
+    Args:
+        session: what to use.
+        chosen: the images, their labels as outputs of the engine's network.
+        engine: runs the network.
+        cells: the grid.
+        name: what to call the network.
+        words: for the progress bar.
+    """
+    draws = session.settings.draws
+    # The bar shows the first process's share.
+    part = shard(len(chosen.keys), engine.batch_size, session.context)
+    total = count_passes(cells, part.stop - part.start, draws)
+    with session.progress.task(words, total) as advance:
+        return evaluate_shards(
+            session.context, engine, *chosen, cells, draws, session.settings.seed, name, advance
         )
 
 
 def _adversarial_outcomes(
-    settings: RunSettings, chosen: Chosen, classifier: Classifier, engine: Engine, progress: Progress
-) -> pd.DataFrame:  # fmt: skip
+    session: Session, chosen: Chosen, classifier: Classifier, engine: Engine
+) -> pd.DataFrame:
+    settings = session.settings
     crafting = crafting_of(attack_of(settings))
-    with progress.task(classifier.name, len(chosen.keys) * len(crafting.epsilons)) as advance:
+    with session.progress.task(
+        classifier.name, len(chosen.keys) * len(crafting.epsilons)
+    ) as advance:
         return evaluate_adversarial(
             engine, classifier.module, *chosen, crafting, settings.perturbation.cells(),
             settings.draws, settings.seed, classifier.name, advance,
@@ -60,11 +85,12 @@ def _adversarial_outcomes(
 
 
 def _activations(
-    settings: RunSettings, chosen: Chosen, classifier: Classifier, engine: Engine, progress: Progress
-) -> pd.DataFrame:  # fmt: skip
+    session: Session, chosen: Chosen, classifier: Classifier, engine: Engine
+) -> pd.DataFrame:
+    settings = session.settings
     cells = [cell for cell in settings.perturbation.cells() if cell.num]
     pixels = chosen.pixels[np.arange(len(chosen.keys))]
-    with progress.task(classifier.name, len(chosen.keys) * len(cells)) as advance:
+    with session.progress.task(classifier.name, len(chosen.keys) * len(cells)) as advance:
         parts = [
             with_cell(
                 layer_changes(

@@ -1,10 +1,10 @@
 """One run, end to end: settings → images → clean predictions → selection → outcomes → files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from rich.console import Console
 
 from experiments.descriptions import describe
 from experiments.measuring import Chosen, measurement
@@ -12,28 +12,37 @@ from experiments.pictures import draw_pictures
 from experiments.presentation import present, present_description, store_run
 from experiments.presentation_retraining import present_histories
 from experiments.progress import Progress
-from experiments.resources import Clock, get_classifier, get_engine, image_set
+from experiments.resources import (
+    Clock,
+    Session,
+    get_classifier,
+    get_engine,
+    image_set,
+    predictions_of,
+)
 from experiments.retraining import plan
 from experiments.retraining_measures import measure_retrained
 from experiments.writing import Presented
 from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.distributed import Context
+from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
 from pixelrobust.manifest import Manifest
 from pixelrobust.models import check_classifier
 from pixelrobust.outcomes import concatenate
 from pixelrobust.provenance import describe_hardware, describe_software
-from pixelrobust.selection import Selection, clean_predictions, select
+from pixelrobust.selection import Selection, select
 from pixelrobust.settings import RETRAINED, RunSettings, fingerprint
 
 
-def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Path, list[Presented]]:
+def run(context: Context, settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presented]]:
     """Evaluate a config and write its results.
 
     Args:
+        context: this process among those that share the work; the first one writes.
         settings: the run.
         is_preset: whether these are the unmodified settings of an experiment on a profile; only
             such results go to the profile's folder.
-        progress: shows how far each part is.
 
     Returns:
         The folder of the results, and the tables that it holds now.
@@ -45,22 +54,65 @@ def run(settings: RunSettings, is_preset: bool, progress: Progress) -> tuple[Pat
     if settings.measure == "descriptions":
         return _describe(settings, is_preset)
     check_writable(settings.paths.cache, "paths.cache")
-    if settings.measure in RETRAINED:
-        return _retrain(settings, is_preset, progress)
+    _check_shared(context, settings)
+    progress = Progress(Console(quiet=not context.is_main))
+    session = Session(settings.on_device(str(context.device)), progress, context)
+    work = _retrain if settings.measure in RETRAINED else _evaluate
+    manifest, rows, finish = work(session)
+    directory = _directory(settings, is_preset, manifest.address())
+    if not context.is_main:
+        return directory, []
+    store_run(directory, manifest, rows)
+    finish(directory)
+    return directory, present(directory, manifest, rows)
+
+
+# Of a run: who found what, where; the rows; and what else is to be written into the folder.
+_Found = tuple[Manifest, pd.DataFrame, Callable[[Path], None]]
+
+
+def _check_shared(context: Context, settings: RunSettings) -> None:
+    """Not everything can be shared by several processes."""
+    shared = settings.measure in ("outcomes", "retraining") and not settings.attack
+    if context.world_size > 1 and not shared:
+        raise InputError(
+            "several devices share outcomes of plain images, and retraining; run this on one "
+            "(engine.devices=auto), or its models as jobs of a sweep."
+        )
+
+
+def _evaluate(session: Session) -> _Found:
+    """Select images, and measure every model on them."""
+    clock, settings = Clock(), session.settings
+    with clock.part("images"):
+        images = image_set(session)
+    with clock.part("selection"):
+        selection = _select(session, images)
+    with clock.part("evaluation"):
+        rows = concatenate(_measure(session, images, selection))
+    manifest = _manifest(settings, images.image_size, selection, clock.seconds)
+
+    def finish(directory: Path) -> None:
+        if settings.pictures:
+            draw_pictures(directory, settings, images, manifest, rows)
+
+    return manifest, rows, finish
+
+
+def _retrain(session: Session) -> _Found:
+    """Retrain networks, and measure them."""
     clock = Clock()
     with clock.part("images"):
-        images = image_set(settings.dataset, settings.paths.cache, settings.seed, progress)
-    with clock.part("selection"):
-        selection = _select(settings, images, progress)
-    with clock.part("evaluation"):
-        outcomes = concatenate(_evaluate(settings, images, selection, progress))
-    manifest = _manifest(settings, images.image_size, selection, clock.seconds)
-    directory = _directory(settings, is_preset, manifest.address())
-    store_run(directory, manifest, outcomes)
-    presented = present(directory, manifest, outcomes)
-    if settings.pictures:
-        draw_pictures(directory, settings, images, manifest, outcomes)
-    return directory, presented
+        chosen = plan(session)
+    with clock.part("retraining and evaluation"):
+        rows = measure_retrained(session, chosen)
+    manifest = _manifest(session.settings, chosen.image_size, chosen.selection, clock.seconds)
+
+    def finish(directory: Path) -> None:
+        if chosen.histories:
+            present_histories(directory, pd.concat(chosen.histories, ignore_index=True))
+
+    return manifest, rows, finish
 
 
 def _describe(settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presented]]:
@@ -70,23 +122,6 @@ def _describe(settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presen
     return directory, present_description(directory, settings.name, table)
 
 
-def _retrain(
-    settings: RunSettings, is_preset: bool, progress: Progress
-) -> tuple[Path, list[Presented]]:
-    """Retrain networks, measure them, and write what came of it."""
-    clock = Clock()
-    with clock.part("images"):
-        chosen = plan(settings, progress)
-    with clock.part("retraining and evaluation"):
-        rows = measure_retrained(settings, chosen, progress)
-    manifest = _manifest(settings, chosen.image_size, chosen.selection, clock.seconds)
-    directory = _directory(settings, is_preset, manifest.address())
-    store_run(directory, manifest, rows)
-    if chosen.histories:
-        present_histories(directory, pd.concat(chosen.histories, ignore_index=True))
-    return directory, present(directory, manifest, rows)
-
-
 def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:
     """Where results go: only unmodified presets go to their profile's folder."""
     if is_preset and settings.profile:
@@ -94,25 +129,22 @@ def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:
     return settings.paths.results / f"{settings.name}-{address}"
 
 
-def _select(settings: RunSettings, images: ImageSet, progress: Progress) -> Selection:
-    predictions: dict[str, NDArray[np.int64]] = {}
+def _select(session: Session, images: ImageSet) -> Selection:
+    settings = session.settings
     # The evaluated models are tried too, so that a fault shows before any work is done.
     for key, model in (settings.models | settings.selection_models).items():
         classifier = get_classifier(key, model)
         check_classifier(classifier, images.image_size, int(images.labels.max()))
-    for key, model in settings.selection_models.items():
-        classifier, engine = get_classifier(key, model), get_engine(key, model, settings.engine)
-        with progress.task(f"{classifier.name}: unchanged images", len(images)) as advance:
-            predictions[classifier.name] = clean_predictions(
-                classifier, engine, images, settings.paths.cache, advance
-            )
+    predictions = {
+        get_classifier(key, model).name: predictions_of(session, key, images)
+        for key, model in settings.selection_models.items()
+    }
     return select(images, predictions, settings.dataset.limit, settings.seed)
 
 
-def _evaluate(
-    settings: RunSettings, images: ImageSet, selection: Selection, progress: Progress
-) -> list[pd.DataFrame]:
+def _measure(session: Session, images: ImageSet, selection: Selection) -> list[pd.DataFrame]:
     """What is measured of each model: outcomes, of attacked images too, or activations."""
+    settings = session.settings
     chosen = Chosen(
         PixelRows(images.pixels, selection.indices),
         [images.keys[index] for index in selection.indices],
@@ -122,7 +154,7 @@ def _evaluate(
     parts = []
     for key, model in settings.models.items():
         classifier, engine = get_classifier(key, model), get_engine(key, model, settings.engine)
-        parts.append(measure(settings, chosen, classifier, engine, progress))
+        parts.append(measure(session, chosen, classifier, engine))
     return parts
 
 

@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from experiments.measuring import Chosen
-from experiments.progress import Progress
-from experiments.resources import get_classifier, get_engine, image_set, training_set
+from experiments.resources import (
+    Session,
+    get_classifier,
+    image_set,
+    predictions_of,
+    training_set,
+)
 from pixelrobust.augmentations import (
     Augmentation,
     GaussianNoise,
@@ -32,7 +37,7 @@ from pixelrobust.retraining import (
     training_fingerprint,
 )
 from pixelrobust.retraining_tables import ORIGINAL
-from pixelrobust.selection import Selection, clean_predictions, select
+from pixelrobust.selection import Selection, select
 from pixelrobust.settings import RetrainSettings, RunSettings
 
 _CONTROLS: dict[str, Augmentation] = {
@@ -89,17 +94,18 @@ class Network:
     module: nn.Module
 
 
-def plan(settings: RunSettings, progress: Progress) -> Plan:
+def plan(session: Session) -> Plan:
     """Choose images and classes.
 
     Raises:
         InputError: no image is left, or the settings do not suit the network.
     """
-    retraining, cache = settings.retrain, settings.paths.cache
+    settings = session.settings
+    retraining = settings.retrain
     key = retraining.model or next(iter(settings.models))
     classifier = get_classifier(key, settings.models[key])
-    tested = image_set(settings.dataset, cache, settings.seed, progress)
-    trained = training_set(settings.dataset, cache, settings.seed, progress)
+    tested = image_set(session)
+    trained = training_set(session)
     candidates = trained or tested
     known = settings.dataset.classes != "folders"
     check_classifier(
@@ -110,7 +116,7 @@ def plan(settings: RunSettings, progress: Progress) -> Plan:
             "dataset.classes=folders names classes that are not the network's own, so it cannot "
             "classify them; set retrain.selected=false."
         )
-    selection = _select_training(settings, key, classifier, candidates, progress)
+    selection = _select_training(session, key, candidates)
     labels = candidates.labels[selection.indices]
     classes = tuple(sorted({int(label) for label in labels}))
     if len(classes) < 2:
@@ -129,12 +135,12 @@ def plan(settings: RunSettings, progress: Progress) -> Plan:
     )
 
 
-def networks(settings: RunSettings, chosen: Plan, progress: Progress) -> Iterator[Network]:
+def networks(session: Session, chosen: Plan) -> Iterator[Network]:
     """The original network restricted to the classes, then each retrained one.
 
     Retrained networks are kept in the cache folder: a later experiment takes them from there.
     """
-    name = chosen.classifier.name
+    settings, name = session.settings, chosen.classifier.name
     if chosen.known:
         yield Network(
             f"{name}{ORIGINAL}",
@@ -144,7 +150,7 @@ def networks(settings: RunSettings, chosen: Plan, progress: Progress) -> Iterato
     for seed in settings.retrain.seeds:
         for suffix, augmentation in _augmentations(settings.retrain).items():
             retrained = f"{name}-{suffix}"
-            yield _retrained(settings, chosen, retrained, augmentation, seed, progress)
+            yield _retrained(session, chosen, retrained, augmentation, seed)
 
 
 def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
@@ -155,24 +161,20 @@ def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
 
 
 def _retrained(
-    settings: RunSettings,
-    chosen: Plan,
-    name: str,
-    augmentation: Augmentation,
-    seed: int,
-    progress: Progress,
+    session: Session, chosen: Plan, name: str, augmentation: Augmentation, seed: int
 ) -> Network:
-    recipe = _recipe(settings.retrain, seed, len(chosen.training.keys))
-    images = chosen.training
+    settings, images = session.settings, chosen.training
+    recipe = _recipe(settings.retrain, seed, len(images.keys))
     arguments = (
         chosen.classifier.module, chosen.classes, images.pixels, images.keys, images.labels,
         augmentation, recipe,
     )  # fmt: skip
     folder = settings.paths.cache / "retrained" / training_fingerprint(*arguments)[:32]
-    with progress.task(f"retraining {name}", count_samples(len(images.keys), recipe)) as advance:
-        made = retrain(*arguments, directory=folder, advance=advance)
+    words = f"retraining {name}"
+    with session.progress.task(words, count_samples(len(images.keys), recipe)) as advance:
+        made = retrain(*arguments, directory=folder, context=session.context, advance=advance)
     chosen.histories.append(made.history.assign(model=name, training_seed=seed))
-    if settings.retrain.save:
+    if settings.retrain.save and session.context.is_main:
         _save(settings, chosen, made.module, name, recipe)
     return Network(name, seed, made.module)
 
@@ -210,28 +212,21 @@ def _recipe(settings: RetrainSettings, seed: int, images: int) -> Recipe:
     )
 
 
-def _select_training(
-    settings: RunSettings,
-    key: str,
-    classifier: Classifier,
-    candidates: ImageSet,
-    progress: Progress,
-) -> Selection:
+def _select_training(session: Session, key: str, candidates: ImageSet) -> Selection:
     """Images of so many categories that the original classifies correctly, if that is asked for."""
-    engine = get_engine(key, settings.models[key], settings.engine)
-    predictions = candidates.labels
-    if settings.retrain.selected:
-        with progress.task(f"{classifier.name}: unchanged images", len(candidates)) as advance:
-            predictions = clean_predictions(
-                classifier, engine, candidates, settings.paths.cache, advance
-            )
+    settings = session.settings
+    selected = settings.retrain.selected
+    predictions = predictions_of(session, key, candidates) if selected else candidates.labels
     right = candidates.labels[predictions == candidates.labels]
     present = sorted({int(label) for label in right})
     kept = sample([str(label) for label in present], settings.retrain.categories, settings.seed)
     classes = [present[index] for index in kept]
     taking_part = np.where(np.isin(candidates.labels, classes), predictions, -1)
     return select(
-        candidates, {classifier.name: taking_part}, settings.retrain.images, settings.seed
+        candidates,
+        {get_classifier(key, settings.models[key]).name: taking_part},
+        settings.retrain.images,
+        settings.seed,
     )
 
 

@@ -8,16 +8,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from experiments.measuring import Chosen, attack_of, crafting_of
-from experiments.progress import Progress
-from experiments.resources import get_engine
+from experiments.measuring import Chosen, attack_of, crafting_of, outcomes_of
+from experiments.resources import Session, get_engine
 from experiments.retraining import Network, Plan, networks
 from pixelrobust.adversarial import Fooling, epsilon_text, fooling_batches
 from pixelrobust.attacks import round_to_8_bits
 from pixelrobust.boundary import linearized_distances, measured_distances
 from pixelrobust.engine import Engine, make_engine
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation import count_passes, evaluate_cells
 from pixelrobust.outcomes import (
     DISTANCE_COLUMNS,
     RETRAINED_COLUMNS,
@@ -25,39 +23,35 @@ from pixelrobust.outcomes import (
     concatenate,
 )
 from pixelrobust.retraining_tables import ALL_CLASSES
-from pixelrobust.settings import RunSettings
 
 
-def measure_retrained(settings: RunSettings, chosen: Plan, progress: Progress) -> pd.DataFrame:
+def measure_retrained(session: Session, chosen: Plan) -> pd.DataFrame:
     """What these settings ask for: Table 10, Table 11, or distances."""
     measures = {
         "retraining": measure_retraining,
         "transfer": measure_transfer,
         "distances": measure_distances,
     }
-    return measures[settings.measure](settings, chosen, progress)
+    return measures[session.settings.measure](session, chosen)
 
 
-def measure_retraining(settings: RunSettings, chosen: Plan, progress: Progress) -> pd.DataFrame:
+def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
     """Outcomes of every network on every set of test images (Table 10)."""
-    cells, draws = settings.perturbation.cells(), settings.draws
+    cells = session.settings.perturbation.cells()
     parts = []
-    for network in networks(settings, chosen, progress):
-        engine = make_engine(network.module, settings.engine)
+    for network in networks(session, chosen):
+        engine = make_engine(network.module, session.settings.engine)
         for kind, images in chosen.test_sets().items():
-            total = count_passes(cells, len(images.keys), draws)
-            with progress.task(f"{network.name}: {kind}", total) as advance:
-                outcomes = evaluate_cells(
-                    engine, images.pixels, images.keys, _local(images, chosen), cells, draws,
-                    settings.seed, network.name, advance,
-                )  # fmt: skip
+            local = images._replace(labels=_local(images, chosen))
+            words = f"{network.name}: {kind}"
+            outcomes = outcomes_of(session, local, engine, cells, network.name, words)
             parts.append(
                 _global(outcomes, chosen).assign(images_are=kind, training_seed=network.seed)
             )
     return concatenate(parts)[RETRAINED_COLUMNS]
 
 
-def measure_transfer(settings: RunSettings, chosen: Plan, progress: Progress) -> pd.DataFrame:
+def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
     """What networks take images for that fool the original, or themselves (Table 11).
 
     Images are held out where there are any, else those trained on, and classified correctly by the
@@ -68,6 +62,7 @@ def measure_transfer(settings: RunSettings, chosen: Plan, progress: Progress) ->
             "measure=transfer needs a network that knows the classes; dataset.classes=folders says "
             "that it does not."
         )
+    settings = session.settings
     model = settings.models[chosen.key]
     engine = get_engine(chosen.key, model, settings.engine)
     images = _rightly_classified(engine, chosen.heldout or chosen.training)
@@ -76,11 +71,11 @@ def measure_transfer(settings: RunSettings, chosen: Plan, progress: Progress) ->
     compared = [_Viewer(original, engine, every_class)]
     compared += [
         _Viewer(network, make_engine(network.module, settings.engine), np.array(chosen.classes))
-        for network in networks(settings, chosen, progress)
+        for network in networks(session, chosen)
     ]
     parts = []
     for epsilon in attack_of(settings).epsilon:
-        for fooling in _fooling(settings, compared[0], images, epsilon, progress):
+        for fooling in _fooling(session, compared[0], images, epsilon):
             parts += [
                 _shown(viewer, fooling, "original", epsilon, fooling.labels) for viewer in compared
             ]
@@ -88,24 +83,25 @@ def measure_transfer(settings: RunSettings, chosen: Plan, progress: Progress) ->
             own = _rightly_classified(viewer.engine, images._replace(labels=_local(images, chosen)))
             parts += [
                 _shown(viewer, fooling, "itself", epsilon, viewer.classes[fooling.labels])
-                for fooling in _fooling(settings, viewer, own, epsilon, progress)
+                for fooling in _fooling(session, viewer, own, epsilon)
             ]
     if not parts:
         raise InputError("no image fools the network at any attack.epsilon; give larger ones.")
     return concatenate(parts)[TRANSFER_COLUMNS]
 
 
-def measure_distances(settings: RunSettings, chosen: Plan, progress: Progress) -> pd.DataFrame:
+def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
     """Distances of images to every network's boundary (Eq. 3 to 6)."""
     parts = []
-    for network in networks(settings, chosen, progress):
+    for network in networks(session, chosen):
+        settings = session.settings
         engine = make_engine(network.module, settings.engine)
         module = network.module.to(engine.device)
         for kind, images in chosen.test_sets().items():
             labels = torch.as_tensor(_local(images, chosen))
             every = np.arange(len(images.keys))
             few = every[: settings.retrain.measured]
-            with progress.task(f"{network.name}: {kind}, distances", len(every)) as advance:
+            with session.progress.task(f"{network.name}: {kind}, distances", len(every)) as advance:
                 distance = linearized_distances(
                     module,
                     torch.as_tensor(images.pixels[every]),
@@ -172,12 +168,13 @@ class _Viewer(NamedTuple):
 
 
 def _fooling(
-    settings: RunSettings, viewer: _Viewer, images: Chosen, epsilon: float | str, progress: Progress
+    session: Session, viewer: _Viewer, images: Chosen, epsilon: float | str
 ) -> Iterator[Fooling]:
     """Images that fool a network, batch by batch."""
+    settings = session.settings
     crafting = crafting_of(attack_of(settings))
     words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
-    with progress.task(words, len(images.keys)) as advance:
+    with session.progress.task(words, len(images.keys)) as advance:
         yield from fooling_batches(
             viewer.engine, viewer.network.module, *images, crafting, epsilon, settings.seed, advance
         )

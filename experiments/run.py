@@ -50,18 +50,18 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
 
 
 def _run(settings: RunSettings) -> Path:
-    from rich.console import Console
-
     # Imported late, since it loads torch: `--help` and wrong values answer at once.
     from experiments.pipeline import run
-    from experiments.progress import Progress
     from experiments.report import show
+    from pixelrobust.distributed import device_names, start
 
     preset = preset_settings(settings.name, settings.profile) if settings.profile else None
     is_preset = preset is not None and preset.identity() == settings.identity()
-    console = Console()
-    directory, presented = run(settings, is_preset, Progress(console))
-    show(presented, directory)
+    devices = device_names(settings.engine.devices)
+    directory, presented = start(run, devices, settings, is_preset)
+    # Of several processes that torchrun started, the first one tells.
+    if presented:
+        show(presented, directory)
     return directory
 
 

@@ -101,6 +101,28 @@ SINGLE = Context()
 """The only process, on the CPU."""
 
 
+def device_names(devices: str | int | Sequence[str]) -> tuple[str, ...]:
+    """What `engine.devices` stands for, as `start` takes it.
+
+    Args:
+        devices: one device; several; or how many: GPUs where there are any, else processes on the
+            CPU.
+
+    Raises:
+        InputError: there are not so many GPUs.
+    """
+    if isinstance(devices, str):
+        return (devices,)
+    if not isinstance(devices, int):
+        return tuple(devices)
+    gpus = torch.cuda.device_count()
+    if gpus == 0 or devices == 1:
+        return ("cpu",) * devices if gpus == 0 else ("cuda:0",)
+    if devices > gpus:
+        raise InputError(f"engine.devices={devices} is more than the {gpus} GPUs that are there.")
+    return tuple(f"cuda:{index}" for index in range(devices))
+
+
 def start(function: Callable[..., _T], devices: Sequence[str], *arguments: Any) -> _T:
     """Run `function(context, *arguments)` on each of several devices of this machine at once.
 

@@ -169,7 +169,7 @@ class EngineSettings(_Settings):
     """What runs the forward passes."""
 
     name: Literal["eager"]
-    devices: StrictStr
+    devices: StrictStr | Positive | tuple[StrictStr, ...]
     batch_size: Positive | None
 
 
@@ -238,6 +238,11 @@ class RunSettings(_Settings):
         if self.measure == "activations" and self.draws > 1:
             raise ValueError("activations are measured under one change an image; set draws=1.")
         return self
+
+    def on_device(self, device: str) -> Self:
+        """The same run on one device."""
+        engine = self.engine.model_copy(update={"devices": device})
+        return self.model_copy(update={"engine": engine})
 
     def identity(self) -> dict[str, Any]:
         """What determines the numbers, as plain data.

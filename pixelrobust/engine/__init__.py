@@ -39,6 +39,7 @@ def make_engine(module: nn.Module, settings: EngineSettings) -> Engine:
     Raises:
         InputError: the device does not exist.
     """
+    assert isinstance(settings.devices, str)
     return EagerEngine(module, find_device(settings.devices), settings.batch_size)
 
 
