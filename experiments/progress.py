@@ -1,6 +1,6 @@
 """Progress bars."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.progress import (
     MofNCompleteColumn,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -28,7 +29,7 @@ class Progress:
         self._console = console
 
     @contextmanager
-    def task(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+    def task(self, description: str, total: int) -> Iterator["Bar"]:
         """Yield a function that is told how many more of the total are done."""
         columns: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}"),
@@ -40,8 +41,22 @@ class Progress:
         )
         with RichProgress(*columns, console=self._console) as bar:
             task = bar.add_task(description, total=total)
-            yield lambda done: bar.advance(task, done)
+            yield Bar(bar, task, description)
             bar.update(task, completed=total)
+
+
+class Bar:
+    """Called with how many more of the total are done."""
+
+    def __init__(self, bar: RichProgress, task: TaskID, description: str) -> None:
+        self._bar, self._task, self._description = bar, task, description
+
+    def __call__(self, done: int) -> None:
+        self._bar.advance(self._task, done)
+
+    def note(self, text: str) -> None:
+        """Show how it stands, behind the description."""
+        self._bar.update(self._task, description=f"{self._description}: {text}")
 
 
 class _RateColumn(ProgressColumn):

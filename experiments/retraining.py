@@ -171,8 +171,16 @@ def _retrained(
     )  # fmt: skip
     folder = settings.paths.cache / "retrained" / training_fingerprint(*arguments)[:32]
     words = f"retraining {name}"
-    with session.progress.task(words, count_samples(len(images.keys), recipe)) as advance:
-        made = retrain(*arguments, directory=folder, context=session.context, advance=advance)
+    with session.progress.task(words, count_samples(len(images.keys), recipe)) as bar:
+        made = retrain(
+            *arguments,
+            directory=folder,
+            context=session.context,
+            advance=bar,
+            report=lambda row: bar.note(
+                f"epoch {row['epoch'] + 1} of {recipe.epochs}, loss {row['loss']:.3g}"
+            ),
+        )
     chosen.histories.append(made.history.assign(model=name, training_seed=seed))
     if settings.retrain.save and session.context.is_main:
         _save(settings, chosen, made.module, name, recipe)

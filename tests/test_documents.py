@@ -37,6 +37,7 @@ def commands(language: str) -> list[str]:
 
 MAKE = [command for command in commands("bash") if command.startswith("make ")]
 RUNS = [c for c in commands("bash") if c.startswith("python -m experiments.run ")]
+RETRAININGS = [c for c in RUNS if "/data/networks" in c]
 REPORTS = [c for c in commands("bash") if c.startswith("python -m experiments.report ")]
 
 
@@ -115,7 +116,7 @@ def own_weights(tmp_path: Path) -> Path:
     return tmp_path / "mine.safetensors"
 
 
-@pytest.mark.parametrize("command", RUNS)
+@pytest.mark.parametrize("command", sorted({*RUNS} - {*RETRAININGS}))
 def test_every_python_command_runs(
     command: str, run: Run, own_images: Path, own_weights: Path
 ) -> None:
@@ -137,6 +138,24 @@ def test_every_python_command_runs(
     ended = run(*arguments.split(), *extra)
     assert ended.code == 0, ended.err
     assert "written to" in ended.out
+
+
+def test_retraining_and_using_what_came_of_it(run: Run, own_images: Path, tmp_path: Path) -> None:
+    """As written, one after the other, but with a short retraining on pictures of the test."""
+    retraining, using = (
+        command.removeprefix("python -m experiments.run ")
+        .replace("/data/images", str(own_images))
+        .replace("/data/train", str(own_images))
+        .replace("/data/networks", str(tmp_path / "networks"))
+        for command in RETRAININGS
+    )
+    short = ("retrain.num=[4]", "retrain.controls=[]", "retrain.selected=false", "draws=1")
+    sure = ("retrain.epochs=30", "retrain.learning_rate=0.1", "perturbation.num=4")
+    ended = run(*retraining.split(), *short, *sure, "model=efficientnet_lite0")
+    assert ended.code == 0, ended.err
+    ended = run(*using.split(), "perturbation.num=4")
+    assert ended.code == 0, ended.err
+    assert "checkpoint" in ended.out
 
 
 @pytest.mark.parametrize("command", REPORTS)

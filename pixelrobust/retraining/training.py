@@ -1,7 +1,7 @@
 """Retraining a classifier on changed images, for some of its classes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def retrain(
     directory: Path,
     context: Context = SINGLE,
     advance: Advance = lambda done: None,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> Retrained:
     """A copy of a classifier, with a new last layer, retrained on changed images.
 
@@ -94,6 +95,7 @@ def retrain(
         context: this process among those that train together, all by the same arguments; the first
             of them writes, and reports.
         advance: told how many more samples are done, of `count_samples`.
+        report: given the row of the history of each epoch that has ended.
 
     Returns:
         The same in all processes, on the context's device. The time that fingerprints, checkpoints
@@ -141,6 +143,7 @@ def retrain(
         with reproducible(), Trainer(network, samples, optimizer, recipe, context) as trainer:
             for epoch in range(len(history), recipe.epochs):
                 history = [*history, trainer.epoch(epoch, advance)]
+                report(history[-1])
                 if context.is_main:
                     checkpoint = Checkpoint(
                         identity,
