@@ -55,7 +55,7 @@ reproduce-evaluation: | $(BIN)/python  ## Tables 1 to 9, Figure 1, amplification
 amplification: | $(BIN)/python  ## How changes grow from layer to layer, beside noise of the same size.
 	@$(RUN) experiment=amplification $(EXPERIMENT_ARGS)
 
-distances: | $(BIN)/python  ## Does retraining move images away from the classification boundary?
+distances: | $(BIN)/python  ## Whether retraining moves images away from the classification boundary.
 	@$(RUN) experiment=distances $(EXPERIMENT_ARGS)
 
 breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail.

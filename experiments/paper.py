@@ -148,7 +148,7 @@ STILL_FOOL = 0.249
 CLAIMS = "claims"
 
 HISTORIES = "retraining"
-WATERFALL_TITLE = "Why adversarial images stop to fool, cause by cause"
+WATERFALL_TITLE = "Why adversarial images stop fooling, cause by cause"
 
 FIGURE_1 = "figure1"
 FIGURE_1_TITLE = (

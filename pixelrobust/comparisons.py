@@ -41,6 +41,22 @@ class Equivalence:
     verdict: Verdict
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Two conditions compared in pairs of images, in share units.
+
+    Attributes:
+        mean: of first minus second, in -1..1.
+        low, high: its interval, see `difference_interval`.
+        p: two-sided, that it is 0, not corrected.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
 def mcnemar(first_wrong: ArrayLike, second_wrong: ArrayLike) -> float:
     """Two-sided p-value of the exact McNemar test (McNemar 1947; exact form Cochran 1950).
 
@@ -124,6 +140,25 @@ def paired_test(first: ArrayLike, second: ArrayLike, draws: int) -> float:
         raise InputError(f"draws is {draws}; it must be 1 or more.")
     one, two = paired_shares(first, second)
     return mcnemar(one, two) if draws == 1 else sign_flip_test(one - two)
+
+
+def compare_pairs(first: ArrayLike, second: ArrayLike) -> Difference:
+    """The mean difference of two wrong rates with interval and test.
+
+    The test is the exact one of McNemar where every share is 0 or 1, else the sign-flip test; on
+    such shares both have the same null distribution.
+
+    Args:
+        first, second: (N,) shares in 0..1.
+
+    Raises:
+        InputError: the shares do not match each other.
+    """
+    one, two = paired_shares(first, second)
+    interval = difference_interval(one, two)
+    whole = bool(np.isin([one, two], (0, 1)).all())
+    p = paired_test(one, two, 1 if whole else 2)
+    return Difference(float((one - two).mean()), interval.low, interval.high, p)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pixelrobust.comparisons import mean_interval, sign_flip_test
+from pixelrobust.comparisons import holm, mean_interval, sign_flip_test
 
-_CHANGE = ("change", "low", "high", "p", "grown")
+_CHANGE = ("change", "low", "high", "p", "grown", "compared")
 
 
 def summarize_distances(rows: pd.DataFrame, references: dict[str, str]) -> pd.DataFrame:
@@ -18,15 +18,18 @@ def summarize_distances(rows: pd.DataFrame, references: dict[str, str]) -> pd.Da
         references: networks' names, by what they are called in the columns.
 
     Returns:
-        A row for each (images_are, model): training_seeds, images, median and mean distance,
-        measured: images with a measured one, correlation: rank correlation of both; and for each
-        reference <name>_change: mean change over images, with its 95 % interval _low, _high, _p
-        (sign-flip test), and _grown: share of images whose distance is larger; missing for itself.
+        A row for each (images_are, model), those of one kind of images together: training_seeds,
+        images, median and mean distance over images (of each the mean over seeds), measured: images
+        with a measured one, correlation: rank correlation of both, missing where one of them is
+        constant; and for each reference <name>_change: mean change over images, with its 95 %
+        interval _low, _high, _p (sign-flip test, after Holm's correction over the networks of these
+        images), _grown: share of images whose distance is larger, and _compared: of how many
+        images, those whose distances are finite; missing for itself.
     """
     found = []
     for (kind, model), own in rows.groupby(["images_are", "model"], observed=True, sort=False):
         distances = _by_image(own)
-        both = own.dropna(subset=["distance", "measured"])
+        both = _finite(own, ["distance", "measured"])
         row: dict[str, Any] = {
             "images_are": kind,
             "model": str(model),
@@ -34,15 +37,23 @@ def summarize_distances(rows: pd.DataFrame, references: dict[str, str]) -> pd.Da
             "images": len(distances),
             "median": float(distances.median()),
             "mean": float(distances.mean()),
-            "measured": len(both),
-            "correlation": both["distance"].corr(both["measured"], method="spearman"),
+            "measured": both["image"].nunique(),
+            "correlation": _rank_correlation(both),
         }
         same_kind = rows[rows["images_are"] == kind]
         for name, reference in references.items():
             before = _by_image(same_kind[same_kind["model"] == reference])
             row |= _change(name, distances, before if model != reference else before[:0])
         found.append(row)
-    return pd.DataFrame(found)
+    summary = pd.DataFrame(found).sort_values(
+        "images_are", key=lambda kinds: pd.factorize(kinds)[0], kind="stable", ignore_index=True
+    )
+    for name in references:
+        column = f"{name}_p"
+        for _, rows_of_kind in summary[summary[column].notna()].groupby("images_are"):
+            corrected = holm(rows_of_kind[column].to_numpy(float))
+            summary.loc[rows_of_kind.index, column] = corrected
+    return summary
 
 
 def distances_for_reading(summary: pd.DataFrame, references: dict[str, str]) -> pd.DataFrame:
@@ -56,33 +67,61 @@ def distances_for_reading(summary: pd.DataFrame, references: dict[str, str]) -> 
         "Median r": [f"{row['median']:.3g}" for row in rows],
         "Mean r": [f"{row['mean']:.3g}" for row in rows],
     }
+    if summary["measured"].any():
+        table["Rank correlation with DeepFool"] = [_correlation(row) for row in rows]
     for name in references:
         table[f"Change from {name}"] = [_readable(row, name) for row in rows]
     return pd.DataFrame(table)
 
 
 def changes_by_image(rows: pd.DataFrame, model: str, reference: str) -> "pd.Series[float]":
-    """(N,) change of each image's distance, mean over training seeds, from the reference's."""
-    after, before = (_by_image(rows[rows["model"] == name]) for name in (model, reference))
-    return (after - before).dropna()
+    """(N,) change of each image's distance, mean over training seeds, from the reference's.
+
+    Images whose distance from either is not finite, where gradients vanish, are left out.
+    """
+    return _difference(*(_by_image(rows[rows["model"] == name]) for name in (model, reference)))
 
 
 def _by_image(rows: pd.DataFrame) -> "pd.Series[float]":
     return rows.assign(image=rows["image"].astype(str)).groupby("image")["distance"].mean()
 
 
+def _difference(after: "pd.Series[float]", before: "pd.Series[float]") -> "pd.Series[float]":
+    changes = after - before
+    return changes[np.isfinite(changes)]
+
+
+def _finite(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    return rows[np.isfinite(rows[columns]).all(axis=1)]
+
+
+def _rank_correlation(rows: pd.DataFrame) -> float:
+    """Spearman's, over images; of each the means over seeds."""
+    means = rows.groupby(rows["image"].astype(str))[["distance", "measured"]].mean()
+    if (means.nunique() < 2).any():
+        return np.nan
+    return float(means["distance"].corr(means["measured"], method="spearman"))
+
+
+def _correlation(row: dict[str, Any]) -> str:
+    if pd.isna(row["correlation"]):
+        return ""
+    return f"{row['correlation']:.2f} ({row['measured']} images)"
+
+
 def _change(name: str, after: "pd.Series[float]", before: "pd.Series[float]") -> dict[str, float]:
-    changes = (after - before).dropna().to_numpy()
+    changes = _difference(after, before).to_numpy()
     if len(changes) < 2:
         return {f"{name}_{end}": np.nan for end in _CHANGE}
     interval = mean_interval(changes)
     grown = float((changes > 0).mean())
-    values = (float(changes.mean()), interval.low, interval.high, sign_flip_test(changes), grown)
+    p = sign_flip_test(changes)
+    values = (float(changes.mean()), interval.low, interval.high, p, grown, len(changes))
     return {f"{name}_{end}": value for end, value in zip(_CHANGE, values, strict=True)}
 
 
 def _readable(row: dict[str, Any], name: str) -> str:
-    change, low, high, p, grown = (row[f"{name}_{end}"] for end in _CHANGE)
+    change, low, high, p, grown, _ = (row[f"{name}_{end}"] for end in _CHANGE)
     if pd.isna(change):
         return ""
     star = " *" if p < 0.05 else ""

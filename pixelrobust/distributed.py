@@ -116,8 +116,8 @@ def device_names(devices: str | int | Sequence[str]) -> tuple[str, ...]:
     if not isinstance(devices, int):
         return tuple(devices)
     gpus = torch.cuda.device_count()
-    if gpus == 0 or devices == 1:
-        return ("cpu",) * devices if gpus == 0 else ("cuda:0",)
+    if gpus == 0:
+        return ("cpu",) * devices
     if devices > gpus:
         raise InputError(f"engine.devices={devices} is more than the {gpus} GPUs that are there.")
     return tuple(f"cuda:{index}" for index in range(devices))

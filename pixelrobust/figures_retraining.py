@@ -1,5 +1,6 @@
 """Figures of retrained networks: training by testing, the fall of an attack, distances, losses."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,17 +12,23 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from pixelrobust.figures import COLOURS, MARKERS, add_words, new_figure, tidy
+from pixelrobust.retraining_tables import HELDOUT, SAME
+from pixelrobust.tables import percent
 from pixelrobust.transfer import Step
 
-_BINS = 30
 _ROW = 0.3  # inches
+_LABEL = 18  # letters a line
+# Light enough for black letters and whiskers on them.
+_FALL, _RISE = "#56B4E9", "#E69F00"
+_KINDS = {SAME: "the images trained on", HELDOUT: "held-out images"}
 
 
 def retraining_matrix(summary: pd.DataFrame, title: str, caption: str) -> Figure:
     """Wrong rates in percent: a row for each network, a column for each test num.
 
     Args:
-        summary: from `pixelrobust.retraining_tables.summarize_retraining`, of one amplitude and area.
+        summary: from `pixelrobust.retraining_tables.summarize_retraining`, its changes of one
+            amplitude and area.
         title: of the figure.
         caption: small print below it.
 
@@ -35,7 +42,8 @@ def retraining_matrix(summary: pd.DataFrame, title: str, caption: str) -> Figure
     highest = float(summary["wrong_rate"].max()) or 1.0
     for axes, kind in zip(panels, kinds, strict=True):
         image = _matrix(axes, summary[summary["images_are"] == kind], models, highest)
-        axes.set_title(f"tested on {kind}", fontsize=9)
+        count = summary.loc[summary["images_are"] == kind, "images"].max()
+        axes.set_title(f"tested on {_KINDS.get(kind, kind)} ({count:,})", fontsize=9)
     figure.colorbar(image, ax=panels, label="wrong predictions (%)", shrink=0.8)
     add_words(figure, title, caption)
     return figure
@@ -56,18 +64,21 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
         fell = step.rate <= before or place == 0
         axes.bar(
             place, 100 * (step.rate - before), bottom=100 * before, width=0.6,
-            color=COLOURS[0] if fell else COLOURS[1], hatch=None if fell else "//",
+            color=_FALL if fell else _RISE, hatch=None if fell else "//",
         )  # fmt: skip
+        # The level that is reached, to be seen where it is that of the step before, too.
+        axes.plot([place - 0.3, place + 0.3], [100 * step.rate] * 2, color="black", linewidth=1.2)
         whiskers = [[100 * (step.rate - step.low)], [100 * (step.high - step.rate)]]
         axes.errorbar(place, 100 * step.rate, whiskers, color="black", capsize=3)
         axes.annotate(
-            f"{100 * step.rate:.1f} %", (place, 100 * step.high), (0, 4),
+            f"{percent(step.rate)} %", (place, 100 * step.high), (0, 4),
             textcoords="offset points", ha="center", size=9,
         )  # fmt: skip
         if place:
             axes.plot([place - 0.7, place - 0.3], [100 * before] * 2, color="grey", linewidth=0.8)
         before = step.rate
-    axes.set_xticks(range(len(steps)), [step.label.replace(", ", ",\n") for step in steps], size=8)
+    labels = [textwrap.fill(step.label, _LABEL, break_long_words=False) for step in steps]
+    axes.set_xticks(range(len(steps)), labels, size=8)
     axes.set_ylabel("adversarial images that still fool (%)")
     axes.set_ylim(0, 112)
     tidy(axes)
@@ -75,32 +86,34 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
     return figure
 
 
-def distance_histogram(
+def distance_changes(
     changes: Mapping[str, NDArray[np.float64]], title: str, caption: str
 ) -> Figure:
-    """How the distance of each image to the boundary changed, a line a network.
+    """How the distances of images to the boundary changed, a box a network.
+
+    Boxes hold the middle half of the images with the median, whiskers the middle 90 %, diamonds
+    stand at the mean.
 
     Args:
-        changes: for each network, (N,) changes; at least one network.
+        changes: for each network, (N,) finite changes, N at least 1; at least one network.
         title: of the figure.
         caption: small print below it.
     """
-    figure = new_figure(7, 4.6)
+    figure = new_figure(8, _ROW * len(changes) + 1.6)
     axes = figure.subplots()
-    pooled = np.concatenate(list(changes.values()))
-    low, high = np.quantile(pooled, (0.005, 0.995))
-    edges = np.linspace(min(low, 0), max(high, 0) or 1e-9, _BINS + 1)
-    for index, (model, values) in enumerate(changes.items()):
-        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-        axes.stairs(
-            counts, edges, label=f"{model} (mean {values.mean():+.2g})",
-            color=COLOURS[index % len(COLOURS)], linestyle=("-", "--")[index // len(COLOURS) % 2],
-        )  # fmt: skip
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    axes.boxplot(
+        list(changes.values()), orientation="horizontal", whis=(5, 95), showfliers=False,
+        showmeans=True, patch_artist=True, widths=0.6,
+        boxprops={"facecolor": _FALL, "alpha": 0.5}, medianprops={"color": "black"},
+        meanprops={"marker": "D", "markerfacecolor": COLOURS[1], "markeredgecolor": COLOURS[1],
+                   "markersize": 4},
+    )  # fmt: skip
+    labels = [f"{model} ({100 * (values > 0).mean():.0f} % grow)" for model, values in changes.items()]
+    axes.set_yticks(range(1, len(changes) + 1), labels, size=8)
+    axes.invert_yaxis()
     axes.set_xlabel("change of the distance r (L2, pixels in [0, 1])")
-    axes.set_ylabel("images")
     tidy(axes)
-    axes.legend(frameon=False, fontsize=7.5)
     add_words(figure, title, caption)
     return figure
 
@@ -113,12 +126,13 @@ def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str)
         title: of the figure.
         caption: small print below it.
     """
-    figure = new_figure(9, 4.8)
+    figure = new_figure(10.5, 4.8)
     loss, accuracy = figure.subplots(1, 2)
     for index, (model, history) in enumerate(histories.items()):
         style: dict[str, Any] = {
             "color": COLOURS[index % len(COLOURS)],
             "marker": MARKERS[index // len(COLOURS) % len(MARKERS)],
+            "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
             "markersize": 3,
             "markevery": max(1, len(history) // 10),
         }
@@ -128,7 +142,7 @@ def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         tidy(axes)
-    loss.legend(frameon=False, fontsize=7)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside right center", frameon=False)
     add_words(figure, title, caption)
     return figure
 

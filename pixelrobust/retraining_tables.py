@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pixelrobust.comparisons import holm, paired_test
+from pixelrobust.comparisons import compare_pairs, holm
 from pixelrobust.grid import Cell
-from pixelrobust.paired_intervals import difference_interval
 from pixelrobust.pixel_index import AmplitudeShare
 from pixelrobust.shares import WrongShares
 from pixelrobust.tables import SUMMARY_COLUMNS, rate_with_interval, summarize
@@ -19,6 +18,10 @@ ORIGINAL = " (original)"
 UNCHANGED = "-unchanged"
 ALL_CLASSES = " (all classes)"
 """How the names of these networks end."""
+
+SAME = "same"
+HELDOUT = "heldout"
+"""What tables call the images that networks were retrained on, and others."""
 
 _DIFFERENCE = ("difference", "low", "high", "p")
 
@@ -77,35 +80,30 @@ def retrained_on_pixels(rows: pd.DataFrame) -> list[str]:
     return sorted(own, key=lambda model: int(model.rpartition("-")[2]))
 
 
+def most_telling(rows: pd.DataFrame) -> str:
+    """Which of the test images say most: heldout ones where there are any, else those trained on."""
+    kinds = {str(kind) for kind in rows["images_are"].unique()}
+    return HELDOUT if HELDOUT in kinds else SAME
+
+
 def matrix_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
-    """The matrix as text: a row for each set of images and network, a column for each test num."""
-    nums = sorted(int(num) for num in summary["num"].unique())
-    rows = []
-    for (kind, model), group in summary.groupby(["images_are", "model"], sort=False):
-        entries = {
-            int(row["num"]): rate_with_interval(row["wrong_rate"], row) for row in _records(group)
-        }
-        rows.append(
-            {"Tested on": kind, "Network": model, **{str(n): entries.get(n, "") for n in nums}}
-        )
-    return pd.DataFrame(rows)
+    """The matrix as text: a row for each set of images and network, a column for each test cell."""
+    entries = [rate_with_interval(row["wrong_rate"], row) for row in _records(summary)]
+    return _laid_out(summary, entries)
 
 
 def differences_for_reading(summary: pd.DataFrame, reference: str) -> pd.DataFrame:
     """Differences to a reference as text, in points, laid out like the matrix."""
-    nums = sorted(int(num) for num in summary["num"].unique())
     compared = summary[summary[f"{reference}_difference"].notna()]
-    rows = []
-    for (kind, model), group in compared.groupby(["images_are", "model"], sort=False):
-        entries = {int(row["num"]): _difference(row, reference) for row in _records(group)}
-        rows.append(
-            {"Tested on": kind, "Network": model, **{str(n): entries.get(n, "") for n in nums}}
-        )
-    return pd.DataFrame(rows)
+    return _laid_out(compared, [_difference(row, reference) for row in _records(compared)])
 
 
 def pool_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Outcomes of one set of test images, every training seed's draws as draws of their own."""
+    """Outcomes of one set of test images, every training seed's draws as draws of their own.
+
+    Rates are then means over seeds too. Intervals stay intervals over images, for networks of just
+    these seeds: a handful of retrainings says little about all others.
+    """
     draws = int(rows["draw"].max()) + 1
     seeds = {seed: rank for rank, seed in enumerate(sorted(rows["training_seed"].unique()))}
     return rows.assign(draw=rows["draw"] + draws * rows["training_seed"].map(seeds).astype("int32"))
@@ -133,11 +131,30 @@ def _compare(
     shares: WrongShares, model: str, reference: str | None, cell: Cell
 ) -> tuple[float, float, float, float]:
     assert reference
-    one, two = shares.of(model, cell), shares.of(reference, cell)
-    interval = difference_interval(one, two)
-    whole = np.isin([one, two], (0, 1)).all()
-    p = paired_test(one, two, 1 if whole else 2)
-    return float((one - two).mean()), interval.low, interval.high, p
+    found = compare_pairs(shares.of(model, cell), shares.of(reference, cell))
+    return found.mean, found.low, found.high, found.p
+
+
+def _laid_out(summary: pd.DataFrame, entries: list[str]) -> pd.DataFrame:
+    """Entries of the summary's rows, a row for each set of images and network."""
+    headings = _headings(summary)
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row, heading, entry in zip(_records(summary), headings, entries, strict=True):
+        kind, model = str(row["images_are"]), str(row["model"])
+        empty = {"Tested on": kind, "Network": model, **dict.fromkeys(headings, "")}
+        rows.setdefault((kind, model), empty)[heading] = entry
+    return pd.DataFrame(list(rows.values()))
+
+
+def _headings(summary: pd.DataFrame) -> list[str]:
+    """Of each row the num, with amplitude and area where they limit anything."""
+    texts = []
+    for row in _records(summary):
+        cell = _cell(row)
+        amplitude = "" if cell.amplitude is None else f", ±{cell.amplitude}"
+        area = "" if cell.area is None else f", {cell.area} × {cell.area}"
+        texts.append(f"{cell.num}{amplitude}{area}")
+    return texts
 
 
 def _cell(row: dict[str, Any]) -> Cell:

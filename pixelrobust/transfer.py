@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pixelrobust.comparisons import sign_flip_test
-from pixelrobust.paired_intervals import difference_interval
-from pixelrobust.statistics import wrong_rate_interval
+from pixelrobust.comparisons import compare_pairs, holm
+from pixelrobust.statistics import Interval, effective_sample_size, wilson_interval
 from pixelrobust.tables import percent, rate_with_interval
 
 TRANSFER_SUMMARY = [
@@ -59,9 +58,11 @@ def summarize_transfer(rows: pd.DataFrame, control: str) -> pd.DataFrame:
 
     Returns:
         A row for each (against: "original" or "itself", epsilon, rounded, model): training_seeds,
-        images; fooled: outcomes over seeds; fooled_rate with its 95 % interval over images;
-        difference: fooled_rate minus the control's on the same images, in pairs; missing for the
-        control, and for images made against each network itself, which differ.
+        images; fooled: outcomes over seeds; fooled_rate, the mean over images, with its 95 %
+        interval over images; difference: fooled_rate minus the control's on the same images, in
+        pairs, with its 95 % interval difference_low and difference_high, and difference_p after
+        Holm's correction over the table; missing for the control, and for images made against each
+        network itself, which differ.
     """
     found = []
     keys = ["against", "epsilon", "rounded"]
@@ -71,7 +72,10 @@ def summarize_transfer(rows: pd.DataFrame, control: str) -> pd.DataFrame:
             row = {"against": against, "epsilon": epsilon, "rounded": rounded, "model": str(model)}
             comparable = against == "original" and model != control and len(reference) > 0
             found.append(row | _row(own, reference if comparable else None))
-    return pd.DataFrame(found, columns=TRANSFER_SUMMARY)
+    summary = pd.DataFrame(found, columns=TRANSFER_SUMMARY)
+    tested = summary["difference_p"].notna()
+    summary.loc[tested, "difference_p"] = holm(summary.loc[tested, "difference_p"].to_numpy(float))
+    return summary
 
 
 def transfer_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
@@ -108,13 +112,13 @@ def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[St
     before: NDArray[np.float64] | None = None
     for label, model, rounded in stages:
         shares, seeds = fooled_shares(rows[rows["rounded"] == rounded], model)
-        interval = wrong_rate_interval(np.round(shares * seeds), seeds)
-        change = difference_interval(shares, before) if before is not None else None
+        interval = _interval(shares, seeds, len(shares) * seeds)
+        change = compare_pairs(shares, before) if before is not None else None
         steps.append(
             Step(
                 label, float(shares.mean()), interval.low, interval.high,
-                float((shares - before).mean()) if before is not None else 0.0,
-                change.low if change else 0.0, change.high if change else 0.0,
+                change.mean if change else 0.0, change.low if change else 0.0,
+                change.high if change else 0.0,
             )
         )  # fmt: skip
         before = shares
@@ -159,10 +163,7 @@ def _shares(rows: pd.DataFrame) -> "pd.Series[float]":
 
 def _row(own: pd.DataFrame, reference: "pd.Series[float] | None") -> dict[str, object]:
     shares, seeds = _shares(own), int(own["training_seed"].nunique())
-    # Images against the networks of several seeds need not be the same ones.
-    counts = own.groupby(own["image"].astype(str))["wrong"].agg(["sum", "count"])
-    whole = counts[counts["count"] == seeds]
-    interval = wrong_rate_interval(whole["sum"], seeds)
+    interval = _interval(shares.to_numpy(), seeds, len(own))
     row: dict[str, object] = {
         "training_seeds": seeds,
         "images": len(shares),
@@ -174,13 +175,26 @@ def _row(own: pd.DataFrame, reference: "pd.Series[float] | None") -> dict[str, o
     if reference is None:
         return row
     one, two = shares.to_numpy(), reference.loc[shares.index].to_numpy()
-    difference = difference_interval(one, two)
+    difference = compare_pairs(one, two)
     return row | {
-        "difference": float((one - two).mean()),
+        "difference": difference.mean,
         "difference_low": difference.low,
         "difference_high": difference.high,
-        "difference_p": sign_flip_test(one - two),
+        "difference_p": difference.p,
     }
+
+
+def _interval(shares: NDArray[np.float64], seeds: int, outcomes: int) -> Interval:
+    """Wilson's interval on the effective sample size, as in `pixelrobust.statistics`.
+
+    Args:
+        shares: (N,) of each image, of the seeds that it was shown to.
+        seeds: at most so many of each image: those against the networks themselves need not be the
+            same for all seeds.
+        outcomes: how many there are altogether.
+    """
+    n = min(effective_sample_size(shares, seeds), outcomes)
+    return wilson_interval(float(shares.mean()), n)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

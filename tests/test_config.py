@@ -27,7 +27,11 @@ def settings(*overrides: str) -> RunSettings:
     return read_settings(compose(*overrides))
 
 
-@pytest.mark.parametrize("profile", options("profile"))
+# Its images are too small for the paper's areas: it is there for retraining.
+RETRAINING_ONLY = ("cifar10-sample",)
+
+
+@pytest.mark.parametrize("profile", [p for p in options("profile") if p not in RETRAINING_ONLY])
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_composes_on_every_profile(experiment: str, profile: str) -> None:
     composed = settings(f"experiment={experiment}", f"profile={profile}")
@@ -55,8 +59,26 @@ def test_every_perturbation_composes(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("model", [name for name in options("model") if name != "base"])
 def test_every_model_composes_under_its_own_name(model: str) -> None:
-    overrides = [f"models.{model}.name=x"] if model in ("timm", "torchvision") else []
+    needed = {"timm": ["name=x"], "torchvision": ["name=x"], "checkpoint": ["path=x"]}
+    overrides = [f"models.{model}.{value}" for value in needed.get(model, [])]
     assert list(settings(f"model={model}", *overrides).models) == [model]
+
+
+@pytest.mark.parametrize("experiment", ["table10", "distances"])
+def test_a_profile_may_be_there_for_retraining_only(experiment: str) -> None:
+    (profile,) = RETRAINING_ONLY
+    composed = settings(f"experiment={experiment}", f"profile={profile}")
+    assert composed.retrain.seeds == (0, 1, 2)
+    preset = preset_settings(experiment, profile)
+    assert preset
+    assert preset.identity() == composed.identity()
+
+
+def test_table_10_is_the_papers_retraining() -> None:
+    paper = settings("experiment=table10", "profile=paper")
+    retrain = paper.retrain
+    assert (retrain.model, retrain.images, retrain.num) == ("resnet101", 1000, (4, 8, 16, 32, 64))
+    assert (retrain.learning_rate, retrain.epochs, retrain.head) == (0.001, 20, "random")
 
 
 def test_table_6_is_the_papers_experiment_1() -> None:

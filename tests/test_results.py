@@ -63,9 +63,9 @@ def test_committed_outcomes_are_complete_and_unmodified_presets(profile: str, na
     assert not manifest.software["uncommitted_changes"]
     if list(rows.columns) == COLUMNS:
         cells = rows.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False).size()
-        changed = cells[cells.index.get_level_values("num") > 0]
-        assert set(changed) == {manifest.images * manifest.draws}
-        assert set(cells.drop(changed.index)) == {manifest.images}
+        changed = cells.index.get_level_values("num") > 0
+        assert set(cells[changed]) == {manifest.images * manifest.draws}
+        assert set(cells[~changed]) == {manifest.images}
         assert len(cells) == len(preset.models) * len(preset.perturbation.cells())
     elif "epsilon" in rows and "num" in rows:
         assert preset.attack

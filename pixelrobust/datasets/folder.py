@@ -11,7 +11,10 @@ FOLDERS = "folders"
 
 
 def read_class_folders(
-    root: Path | None, classes: Path | str | None = None, key: str = "dataset.root"
+    root: Path | None,
+    classes: Path | str | None = None,
+    key: str = "dataset.root",
+    other: Path | None = None,
 ) -> ImageList:
     """The images of a folder `root/<class>/…/<image>`.
 
@@ -21,26 +24,34 @@ def read_class_folders(
             "folders": the folders' own names, sorted; None: folder names are WordNet ids or English
             names of ImageNet's classes.
         key: of the config, that gave the root.
+        other: where the folders' own names are the classes, another such folder whose names count
+            too, so that a class is the same number in both splits of a data set.
 
     Raises:
         InputError: no such folder, no images in it, or a class is unknown.
     """
     root = check_folder(root, key, "/data/images")
-    files = {
-        folder.name: sorted(path for path in folder.rglob("*") if is_image_file(path, root))
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-    }
-    files = {name: paths for name, paths in files.items() if paths}
+    files = _image_files(root)
     if not files:
         raise InputError(
             f"{key}={root} holds no images in class folders; "
             "it must look like root/<class>/<image>.jpg."
         )
-    indices = class_indices(list(files), _class_names(list(files), classes))
+    names = {*files, *(_image_files(other) if classes == FOLDERS and other else ())}
+    indices = class_indices(list(files), _class_names(sorted(names), classes))
     paths = [path for members in files.values() for path in members]
     labels = [indices[name] for name, members in files.items() for _ in members]
     return make_image_list(root, paths, labels)
+
+
+def _image_files(root: Path) -> dict[str, list[Path]]:
+    """The images of every class folder that has some, by its name."""
+    files = {
+        folder.name: sorted(path for path in folder.rglob("*") if is_image_file(path, root))
+        for folder in sorted(root.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+    }
+    return {name: paths for name, paths in files.items() if paths}
 
 
 def _class_names(folders: list[str], classes: Path | str | None) -> ClassNames | None:
