@@ -5,6 +5,7 @@ import pandas as pd
 from experiments.paper import Experiment, published_rates
 from pixelrobust.manifest import Manifest
 from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.retraining_tables import ALL_CLASSES, HELDOUT, ORIGINAL
 from pixelrobust.tables import escape_markdown
 
 _NOTHING_WRONG = (
@@ -71,7 +72,9 @@ def ranking_notes(manifest: Manifest) -> list[str]:
     ]
 
 
-def retraining_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+def retraining_notes(
+    manifest: Manifest, outcomes: pd.DataFrame, summary: pd.DataFrame
+) -> list[str]:
     """Of the matrix of training by testing."""
     seeds = int(summary["training_seeds"].max())
     return [
@@ -80,33 +83,92 @@ def retraining_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
         "with the classes that take part only, as the retrained ones do; a network ending in a number "
         "was retrained on images with so many changed pixels, the others are controls. Same: the images "
         "trained on, under changes that training never showed; heldout: other images. Differences are "
-        "in pairs of images, * where p is below 0.05 after Holm's correction.",
-        f"{_counted(seeds, 'retraining')} of each kind.",
-        *images_notes(manifest, _draws(summary) // seeds or 1),
+        "in pairs of images, * where p is below 0.05 after Holm's correction over a table's rows of "
+        "the same images. Intervals are for networks of just these seeds.",
+        *_training_notes(
+            manifest,
+            seeds,
+            _draws(summary) // seeds or 1,
+            _heldout(summary),
+            classes=outcomes["label"].nunique(),
+        ),
     ]
 
 
 def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
     """Of adversarial images shown to retrained networks."""
-    images = rows.loc[rows["against"] == "original", "image"].nunique()
+    against = rows[rows["against"] == "original"].groupby("epsilon", observed=True)["image"]
+    counts = against.nunique()
+    least, most = int(counts.min()), int(counts.max())
+    seeds = rows.loc[_retrained(rows), "training_seed"].nunique()
     return [
-        "Adversarial images, in percent, that a network still gets wrong, with 95 % intervals over "
-        "images in parentheses. They were made against the original network with all its classes, or "
-        "(against itself) against the network that they are shown to. Columns give epsilon in 1/255 "
-        "(minimal: the smallest that fools) and whether images were rounded to 8 bits.",
-        f"Up to {images:,} adversarial images of one epsilon.",
-        *images_notes(manifest, None),
+        "Adversarial images, in percent, that a network gets wrong, with 95 % intervals over images in "
+        "parentheses; a column for each epsilon in 1/255 (minimal: the smallest that fools). Against "
+        "the original: made to fool the original network with all its classes, which they all do "
+        "unrounded. Against itself: made to fool the network that they are shown to, in percent of the "
+        "images that it and the original are right about, so how often an attacker of that very network succeeds. "
+        "Rounded: to 8 bits, as a file holds them.",
+        f"{least:,}{f' to {most:,}' if most > least else ''} images fool the original network, by "
+        "epsilon; heldout ones where there is a training split, else those trained on.",
+        *_training_notes(manifest, max(seeds, 1), None, None),
     ]
 
 
-def distances_notes(manifest: Manifest) -> list[str]:
+def fall_note(rows: pd.DataFrame) -> str:
+    """Of the causes of the fall; rows are those of the epsilon that it is shown of."""
+    epsilon = str(rows["epsilon"].iloc[0])
+    size = (
+        "the smallest epsilon that fools it" if epsilon == "minimal" else f"epsilon {epsilon}/255"
+    )
+    return (
+        f"The {rows['image'].nunique():,} images that fool the original network with all its classes, "
+        f"made at {size}; each step adds to those above, and changes are in pairs of images."
+    )
+
+
+def distances_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     """Of distances to the boundary."""
     return [
         "The distance r of an image to the boundary between its class and the nearest other, linearised "
         "(L2, pixels in [0, 1]; negative where the network is wrong), over the classes that take part. "
-        "Changes are in pairs of one image each, with 95 % intervals, * where p is below 0.05.",
-        *images_notes(manifest, None),
+        "Changes are means over pairs of one image each, with 95 % intervals, * where p is below 0.05 "
+        "after Holm's correction over the networks. Same: the images trained on; heldout: others.",
+        *_training_notes(manifest, int(summary["training_seeds"].max()), None, _heldout(summary)),
     ]
+
+
+def _training_notes(
+    manifest: Manifest,
+    seeds: int,
+    draws: int | None,
+    heldout: int | None,
+    classes: int | None = None,
+) -> list[str]:
+    """Which images networks were retrained on, and how many others they were tested on."""
+    chosen = manifest.config.get("retrain", {}).get("selected")
+    model = _listing(list(manifest.rejected))
+    of_classes = f" of {classes:,} classes" if classes else ""
+    right = f" that {model} classifies correctly before any change" if chosen else ""
+    others = f" Held out: {heldout:,} others of these classes, right or wrong." if heldout else ""
+    changes = f" {_counted(draws, 'random change')} of each test image." if draws else ""
+    return [
+        f"Trained on: {manifest.images:,} images{of_classes}{right}, out of "
+        f"{manifest.candidates:,} ({manifest.description}).{others} {_counted(seeds, 'retraining')} of "
+        f"each kind.{changes} Intervals are over images.",
+        *([manifest.caveat] if manifest.caveat else []),
+    ]
+
+
+def _heldout(summary: pd.DataFrame) -> int | None:
+    """How many images were held out; None where there are none."""
+    held = summary.loc[summary["images_are"] == HELDOUT, "images"]
+    return int(held.max()) if len(held) else None
+
+
+def _retrained(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows are of retrained networks."""
+    names = rows["model"].astype(str)
+    return ~(names.str.endswith(ORIGINAL) | names.str.endswith(ALL_CLASSES))
 
 
 def images_notes(manifest: Manifest, draws: int | None) -> list[str]:

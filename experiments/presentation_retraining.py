@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.captions import distances_notes, retraining_notes, transfer_notes
+from experiments.captions import distances_notes, fall_note, retraining_notes, transfer_notes
 from experiments.paper import HISTORIES, WATERFALL_TITLE, Experiment
 from experiments.writing import Presented, write_tables
 from pixelrobust.distance_tables import (
@@ -15,7 +15,7 @@ from pixelrobust.distance_tables import (
 )
 from pixelrobust.figures import write_figure
 from pixelrobust.figures_retraining import (
-    distance_histogram,
+    distance_changes,
     loss_curves,
     retraining_matrix,
     waterfall,
@@ -28,10 +28,11 @@ from pixelrobust.retraining_tables import (
     differences_for_reading,
     find_references,
     matrix_for_reading,
+    most_telling,
     retrained_on_pixels,
     summarize_retraining,
 )
-from pixelrobust.tables import markdown_table, write_csv
+from pixelrobust.tables import escape_markdown, markdown_table, write_csv
 from pixelrobust.transfer import (
     fall,
     fall_for_reading,
@@ -47,7 +48,7 @@ def present_retraining(
     """The matrix of training by testing (Table 10), with differences in pairs."""
     summary = summarize_retraining(outcomes, manifest.image_size, manifest.amplitude_share)
     readable = matrix_for_reading(summary)
-    notes = retraining_notes(manifest, summary)
+    notes = retraining_notes(manifest, outcomes, summary)
     below = []
     for reference, name in find_references(outcomes).items():
         below += [
@@ -55,8 +56,9 @@ def present_retraining(
             markdown_table(differences_for_reading(summary, reference)),
         ]
     write_tables(directory, experiment.table, experiment.title, summary, readable, notes, below)
-    figure = retraining_matrix(summary, experiment.figure_title, " ".join(notes[1:]))
-    write_figure(figure, directory / experiment.figure)
+    if len(summary.loc[summary["num"] > 0, ["amplitude", "area"]].drop_duplicates()) <= 1:
+        figure = retraining_matrix(summary, experiment.figure_title, " ".join(notes[1:]))
+        write_figure(figure, directory / experiment.figure)
     return [Presented(experiment.title, readable, notes)]
 
 
@@ -72,12 +74,14 @@ def present_transfer(
     stages = _stages(rows)
     below: list[str] = []
     if stages:
-        steps = fall(of_the_smallest_epsilon(rows), stages)
+        smallest = of_the_smallest_epsilon(rows)
+        steps = fall(smallest, stages)
         steps_table = fall_for_reading(steps)
-        below = [f"## {WATERFALL_TITLE}", markdown_table(steps_table)]
-        figure = waterfall(steps, WATERFALL_TITLE, " ".join(notes[1:]))
+        about = fall_note(smallest)
+        below = [f"## {WATERFALL_TITLE}", markdown_table(steps_table), escape_markdown(about)]
+        figure = waterfall(steps, WATERFALL_TITLE, " ".join([about, *notes[2:]]))
         write_figure(figure, directory / experiment.figure)
-        presented.append(Presented(WATERFALL_TITLE, steps_table, []))
+        presented.append(Presented(WATERFALL_TITLE, steps_table, [about]))
     write_tables(directory, experiment.table, experiment.title, summary, readable, notes, below)
     return presented
 
@@ -85,24 +89,25 @@ def present_transfer(
 def present_distances(
     directory: Path, manifest: Manifest, rows: pd.DataFrame, experiment: Experiment
 ) -> list[Presented]:
-    """Whether distances to the boundary grow (Eq. 6), as a table and a histogram."""
+    """Whether distances to the boundary grow (Eq. 6), as a table and a figure."""
     references = find_references(rows)
     summary = summarize_distances(rows, references)
     readable = distances_for_reading(summary, references)
-    notes = distances_notes(manifest)
+    notes = distances_notes(manifest, summary)
     write_tables(directory, experiment.table, experiment.title, summary, readable, notes, [])
     reference = next(iter(references.values()), None)
-    kind = str(rows["images_are"].unique()[-1])
+    kind = most_telling(rows)
     own = rows[rows["images_are"] == kind]
     changes = {
         str(model): np.asarray(changes_by_image(own, str(model), reference))
         for model in own["model"].unique()
         if reference and model != reference
     }
+    changes = {model: values for model, values in changes.items() if len(values)}
     if changes:
         title = f"{experiment.figure_title} {reference}, {kind} images"
         write_figure(
-            distance_histogram(changes, title, " ".join(notes[1:])), directory / experiment.figure
+            distance_changes(changes, title, " ".join(notes[1:])), directory / experiment.figure
         )
     return [Presented(experiment.title, readable, notes)]
 

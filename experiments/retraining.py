@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from pixelrobust.augmentations import (
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.datasets.image_list import sample
 from pixelrobust.errors import InputError
+from pixelrobust.files import check_writable
 from pixelrobust.heads import RestrictedLogits
 from pixelrobust.models import Classifier, check_classifier
 from pixelrobust.retraining import (
@@ -36,9 +37,9 @@ from pixelrobust.retraining import (
     save_model,
     training_fingerprint,
 )
-from pixelrobust.retraining_tables import ORIGINAL
-from pixelrobust.selection import Selection, select
-from pixelrobust.settings import RetrainSettings, RunSettings
+from pixelrobust.retraining_tables import HELDOUT, ORIGINAL, SAME
+from pixelrobust.selection import Selection, image_list_digest, select
+from pixelrobust.settings import RetrainSettings, RunSettings, fingerprint
 
 _CONTROLS: dict[str, Augmentation] = {
     "unchanged": Unchanged(),
@@ -58,7 +59,7 @@ class Plan:
         classes: C of its outputs, the classes that take part, ascending.
         training: the images that are trained on, and tested on as "same".
         heldout: images of the same classes that are never trained on; None where there are none.
-        selection: how the training images came to be chosen.
+        selection: how the training images came to be chosen; its digest is of the held-out ones too.
         image_size: (height, width), in pixels.
         known: whether the classes are the original's own, so that it can be the baseline.
         histories: of the networks retrained so far: model, training_seed, and an epoch a row.
@@ -76,7 +77,7 @@ class Plan:
 
     def test_sets(self) -> dict[str, Chosen]:
         """What networks are tested on, by what tables call it."""
-        return {"same": self.training} | ({"heldout": self.heldout} if self.heldout else {})
+        return {SAME: self.training} | ({HELDOUT: self.heldout} if self.heldout else {})
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,12 @@ def plan(session: Session) -> Plan:
     """Choose images and classes.
 
     Raises:
-        InputError: no image is left, or the settings do not suit the network.
+        InputError: no image is left, or the settings do not suit the network or each other.
     """
     settings = session.settings
     retraining = settings.retrain
+    if retraining.save:
+        check_writable(retraining.save, "retrain.save")
     key = retraining.model or next(iter(settings.models))
     classifier = get_classifier(key, settings.models[key])
     tested = image_set(session)
@@ -127,9 +130,11 @@ def plan(session: Session) -> Plan:
     training = _chosen(candidates, selection.indices)
     heldout = None
     if trained is not None:
-        of_classes = np.flatnonzero(np.isin(tested.labels, classes))
-        keys = [tested.keys[index] for index in of_classes]
-        heldout = _chosen(tested, of_classes[sample(keys, settings.dataset.limit, settings.seed)])
+        shown = {candidates.digests[index] for index in selection.indices}
+        indices = _held_out(tested, classes, shown, settings)
+        heldout = _chosen(tested, indices) if len(indices) else None
+        digests = selection.image_list_sha256, image_list_digest(tested, indices.tolist())
+        selection = replace(selection, image_list_sha256=fingerprint(digests))
     return Plan(
         key, classifier, classes, training, heldout, selection, candidates.image_size, known
     )
@@ -236,6 +241,22 @@ def _select_training(session: Session, key: str, candidates: ImageSet) -> Select
         settings.retrain.images,
         settings.seed,
     )
+
+
+def _held_out(
+    tested: ImageSet, classes: tuple[int, ...], shown: set[str], settings: RunSettings
+) -> NDArray[np.int64]:
+    """Positions of images of the classes whose pixels, by their digests, were not trained on."""
+    of_classes = np.isin(tested.labels, classes)
+    if not of_classes.any():
+        raise InputError(
+            "dataset.root holds no image of the classes that are trained on, so there is nothing to "
+            "test on; give the same classes as in dataset.train_root."
+        )
+    others = np.array([digest not in shown for digest in tested.digests])
+    indices = np.flatnonzero(of_classes & others)
+    keys = [tested.keys[index] for index in indices]
+    return indices[sample(keys, settings.dataset.limit, settings.seed)]
 
 
 def _chosen(images: ImageSet, indices: NDArray[np.int64]) -> Chosen:

@@ -25,6 +25,14 @@ from pixelrobust.outcomes import (
 from pixelrobust.retraining_tables import ALL_CLASSES
 
 
+class _Viewer(NamedTuple):
+    """A network that adversarial images are shown to, with the data set's indices of its outputs."""
+
+    network: Network
+    engine: Engine
+    classes: NDArray[np.int64]
+
+
 def measure_retrained(session: Session, chosen: Plan) -> pd.DataFrame:
     """What these settings ask for: Table 10, Table 11, or distances."""
     measures = {
@@ -55,7 +63,7 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
     """What networks take images for that fool the original, or themselves (Table 11).
 
     Images are held out where there are any, else those trained on, and classified correctly by the
-    network that is attacked.
+    original network, and by the network that is attacked.
     """
     if not chosen.known:
         raise InputError(
@@ -66,6 +74,11 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
     model = settings.models[chosen.key]
     engine = get_engine(chosen.key, model, settings.engine)
     images = _rightly_classified(engine, chosen.heldout or chosen.training)
+    if not images.keys:
+        raise InputError(
+            f"{chosen.classifier.name} classifies none of the images to be attacked correctly, so "
+            "none can fool it; give other images."
+        )
     original = Network(f"{chosen.classifier.name}{ALL_CLASSES}", 0, chosen.classifier.module)
     every_class = np.arange(model.classes)
     compared = [_Viewer(original, engine, every_class)]
@@ -73,21 +86,48 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
         _Viewer(network, make_engine(network.module, settings.engine), np.array(chosen.classes))
         for network in networks(session, chosen)
     ]
-    parts = []
+    local = images._replace(labels=_local(images, chosen))
+    parts: list[pd.DataFrame] = []
     for epsilon in attack_of(settings).epsilon:
         for fooling in _fooling(session, compared[0], images, epsilon):
             parts += [
                 _shown(viewer, fooling, "original", epsilon, fooling.labels) for viewer in compared
             ]
         for viewer in compared[1:]:
-            own = _rightly_classified(viewer.engine, images._replace(labels=_local(images, chosen)))
-            parts += [
-                _shown(viewer, fooling, "itself", epsilon, viewer.classes[fooling.labels])
-                for fooling in _fooling(session, viewer, own, epsilon)
-            ]
-    if not parts:
-        raise InputError("no image fools the network at any attack.epsilon; give larger ones.")
+            parts += _against_itself(session, viewer, local, epsilon)
+    if not any((part["against"] == "original").any() for part in parts):
+        raise InputError(
+            f"no image fools {chosen.classifier.name} at any of attack.epsilon="
+            f"{[epsilon_text(epsilon) for epsilon in attack_of(settings).epsilon]}; give larger ones."
+        )
     return concatenate(parts)[TRANSFER_COLUMNS]
+
+
+def _against_itself(
+    session: Session, viewer: _Viewer, images: Chosen, epsilon: float | str
+) -> list[pd.DataFrame]:
+    """What a network takes images for that were made against it, of those it classifies correctly.
+
+    Where the attack fails the image stays as it is, which the network is right about: how many it
+    gets wrong is how often the attack succeeds. `attack.wanted` limits how many are tried.
+    """
+    tried = _rightly_classified(viewer.engine, images)
+    tried = _first(tried, attack_of(session.settings).wanted)
+    parts = [
+        _shown(viewer, fooling, "itself", epsilon, viewer.classes[fooling.labels])
+        for fooling in _fooling(session, viewer, tried, epsilon)
+    ]
+    fooled = {str(key) for part in parts for key in part["image"]}
+    spared = [index for index, key in enumerate(tried.keys) if key not in fooled]
+    labels = viewer.classes[tried.labels[spared]]
+    return [
+        *parts,
+        *(
+            _rows(viewer, "itself", epsilon, rounded, [tried.keys[i] for i in spared], labels)
+            for rounded in (False, True)
+            if spared
+        ),
+    ]
 
 
 def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
@@ -132,18 +172,24 @@ def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
 def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:
     """Those of the images that a network classifies correctly."""
     every = np.arange(len(images.keys))
-    predicted = np.concatenate(
-        [
-            engine.predict(torch.as_tensor(images.pixels[part]).to(engine.device)).cpu().numpy()
-            for part in np.array_split(every, max(1, len(every) // engine.batch_size))
-        ]
-    )
-    right = every[predicted == images.labels]
-    return Chosen(
-        images.pixels.take(right),
-        [images.keys[i] for i in right],
-        images.labels[right],
-    )
+    right = [
+        part[engine.predict(batch).cpu().numpy() == images.labels[part]]
+        for part in np.array_split(every, range(engine.batch_size, len(every), engine.batch_size))
+        for batch in [torch.as_tensor(images.pixels[part]).to(engine.device)]
+    ]
+    return _taken(images, np.concatenate(right))
+
+
+def _first(images: Chosen, count: int) -> Chosen:
+    """At most so many of the images, evenly over all of them."""
+    total = len(images.keys)
+    chosen = min(count, total)
+    return _taken(images, np.arange(chosen) * total // max(chosen, 1))
+
+
+def _taken(images: Chosen, rows: NDArray[np.int64]) -> Chosen:
+    """Some of the images."""
+    return Chosen(images.pixels.take(rows), [images.keys[row] for row in rows], images.labels[rows])
 
 
 def _local(images: Chosen, chosen: Plan) -> NDArray[np.int64]:
@@ -157,14 +203,6 @@ def _global(outcomes: pd.DataFrame, chosen: Plan) -> pd.DataFrame:
     return outcomes.assign(
         label=classes[outcomes["label"]], prediction=classes[outcomes["prediction"]]
     )
-
-
-class _Viewer(NamedTuple):
-    """A network that adversarial images are shown to, with the data set's indices of its outputs."""
-
-    network: Network
-    engine: Engine
-    classes: NDArray[np.int64]
 
 
 def _fooling(
@@ -186,21 +224,36 @@ def _shown(
     """What a network takes adversarial images for, as the attack left them and rounded."""
     rows = []
     for rounded, images in ((False, fooling.images), (True, round_to_8_bits(fooling.images))):
-        prediction = viewer.classes[viewer.engine.predict(images).cpu().numpy()]
-        rows.append(
-            pd.DataFrame(
-                {
-                    "model": viewer.network.name,
-                    "training_seed": viewer.network.seed,
-                    "against": against,
-                    "epsilon": epsilon_text(epsilon),
-                    "size": np.array(fooling.sizes, dtype=np.float32),
-                    "rounded": rounded,
-                    "image": fooling.keys,
-                    "label": labels.astype(np.int32),
-                    "prediction": prediction.astype(np.int32),
-                    "wrong": prediction != labels,
-                }
-            )
-        )
+        found = viewer.engine.predict(images).cpu().numpy()
+        # Logits that are not finite win nothing.
+        predictions = np.where(found < 0, -1, viewer.classes[found])
+        table = _rows(viewer, against, epsilon, rounded, fooling.keys, labels, predictions)
+        rows.append(table.assign(size=np.array(fooling.sizes, dtype=np.float32)))
     return pd.concat(rows, ignore_index=True)
+
+
+def _rows(
+    viewer: _Viewer,
+    against: str,
+    epsilon: float | str,
+    rounded: bool,
+    keys: list[str],
+    labels: NDArray[np.int64],
+    predictions: NDArray[np.int64] | None = None,
+) -> pd.DataFrame:
+    """Rows of images of these keys and labels; without predictions, of those left unchanged."""
+    found = labels if predictions is None else predictions
+    return pd.DataFrame(
+        {
+            "model": viewer.network.name,
+            "training_seed": viewer.network.seed,
+            "against": against,
+            "epsilon": epsilon_text(epsilon),
+            "size": np.float32(0),
+            "rounded": rounded,
+            "image": keys,
+            "label": labels.astype(np.int32),
+            "prediction": found.astype(np.int32),
+            "wrong": found != labels,
+        }
+    )

@@ -69,8 +69,8 @@ def distances_for_reading(summary: pd.DataFrame, references: dict[str, str]) -> 
     }
     if summary["measured"].any():
         table["Rank correlation with DeepFool"] = [_correlation(row) for row in rows]
-    for name in references:
-        table[f"Change from {name}"] = [_readable(row, name) for row in rows]
+    for name, reference in references.items():
+        table[f"Change from {reference}"] = [_readable(row, name) for row in rows]
     return pd.DataFrame(table)
 
 
@@ -92,7 +92,8 @@ def _difference(after: "pd.Series[float]", before: "pd.Series[float]") -> "pd.Se
 
 
 def _finite(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    return rows[np.isfinite(rows[columns]).all(axis=1)]
+    whole = pd.Series(np.isfinite(rows[columns].to_numpy(float)).all(axis=1), index=rows.index)
+    return rows[whole]
 
 
 def _rank_correlation(rows: pd.DataFrame) -> float:

@@ -109,7 +109,9 @@ def distance_changes(
         meanprops={"marker": "D", "markerfacecolor": COLOURS[1], "markeredgecolor": COLOURS[1],
                    "markersize": 4},
     )  # fmt: skip
-    labels = [f"{model} ({100 * (values > 0).mean():.0f} % grow)" for model, values in changes.items()]
+    labels = [
+        f"{model} ({100 * (values > 0).mean():.0f} % grow)" for model, values in changes.items()
+    ]
     axes.set_yticks(range(1, len(changes) + 1), labels, size=8)
     axes.invert_yaxis()
     axes.set_xlabel("change of the distance r (L2, pixels in [0, 1])")

@@ -62,12 +62,12 @@ def select(
         )
     chosen = sample([images.keys[i] for i in survivors], limit, seed)
     indices = survivors[chosen]
-    return Selection(
-        indices, len(images), len(survivors), rejected, _digest(images, indices.tolist())
-    )
+    digest = image_list_digest(images, indices.tolist())
+    return Selection(indices, len(images), len(survivors), rejected, digest)
 
 
-def _digest(images: ImageSet, indices: Sequence[int]) -> str:
+def image_list_digest(images: ImageSet, indices: Sequence[int]) -> str:
+    """A digest of keys, labels and pixels of the images at these positions."""
     return fingerprint(
         [(images.keys[i], int(images.labels[i]), images.digests[i]) for i in indices]
     )

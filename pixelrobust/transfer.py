@@ -163,7 +163,7 @@ def _shares(rows: pd.DataFrame) -> "pd.Series[float]":
 
 def _row(own: pd.DataFrame, reference: "pd.Series[float] | None") -> dict[str, object]:
     shares, seeds = _shares(own), int(own["training_seed"].nunique())
-    interval = _interval(shares.to_numpy(), seeds, len(own))
+    interval = _interval(np.asarray(shares, dtype=np.float64), seeds, len(own))
     row: dict[str, object] = {
         "training_seeds": seeds,
         "images": len(shares),

@@ -41,7 +41,8 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
 
     Args:
         runs: manifest and rows by the experiment's name: table6, table7 and table8 of one image
-            list, table9, amplification, table10, table11 and distances; others are ignored. What they lack is not decided.
+            list, table9, amplification, table10, table11 and distances; others are ignored. What
+            they lack is not decided.
     """
     tables = {
         name: WrongShares(runs[name][1]) for name in ("table6", "table7", "table8") if name in runs

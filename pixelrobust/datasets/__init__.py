@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pixelrobust.datasets.folder import read_class_folders
 from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
-from pixelrobust.datasets.image_list import ImageList, check_folder, sample
+from pixelrobust.datasets.image_list import ImageList, sample
 from pixelrobust.datasets.imagenet import read_imagenet
 from pixelrobust.datasets.imagenette import read_imagenette
 from pixelrobust.settings import DatasetSettings
@@ -28,8 +28,7 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
     elif settings.kind == "imagenette":
         images = read_imagenette(settings.root, cache)
     else:
-        other = _checked_train_root(settings)
-        images = read_class_folders(settings.root, settings.classes, other=other)
+        images = read_class_folders(settings.root, settings.classes, other=settings.train_root)
     return images.take(sample(images.keys, settings.candidates, seed))
 
 
@@ -49,17 +48,11 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
     elif settings.train_root is None:
         return None
     else:
-        # ImageNet's class folders have the names that class folders of any data set may have.
-        images = read_class_folders(
-            _checked_train_root(settings), settings.classes, "dataset.train_root", settings.root
-        )
+        # Other data sets have ImageNet's classes, whatever `classes` says.
+        classes = settings.classes if settings.kind == "imagefolder" else None
+        key = "dataset.train_root"
+        images = read_class_folders(settings.train_root, classes, key, settings.root)
     return images.take(sample(images.keys, settings.candidates, seed))
-
-
-def _checked_train_root(settings: DatasetSettings) -> Path | None:
-    if settings.train_root is None:
-        return None
-    return check_folder(settings.train_root, "dataset.train_root", "/data/train")
 
 
 __all__ = ["ImageList", "list_images", "list_training_images"]

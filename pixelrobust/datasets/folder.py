@@ -37,7 +37,9 @@ def read_class_folders(
             f"{key}={root} holds no images in class folders; "
             "it must look like root/<class>/<image>.jpg."
         )
-    names = {*files, *(_image_files(other) if classes == FOLDERS and other else ())}
+    names = set(files)
+    if classes == FOLDERS and other is not None and other.is_dir():
+        names |= set(_image_files(other))
     indices = class_indices(list(files), _class_names(sorted(names), classes))
     paths = [path for members in files.values() for path in members]
     labels = [indices[name] for name, members in files.items() for _ in members]
