@@ -14,6 +14,11 @@ _NOTHING_WRONG = (
     "changed pixels it takes."
 )
 
+BOXES = (
+    "Boxes hold the middle half of the images, with the median; whiskers the middle 90 %; diamonds "
+    "stand at the mean."
+)
+
 
 def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     """Of a table of wrong rates."""
@@ -79,9 +84,9 @@ def retraining_notes(
     seeds = int(summary["training_seeds"].max())
     return [
         "Wrong predictions in percent, with 95 % intervals over images in parentheses; a column for each "
-        "number of changed pixels in the test images, 0 the unchanged. The original network answers "
+        "number of changed pixels in the test images, 0 the unchanged. An original network answers "
         "with the classes that take part only, as the retrained ones do; a network ending in a number "
-        "was retrained on images with so many changed pixels, the others are controls. Same: the images "
+        "was retrained on images with so many changed pixels, others are controls. Same: the images "
         "trained on, under changes that training never showed; heldout: other images. Differences are "
         "in pairs of images, * where p is below 0.05 after Holm's correction over a table's rows of "
         "the same images. Intervals are for networks of just these seeds.",

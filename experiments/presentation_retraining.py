@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.captions import distances_notes, fall_note, retraining_notes, transfer_notes
+from experiments.captions import (
+    BOXES,
+    distances_notes,
+    fall_note,
+    retraining_notes,
+    transfer_notes,
+)
 from experiments.paper import HISTORIES, WATERFALL_TITLE, Experiment
 from experiments.writing import Presented, write_tables
 from pixelrobust.distance_tables import (
@@ -106,9 +112,8 @@ def present_distances(
     changes = {model: values for model, values in changes.items() if len(values)}
     if changes:
         title = f"{experiment.figure_title} {reference}, {kind} images"
-        write_figure(
-            distance_changes(changes, title, " ".join(notes[1:])), directory / experiment.figure
-        )
+        caption = " ".join([BOXES, *notes[1:]])
+        write_figure(distance_changes(changes, title, caption), directory / experiment.figure)
     return [Presented(experiment.title, readable, notes)]
 
 

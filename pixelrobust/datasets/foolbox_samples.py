@@ -1,11 +1,10 @@
 """The 20 real ImageNet images that the foolbox package carries."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 from pixelrobust.datasets.image_list import ImageList, make_image_list
 from pixelrobust.errors import InputError
+from pixelrobust.packages import package_folder
 
 _NAME = re.compile(r"imagenet_\d+_(?P<label>\d+)\.jpg")
 
@@ -18,13 +17,13 @@ def read_foolbox_samples() -> ImageList:
     Raises:
         InputError: foolbox is not installed, or carries no images.
     """
-    spec = importlib.util.find_spec("foolbox")
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_folder("foolbox")
+    if folder is None:
         raise InputError(
             "dataset.kind=foolbox needs the images of the foolbox package, which is not installed; "
             "run `make setup`, or `pip install pixelrobust[bundled]`."
         )
-    root = Path(spec.submodule_search_locations[0]) / "data"
+    root = folder / "data"
     named = [(path, _NAME.fullmatch(path.name)) for path in sorted(root.glob("imagenet_*.jpg"))]
     found = [(path, int(match["label"])) for path, match in named if match]
     if not found:

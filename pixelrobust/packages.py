@@ -1,0 +1,15 @@
+"""Installed packages that carry data."""
+
+import importlib.util
+from pathlib import Path
+
+
+def package_folder(module: str) -> Path | None:
+    """Where an installed package lies, without importing it; None where it is not installed."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0])

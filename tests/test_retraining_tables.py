@@ -1,0 +1,237 @@
+"""Tables and figures of retrained networks from outcomes that are counted by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from pixelrobust.errors import InputError
+from pixelrobust.figures_retraining import loss_curves, retraining_matrix
+from pixelrobust.grid import Cell
+from pixelrobust.outcomes import concatenate
+from pixelrobust.retraining_tables import (
+    differences_for_reading,
+    find_references,
+    matrix_for_reading,
+    most_telling,
+    pool_seeds,
+    retrained_on_pixels,
+    summarize_retraining,
+)
+from pixelrobust.statistics import wilson_interval
+from tests.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, first, tested, together
+
+# Wrong images of 20, at 0 and 64 changed pixels; those of a network lie within each other.
+COUNTS = {ORIGINAL: (0, 10), CONTROL: (1, 8), FOUR: (0, 2), MANY: (8, 8)}
+
+
+def outcomes(kind: str = "same", counts: dict[str, tuple[int, int]] = COUNTS) -> pd.DataFrame:
+    return together(
+        *(
+            tested({Cell(0): first(clean, 20), Cell(64): first(changed, 20)}, model, kind)
+            for model, (clean, changed) in counts.items()
+        )
+    )
+
+
+def row(summary: pd.DataFrame, model: str, num: int, kind: str = "same") -> pd.Series:
+    (found,) = (
+        found
+        for _, found in summary.iterrows()
+        if (found["images_are"], found["model"], found["num"]) == (kind, model, num)
+    )
+    return found
+
+
+def test_rates_and_intervals_of_each_network_and_cell() -> None:
+    summary = summarize_retraining(outcomes())
+    assert summary["model"].tolist() == [name for name in COUNTS for _ in range(2)]
+    assert summary["wrong"].tolist() == [count for pair in COUNTS.values() for count in pair]
+    found = row(summary, ORIGINAL, 64)
+    interval = wilson_interval(0.5, 20)
+    assert (found["ci_low"], found["ci_high"]) == (interval.low, interval.high)
+    assert (found["training_seeds"], found["draws"], found["images"]) == (1, 1, 20)
+
+
+def test_differences_are_in_pairs_and_corrected_over_the_rows() -> None:
+    """Nested wrong images: as many are discordant as the counts differ, all of them one way."""
+    summary = summarize_retraining(outcomes())
+    for reference, name in (("baseline", ORIGINAL), ("unchanged", CONTROL)):
+        raw = {
+            (model, num): 2.0 ** (1 - abs(count - COUNTS[name][index]))
+            if count != COUNTS[name][index]
+            else 1.0
+            for model, counts in COUNTS.items()
+            if model != name
+            for index, (num, count) in enumerate(zip((0, 64), counts, strict=True))
+        }
+        ranked = sorted(raw, key=raw.__getitem__)
+        steps = np.maximum.accumulate([raw[key] * (6 - rank) for rank, key in enumerate(ranked)])
+        expected = dict(zip(ranked, np.minimum(steps, 1), strict=True))
+        for (model, num), p in expected.items():
+            found = row(summary, model, num)
+            index = (0, 64).index(num)
+            difference = (COUNTS[model][index] - COUNTS[name][index]) / 20
+            assert found[f"{reference}_difference"] == pytest.approx(difference)
+            assert found[f"{reference}_p"] == pytest.approx(p)
+            assert found[f"{reference}_low"] < difference < found[f"{reference}_high"]
+        own = summary[summary["model"] == name]
+        assert own.filter(regex=f"^{reference}_").isna().all(axis=None)
+
+
+def test_pairs_count_not_totals() -> None:
+    """As many wrong images as the original has, but others: a difference of 0, 12 discordant."""
+    one, two = first(6, 20), first(6, 20, start=6)
+    rows = together(*(tested({Cell(4): w}, m) for w, m in ((one, ORIGINAL), (two, FOUR))))
+    found = row(summarize_retraining(rows), FOUR, 4)
+    assert found["baseline_difference"] == 0
+    assert found["baseline_p"] == 1
+    # Tango's score interval of 6 against 6 of 20 pairs: z^2 (12 - 20 d^2) = (20 d)^2.
+    z = stats.norm.ppf(0.975)
+    expected = math.sqrt(12 * z**2 / (400 + 20 * z**2))
+    assert found["baseline_high"] == pytest.approx(expected, rel=0.02)
+    assert found["baseline_low"] == pytest.approx(-found["baseline_high"])
+
+
+def test_each_set_of_images_is_compared_and_corrected_apart() -> None:
+    both = concatenate([outcomes(), outcomes("heldout")])
+    summary = summarize_retraining(both)
+    assert summary["images_are"].tolist() == ["same"] * 8 + ["heldout"] * 8
+    alone = summarize_retraining(outcomes())
+    assert summary["baseline_p"][:8].tolist()[2:] == alone["baseline_p"].tolist()[2:]
+    assert summary["baseline_p"][8:].tolist()[2:] == alone["baseline_p"].tolist()[2:]
+
+
+def test_without_a_reference_there_are_no_differences() -> None:
+    rows = outcomes(counts={FOUR: (0, 2), MANY: (1, 2)})
+    summary = summarize_retraining(rows)
+    assert find_references(rows) == {}
+    assert summary.filter(regex="_difference$|_p$").isna().all(axis=None)
+
+
+def test_seeds_are_pooled_as_draws_of_the_same_images() -> None:
+    """Four images; wrong for both seeds, one of them, and none: shares 1, 1/2, 0, 0."""
+    rows = together(
+        tested({Cell(4): [0, 0, 0, 0]}, ORIGINAL),
+        tested({Cell(4): [1, 1, 0, 0]}, FOUR, seed=3),
+        tested({Cell(4): [1, 0, 0, 0]}, FOUR, seed=7),
+    )
+    found = row(summarize_retraining(rows), FOUR, 4)
+    assert (found["training_seeds"], found["images"], found["draws"]) == (2, 4, 2)
+    assert (found["wrong"], found["wrong_rate"]) == (3, 0.375)
+    # Signs of two differences, 1 and 1/2: one pattern of four has a sum as large, and one as small.
+    assert found["baseline_p"] == pytest.approx(0.5)
+    original = row(summarize_retraining(rows), ORIGINAL, 4)
+    assert (original["training_seeds"], original["draws"]) == (1, 1)
+
+
+def test_pooled_draws_are_different_ones() -> None:
+    parts = [
+        tested({Cell(0): [0, 1], Cell(4): [[0, 1], [1, 1]]}, FOUR, seed=seed) for seed in (2, 9)
+    ]
+    pooled = pool_seeds(together(*parts))
+    assert not pooled.duplicated(["num", "image", "draw"]).any()
+    assert sorted(pooled.loc[pooled["num"] == 4, "draw"].unique()) == [0, 1, 2, 3]
+
+
+def test_networks_by_their_names() -> None:
+    names = ["re-18 (all classes)", "re-18 (original)", "re-18-unchanged", "re-18-noise"]
+    rows = pd.DataFrame({"model": [*names, "re-18-64", "re-18-8", "re-18-16"]})
+    assert find_references(rows) == {"baseline": names[1], "unchanged": names[2]}
+    assert retrained_on_pixels(rows) == ["re-18-8", "re-18-16", "re-18-64"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"), [(["same"], "same"), (["heldout", "same"], "heldout")]
+)
+def test_heldout_images_say_most(kinds: list[str], expected: str) -> None:
+    assert most_telling(pd.DataFrame({"images_are": kinds})) == expected
+
+
+def test_networks_of_different_images_are_refused() -> None:
+    rows = together(
+        tested({Cell(4): [0, 0, 1]}, ORIGINAL), tested({Cell(4): [0, 0]}, FOUR)
+    )
+    with pytest.raises(InputError, match="compared in pairs"):
+        summarize_retraining(rows)
+
+
+# For reading
+
+
+def test_the_matrix_as_text() -> None:
+    table = matrix_for_reading(summarize_retraining(outcomes()))
+    assert list(table.columns) == ["Tested on", "Network", "0", "64"]
+    assert table["Network"].tolist() == list(COUNTS)
+    assert table["64"][0] == "50.0 (29.9–70.1)"
+
+
+def test_differences_as_text_have_a_sign_and_a_star() -> None:
+    table = differences_for_reading(summarize_retraining(outcomes()), "baseline")
+    assert table["Network"].tolist() == [CONTROL, FOUR, MANY]
+    # 8 of 8 one way: 2 / 256, six times that, is below 0.05.
+    four = table["64"][1]
+    assert four.startswith("-40.0 (")
+    assert four.endswith(") *")
+    assert table["0"][2].startswith("+40.0 (+")
+    assert table["0"][0].startswith("+5.0 (")
+    assert not table["0"][0].endswith("*")
+
+
+def test_limits_are_columns_of_their_own() -> None:
+    """Not one over the other, although num is the same."""
+    cells = {Cell(0): [0, 0], Cell(4): [1, 1], Cell(4, 10): [1, 0], Cell(4, 10, 5): [0, 0]}
+    table = matrix_for_reading(summarize_retraining(tested(cells, FOUR), (8, 8)))
+    columns = table.drop(columns=["Tested on", "Network"]).iloc[0]
+    assert {name: text.split()[0] for name, text in columns.items()} == {
+        "0": "0.0",
+        "4, ±10, 5 × 5": "0.0",
+        "4, ±10": "50.0",
+        "4": "100.0",
+    }
+
+
+def test_a_network_that_lacks_a_cell_has_an_empty_place() -> None:
+    rows = together(
+        tested({Cell(0): [0, 1], Cell(4): [0, 1]}, FOUR), tested({Cell(0): [1, 1]}, MANY)
+    )
+    table = matrix_for_reading(summarize_retraining(rows))
+    assert table["4"].tolist()[1] == ""
+    assert table["0"].tolist()[1].startswith("100.0")
+
+
+# Figures
+
+
+def test_the_matrix_has_a_panel_for_each_set_of_images() -> None:
+    both = concatenate([outcomes(), outcomes("heldout", {ORIGINAL: (4, 10), FOUR: (0, 20)})])
+    figure = retraining_matrix(summarize_retraining(both), "Title", "Caption.")
+    same, heldout, bar = figure.axes
+    assert same.get_title() == "tested on the images trained on (20)"
+    assert heldout.get_title() == "tested on held-out images (20)"
+    assert [label.get_text() for label in same.get_yticklabels()] == list(COUNTS)
+    assert [text.get_text() for text in same.texts][:4] == ["0.0", "50.0", "5.0", "40.0"]
+    # Networks without heldout images leave their place empty.
+    assert [text.get_text() for text in heldout.texts] == ["20.0", "50.0", "0.0", "100.0"]
+    assert same.images[0].get_clim() == heldout.images[0].get_clim() == (0, 100)
+    assert bar.get_ylabel() == "wrong predictions (%)"
+
+
+def test_a_matrix_without_a_wrong_outcome() -> None:
+    rows = tested({Cell(0): [0, 0], Cell(4): [0, 0]}, FOUR)
+    (panel, _) = retraining_matrix(summarize_retraining(rows), "Title", "").axes
+    assert [text.get_text() for text in panel.texts] == ["0.0", "0.0"]
+
+
+def test_losses_and_accuracies_over_epochs() -> None:
+    history = pd.DataFrame({"epoch": [0, 1], "loss": [1.5, 0.5], "accuracy": [0.25, 1.0]})
+    names = [f"net-{index}" for index in range(11)]
+    figure = loss_curves(dict.fromkeys(names, history), "Title", "")
+    loss, accuracy = figure.axes
+    assert loss.lines[0].get_xydata().tolist() == [[1, 1.5], [2, 0.5]]
+    assert accuracy.lines[0].get_xydata().tolist() == [[1, 25], [2, 100]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    styles = {(line.get_color(), line.get_linestyle()) for line in loss.lines}
+    assert len(styles) == 11
