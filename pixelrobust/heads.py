@@ -60,7 +60,8 @@ class ExpandedLogits(nn.Module):
             they never win.
 
     Raises:
-        InputError: not such classes.
+        InputError: not such classes; too few or too many for the module's outputs are noticed at
+            the first call.
     """
 
     classes: Tensor
@@ -77,6 +78,11 @@ class ExpandedLogits(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, outputs) logits."""
         logits: Tensor = self.module(images)
+        if logits.shape[1] != len(self.classes):
+            raise InputError(
+                f"{len(self.classes)} classes do not fit the classifier's {logits.shape[1]} outputs; "
+                "give one for each."
+            )
         expanded = logits.new_full((len(logits), self._outputs), _NEVER)
         return expanded.index_copy(1, self.classes, logits)
 
@@ -95,8 +101,10 @@ def find_head(module: nn.Module) -> str:
         InputError: there is no such layer, or several make up the logits together.
     """
     parts: dict[str, nn.Module] = dict(module.named_modules())
-    if any(isinstance(part, RestrictedLogits) for part in parts.values()):
-        raise _unknown_head("its logits are a choice of another's; give that classifier itself")
+    if any(isinstance(part, RestrictedLogits | ExpandedLogits) for part in parts.values()):
+        raise _unknown_head(
+            "its logits are put together from another's; give that classifier itself"
+        )
     layers = [name for name, part in parts.items() if _parameter_names(part, recurse=False)]
     if not layers:
         raise _unknown_head("it has no parameters")

@@ -145,9 +145,10 @@ def fall_for_reading(steps: Sequence[Step]) -> pd.DataFrame:
 
 def of_the_smallest_epsilon(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of images made against the original at the smallest epsilon: minimal, if it is there."""
-    epsilons = [str(epsilon) for epsilon in rows["epsilon"].unique()]
+    against = rows[rows["against"] == "original"]
+    epsilons = [str(epsilon) for epsilon in against["epsilon"].unique()]
     wanted = "minimal" if "minimal" in epsilons else min(epsilons, key=float)
-    return rows[(rows["epsilon"] == wanted) & (rows["against"] == "original")]
+    return against[against["epsilon"] == wanted]
 
 
 def fooled_shares(rows: pd.DataFrame, model: str) -> tuple[NDArray[np.float64], int]:

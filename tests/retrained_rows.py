@@ -27,7 +27,7 @@ def first(count: int, images: int, start: int = 0) -> list[int]:
     return [int(start <= index < start + count) for index in range(images)]
 
 
-def tested(
+def outcomes_of(
     wrong: Mapping[Cell, Sequence[int] | Sequence[Sequence[int]]],
     model: str,
     kind: str = "same",

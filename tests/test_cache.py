@@ -359,3 +359,12 @@ def test_rows_show_the_chosen_images_only(images, cache):
         COLOURS["c.bmp"],
     ]
     assert rows[np.array([1])].shape == (1, 3, 12, 12)
+
+
+def test_some_of_some_rows_are_those_at_these_positions(images, cache):
+    rows = PixelRows(load(images, cache).pixels, np.array([2, 0, 1]))
+    some = rows.take(np.array([2, 0]))
+    assert (len(some), some.shape) == (2, (2, 3, 12, 12))
+    assert colours(some[np.array([0, 1])]) == [COLOURS["b.bmp"], COLOURS["c.bmp"]]
+    assert colours(some.take(np.array([1]))[np.array([0])]) == [COLOURS["c.bmp"]]
+    assert len(rows.take(np.array([], dtype=np.int64))) == 0

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pixelrobust import InputError, distributed
-from pixelrobust.distributed import SINGLE, Context, evaluate_shards, shard, start
+from pixelrobust.distributed import SINGLE, Context, device_names, evaluate_shards, shard, start
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid
@@ -204,6 +204,35 @@ def test_devices_that_are_wrong(devices: list[str]) -> None:
 def test_batches_are_not_normalised_in_parts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"retrain\.batch_norm=train needs whole batches"):
         train(tmp_path, batch_norm="train", context=Context(0, 2))
+
+
+# --- which devices ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "names"),
+    [
+        ("auto", 2, ("auto",)),
+        ("cuda:1", 0, ("cuda:1",)),
+        (["cuda:1", "cuda:3"], 4, ("cuda:1", "cuda:3")),
+        (("cpu",), 1, ("cpu",)),
+        (1, 0, ("cpu",)),
+        (3, 0, ("cpu", "cpu", "cpu")),
+        (1, 4, ("cuda:0",)),
+        (3, 4, ("cuda:0", "cuda:1", "cuda:2")),
+    ],
+)
+def test_what_devices_stand_for(
+    monkeypatch: pytest.MonkeyPatch, devices: Any, gpus: int, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert device_names(devices) == names
+
+
+def test_more_devices_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"engine\.devices=3 is more than the 2 GPUs"):
+        device_names(3)
 
 
 # --- torchrun ---------------------------------------------------------------------------------

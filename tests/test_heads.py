@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pixelrobust import InputError
-from pixelrobust.heads import RestrictedLogits, find_head, replace_head
+from pixelrobust.heads import ExpandedLogits, RestrictedLogits, find_head, replace_head
 from pixelrobust.models import weights_digest
 from pixelrobust.models.normalization import Normalize
 
@@ -254,6 +254,60 @@ def test_restricted_logits_beyond_the_outputs() -> None:
         RestrictedLogits(small(), [1, 5])(small_images())
 
 
+# --- expanded logits --------------------------------------------------------------------------
+
+
+def test_expanded_logits_stand_where_their_classes_do() -> None:
+    module = small(3)
+    expanded = ExpandedLogits(module, [6, 0, 3], 8)
+    assert expanded.module is module
+    assert not expanded.training
+    found, own = logits(expanded, small_images()), logits(module, small_images())
+    assert found.shape == (2, 8)
+    assert torch.equal(found[:, [6, 0, 3]], own)
+    assert torch.isfinite(found).all()
+    assert (found[:, [1, 2, 4, 5, 7]] < -1e20).all()
+    assert found.argmax(dim=1).tolist() == [[6, 0, 3][one] for one in own.argmax(dim=1)]
+
+
+def test_unknown_classes_take_no_probability_and_no_gradient() -> None:
+    module, images = small(3), small_images().requires_grad_()
+    expanded = ExpandedLogits(module, [1, 4, 2], 5)
+    loss = torch.nn.functional.cross_entropy(expanded(images), torch.tensor([4, 2]))
+    (found,) = torch.autograd.grad(loss, images)
+    own = torch.nn.functional.cross_entropy(module(images), torch.tensor([1, 2]))
+    (expected,) = torch.autograd.grad(own, images)
+    torch.testing.assert_close(loss, own)
+    torch.testing.assert_close(found, expected)
+    assert expected.abs().sum() > 0
+
+
+def test_restricting_what_was_expanded_gives_the_same_back() -> None:
+    module, classes = small(3), [6, 0, 3]
+    back = RestrictedLogits(ExpandedLogits(module, classes, 8), classes)
+    assert torch.equal(logits(back, small_images()), logits(module, small_images()))
+
+
+def test_low_logits_stay_above_those_of_unknown_classes() -> None:
+    """Even where a network gives very low ones."""
+
+    class Low(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.tensor([[-1e20, -1e25]]).repeat(len(images), 1)
+
+    found = ExpandedLogits(Low().eval(), [2, 1], 4)(small_images())
+    assert found.argmax(dim=1).tolist() == [2, 2]
+
+
+def test_expanded_logits_that_cannot_be() -> None:
+    with pytest.raises(InputError, match=r"classes hold 5, .* 5 outputs"):
+        ExpandedLogits(small(2), [1, 5], 5)
+    with pytest.raises(InputError, match="no classes to keep"):
+        ExpandedLogits(small(2), [1, 1], 5)
+    with pytest.raises(InputError, match="2 classes do not fit the classifier's 3 outputs"):
+        ExpandedLogits(small(3), [1, 2], 5)(small_images())
+
+
 # --- errors -----------------------------------------------------------------------------------
 
 
@@ -284,6 +338,7 @@ def test_arguments_that_are_wrong() -> None:
         nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)),
         nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4)),
         RestrictedLogits(nn.Linear(3, 4), [1]),
+        ExpandedLogits(nn.Linear(3, 4), [1, 2, 3, 4], 9),
     ],
 )
 def test_heads_that_cannot_be_told(module: nn.Module) -> None:

@@ -10,7 +10,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixelrobust.datasets import ImageList, list_images
+from pixelrobust.datasets import ImageList, list_images, list_training_images
 from pixelrobust.datasets.image_list import sample
 from pixelrobust.errors import InputError
 from pixelrobust.settings import DatasetSettings, PreprocessingSettings
@@ -21,6 +21,7 @@ def listed(
     root: Path | None,
     seed: int = 0,
     cache: Path = Path("/nonexistent-cache"),
+    listing: Any = None,
     **changes: Any,
 ) -> ImageList:
     fields = {
@@ -34,7 +35,7 @@ def listed(
         "description": "images of a test",
         "caveat": "",
     } | changes
-    return list_images(DatasetSettings(**fields), cache, seed)
+    return (listing or list_images)(DatasetSettings(**fields), cache, seed)
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -465,3 +466,72 @@ def test_two_labels_for_one_image_are_refused(tmp_path):
     labels = write(tmp_path / "labels.txt", "a.JPEG 1\na.JPEG 2\n")
     with pytest.raises(InputError, match=r"line 2: a\.JPEG had another label"):
         listed("imagenet", tmp_path / "val", labels=labels)
+
+
+# Folders as classes, and training splits
+
+
+def test_folders_are_classes_in_the_order_of_their_names(tmp_path):
+    touch(tmp_path, "zebra/a.png", "cat/a.png", "my dog/b.png", "empty/notes.txt")
+    assert labels_by_key(listed("imagefolder", tmp_path, classes="folders")) == {
+        "cat/a.png": 0,
+        "my dog/b.png": 1,
+        "zebra/a.png": 2,
+    }
+
+
+def test_folders_are_the_same_classes_in_both_splits(tmp_path):
+    """Also where one split lacks some of them."""
+    test = touch(tmp_path / "test", "cat/a.png", "zebra/a.png")
+    train = touch(tmp_path / "train", "ant/a.png", "cat/b.png", "dog/a.png", "zebra/b.png")
+    splits = {"classes": "folders", "train_root": train}
+    trained = listed("imagefolder", test, listing=list_training_images, **splits)
+    assert trained.root == train
+    assert labels_by_key(trained) == {
+        "ant/a.png": 0, "cat/b.png": 1, "dog/a.png": 2, "zebra/b.png": 3,
+    }  # fmt: skip
+    assert labels_by_key(listed("imagefolder", test, **splits)) == {
+        "cat/a.png": 1,
+        "zebra/a.png": 3,
+    }
+
+
+def test_a_training_split_has_the_classes_of_the_data_set(tmp_path):
+    train = touch(tmp_path / "train", "tench/a.jpg", "goldfish/b.jpg")
+    images = listed("imagefolder", None, listing=list_training_images, train_root=train)
+    assert labels_by_key(images) == {"tench/a.jpg": 0, "goldfish/b.jpg": 1}
+    classes = write(tmp_path / "classes.txt", "goldfish\ntench\n")
+    own = {"train_root": train, "classes": classes, "listing": list_training_images}
+    assert labels_by_key(listed("imagefolder", None, **own)) == {
+        "tench/a.jpg": 1,
+        "goldfish/b.jpg": 0,
+    }
+
+
+@pytest.mark.parametrize("kind", ["imagefolder", "imagenet", "foolbox"])
+def test_without_a_training_root_there_is_no_split(tmp_path, kind):
+    assert listed(kind, tmp_path, listing=list_training_images) is None
+
+
+def test_a_training_root_that_is_wrong_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"dataset\.train_root=.*absent is not a folder"):
+        listed("imagefolder", None, listing=list_training_images, train_root=tmp_path / "absent")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(InputError, match=r"dataset\.train_root=.*bare holds no images"):
+        listed("imagefolder", None, listing=list_training_images, train_root=tmp_path / "bare")
+
+
+def test_candidates_limit_the_training_split(tmp_path):
+    train = touch(tmp_path, *(f"tench/{index}.jpg" for index in range(9)))
+    options = {"listing": list_training_images, "train_root": train, "candidates": 4}
+    some = listed("imagefolder", None, **options)
+    assert len(some) == 4
+    assert some.keys == listed("imagefolder", train, candidates=4).keys
+    assert some.keys != listed("imagefolder", None, seed=1, **options).keys
+
+
+def test_imagenettes_training_split_lies_beside_its_validation_split(tmp_path):
+    touch(tmp_path, "imagenette2/train/n01440764/a.JPEG", "imagenette2/val/n01440764/b.JPEG")
+    images = listed("imagenette", tmp_path, listing=list_training_images)
+    assert [Path(key).name for key in images.keys] == ["a.JPEG"]
+    assert images.labels.tolist() == [0]
