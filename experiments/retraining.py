@@ -119,6 +119,11 @@ def plan(session: Session) -> Plan:
             "dataset.classes=folders names classes that are not the network's own, so it cannot "
             "classify them; set retrain.selected=false."
         )
+    if not known and not retraining.num and not retraining.controls:
+        raise InputError(
+            "there is nothing to retrain, nor an original network that knows the classes; give "
+            "retrain.num or retrain.controls."
+        )
     selection = _select_training(session, key, candidates)
     labels = candidates.labels[selection.indices]
     classes = tuple(sorted({int(label) for label in labels}))

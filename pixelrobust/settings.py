@@ -28,6 +28,7 @@ PACKAGE_PREFIX = "package:"
 _NOT_PASSED_ON = ("selection", "grid_draws")
 
 Positive = Annotated[StrictInt, Field(ge=1)]
+NotNegative = Annotated[StrictInt, Field(ge=0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -134,10 +135,10 @@ class RetrainSettings(_Settings):
     """How a network is retrained, and with what it is compared (see `configs/retrain`)."""
 
     model: StrictStr | None
-    num: Annotated[tuple[StrictInt, ...], _checked(check_num)]
+    num: Annotated[tuple[NotNegative, ...], BeforeValidator(as_tuple)]
     controls: Annotated[tuple[Control, ...], BeforeValidator(as_tuple)]
     noise: Annotated[float, Field(gt=0)]
-    seeds: Annotated[tuple[StrictInt, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    seeds: Annotated[tuple[NotNegative, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     images: Positive
     categories: Positive | None
     selected: StrictBool
@@ -232,6 +233,13 @@ class RunSettings(_Settings):
             raise ValueError(
                 f"retrain.model={self.retrain.model} is not among the models "
                 f"({', '.join(self.models)}); name one of them."
+            )
+        largest = max(self.retrain.num, default=0)
+        side = self.dataset.preprocessing.crop
+        if self.measure in RETRAINED and largest > side**2:
+            raise ValueError(
+                f"retrain.num={largest} is more than the {side**2} pixels of an image of {side} x "
+                f"{side}; give fewer."
             )
         if self.pictures and (self.measure != "outcomes" or self.attack):
             raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
