@@ -1,0 +1,31 @@
+"""Configuration as plain typed values: the one place where a config becomes arguments."""
+
+from pixelrobust.settings.building import build_settings
+from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
+from pixelrobust.settings.sections import (
+    PACKAGE_PREFIX,
+    AttackSettings,
+    DatasetSettings,
+    EngineSettings,
+    ModelSettings,
+    PreprocessingSettings,
+    RetrainSettings,
+    is_weights_file,
+    model_label,
+)
+
+__all__ = [
+    "PACKAGE_PREFIX",
+    "RETRAINED",
+    "AttackSettings",
+    "DatasetSettings",
+    "EngineSettings",
+    "ModelSettings",
+    "PreprocessingSettings",
+    "RetrainSettings",
+    "RunSettings",
+    "build_settings",
+    "fingerprint",
+    "is_weights_file",
+    "model_label",
+]
