@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
 from pixelrobust.datasets.cache import Advance
 from pixelrobust.engine import Engine
+from pixelrobust.engine.memory import release_freed_memory
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation import Images, evaluate_cells
 from pixelrobust.grid import Cell
@@ -138,6 +139,7 @@ def fooling_batches(
                 labels[chosen],
                 made.epsilon[rows].tolist(),
             )
+    release_freed_memory()
 
 
 def _craft(

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import sys
+from typing import Any
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -18,9 +19,19 @@ def keep_freed_memory() -> None:
     mapped afresh, and the system zeroes it page by page, which can take as long as the layer.
     Elsewhere than under glibc this does nothing.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _glibc("mallopt")
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
+
+
+def release_freed_memory() -> None:
+    """Hand what is free back after all: batches of many sizes leave holes that nothing fits."""
+    malloc_trim = _glibc("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _glibc(name: str) -> Any:
+    """A function of glibc; None elsewhere."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
