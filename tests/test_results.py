@@ -43,6 +43,13 @@ def test_the_whole_evaluation_is_committed(profile: str) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_the_retraining_is_committed(profile: str) -> None:
+    assert {name for own, name in RUNS if own == profile} >= {"table10", "table11"}
+    files = {path.name for path in (RESULTS / profile).iterdir()}
+    assert files >= {"table10.md", "table11.md", "waterfall.png", "table10.png", "retraining.png"}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_tables_are_rebuilt_from_their_outcomes(profile: str, tmp_path: Path) -> None:
     runs = stored_runs(RESULTS / profile)
     for run in runs.values():
