@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -226,7 +227,9 @@ def test_no_machine_is_named_in_the_repository() -> None:
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True
     ).stdout.split()
-    own = [str(REPOSITORY.parent) + os.sep, str(Path.home()) + os.sep]
+    # A clone in the folder of temporary files would find its name in tests that speak of that folder.
+    folders = {REPOSITORY.parent, Path.home()} - {Path(tempfile.gettempdir())}
+    own = [str(folder) + os.sep for folder in folders]
     for name in tracked:
         path = REPOSITORY / name
         if path.suffix not in (".png", ".pdf", ".parquet") and path.is_file():
