@@ -14,9 +14,9 @@ _NOTHING_WRONG = (
     "changed pixels it takes."
 )
 
-BOXES = (
-    "Boxes hold the middle half of the images, with the median; whiskers the middle 90 %; diamonds "
-    "stand at the mean."
+HISTOGRAMS = (
+    "Histograms over images, all of one scale; the outermost bars hold all that lies beyond. Black lines "
+    "stand at the median, diamonds at the mean."
 )
 
 

@@ -20,6 +20,7 @@ class Experiment:
         figure: stem of the figure files.
         figure_title: of the figure.
         flips: stem of table and figure of the pixels to flip; None: the experiment has none.
+        histories: stem of the files that show how networks were retrained.
     """
 
     table: str
@@ -27,6 +28,7 @@ class Experiment:
     figure: str
     figure_title: str
     flips: str | None = None
+    histories: str = "retraining"
 
     def of_flips(self) -> "Experiment":
         """How the pixels to flip of this experiment are presented."""
@@ -83,6 +85,13 @@ _EXPERIMENTS = {
         title="Table 10: wrong predictions of retrained networks after random changes of pixels",
         figure="table10",
         figure_title="Wrong predictions in %: networks by what they were retrained on, and test images",
+    ),
+    "table10_all": Experiment(
+        table="table10-all",
+        title="Table 10 with all layers retrained",
+        figure="table10-all",
+        figure_title="Wrong predictions in %: networks of which all layers were retrained",
+        histories="retraining-all",
     ),
     "table11": Experiment(
         table="table11",
@@ -147,7 +156,6 @@ STILL_FOOL = 0.249
 
 CLAIMS = "claims"
 
-HISTORIES = "retraining"
 WATERFALL_TITLE = "Why adversarial images stop fooling, cause by cause"
 
 FIGURE_1 = "figure1"

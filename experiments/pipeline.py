@@ -8,6 +8,7 @@ from rich.console import Console
 
 from experiments.descriptions import describe
 from experiments.measuring import Chosen, measurement
+from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
 from experiments.presentation import present, present_description, store_run
 from experiments.presentation_retraining import present_histories
@@ -110,7 +111,9 @@ def _retrain(session: Session) -> _Found:
 
     def finish(directory: Path) -> None:
         if chosen.histories:
-            present_histories(directory, pd.concat(chosen.histories, ignore_index=True))
+            experiment = experiment_called(session.settings.name)
+            histories = pd.concat(chosen.histories, ignore_index=True)
+            present_histories(directory, experiment, histories)
 
     return manifest, rows, finish
 

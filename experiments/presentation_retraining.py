@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from experiments.captions import (
-    BOXES,
+    HISTOGRAMS,
     distances_notes,
     fall_note,
     retraining_notes,
     transfer_notes,
 )
-from experiments.paper import HISTORIES, WATERFALL_TITLE, Experiment
+from experiments.paper import WATERFALL_TITLE, Experiment
 from experiments.writing import Presented, write_tables
 from pixelrobust.distance_tables import (
     changes_by_image,
@@ -112,21 +112,21 @@ def present_distances(
     changes = {model: values for model, values in changes.items() if len(values)}
     if changes:
         title = f"{experiment.figure_title} {reference}, {kind} images"
-        caption = " ".join([BOXES, *notes[1:]])
+        caption = " ".join([HISTOGRAMS, *notes[1:]])
         write_figure(distance_changes(changes, title, caption), directory / experiment.figure)
     return [Presented(experiment.title, readable, notes)]
 
 
-def present_histories(directory: Path, histories: pd.DataFrame) -> None:
+def present_histories(directory: Path, experiment: Experiment, histories: pd.DataFrame) -> None:
     """Losses and accuracies of the retrainings, as a table and a figure."""
-    write_csv(histories, directory / f"{HISTORIES}.csv")
+    write_csv(histories, directory / f"{experiment.histories}.csv")
     several = histories["training_seed"].nunique() > 1
     curves = {
         f"{model}, seed {seed}" if several else str(model): rows
         for (model, seed), rows in histories.groupby(["model", "training_seed"], sort=False)
     }
     figure = loss_curves(curves, "Losses and accuracies while retraining", "")
-    write_figure(figure, directory / HISTORIES)
+    write_figure(figure, directory / experiment.histories)
 
 
 def _stages(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:

@@ -18,6 +18,7 @@ from pixelrobust.transfer import Step
 
 _ROW = 0.3  # inches
 _LABEL = 18  # letters a line
+_BINS = 40
 # Light enough for black letters and whiskers on them.
 _FALL, _RISE = "#56B4E9", "#E69F00"
 _KINDS = {SAME: "the images trained on", HELDOUT: "held-out images"}
@@ -89,31 +90,36 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
 def distance_changes(
     changes: Mapping[str, NDArray[np.float64]], title: str, caption: str
 ) -> Figure:
-    """How the distances of images to the boundary changed, a box a network.
+    """How the distances of images to the boundary changed: a histogram for each network.
 
-    Boxes hold the middle half of the images with the median, whiskers the middle 90 %, diamonds
-    stand at the mean.
+    All have the same bins; the outermost hold the changes beyond the middle 98 % too. Black lines
+    stand at the median, diamonds at the mean.
 
     Args:
         changes: for each network, (N,) finite changes, N at least 1; at least one network.
         title: of the figure.
         caption: small print below it.
     """
-    figure = new_figure(8, _ROW * len(changes) + 1.6)
+    figure = new_figure(8, 1.6 * _ROW * len(changes) + 1.6)
     axes = figure.subplots()
+    edges = _edges(np.concatenate(list(changes.values())))
+    counts = [
+        np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+        for values in changes.values()
+    ]
+    highest = max(float(shares.max()) for shares in counts)
+    for place, (values, shares) in enumerate(zip(changes.values(), counts, strict=True)):
+        axes.stairs(place - 0.85 * shares / highest, edges, baseline=place, fill=True, color=_FALL)
+        axes.axhline(place, color="grey", linewidth=0.5)
+        median, mean = np.clip([np.median(values), values.mean()], edges[0], edges[-1])
+        axes.plot([median, median], [place, place - 0.85], color="black", linewidth=1)
+        axes.plot(mean, place - 0.1, marker="D", color=COLOURS[1], markersize=4)
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
-    axes.boxplot(
-        list(changes.values()), orientation="horizontal", whis=(5, 95), showfliers=False,
-        showmeans=True, patch_artist=True, widths=0.6,
-        boxprops={"facecolor": _FALL, "alpha": 0.5}, medianprops={"color": "black"},
-        meanprops={"marker": "D", "markerfacecolor": COLOURS[1], "markeredgecolor": COLOURS[1],
-                   "markersize": 4},
-    )  # fmt: skip
     labels = [
         f"{model} ({100 * (values > 0).mean():.0f} % grow)" for model, values in changes.items()
     ]
-    axes.set_yticks(range(1, len(changes) + 1), labels, size=8)
-    axes.invert_yaxis()
+    axes.set_yticks(range(len(changes)), labels, size=8)
+    axes.set_ylim(len(changes) - 0.8, -1)
     axes.set_xlabel("change of the distance r (L2, pixels in [0, 1])")
     tidy(axes)
     add_words(figure, title, caption)
@@ -147,6 +153,15 @@ def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str)
     figure.legend(*loss.get_legend_handles_labels(), loc="outside right center", frameon=False)
     add_words(figure, title, caption)
     return figure
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bins over the middle 98 % of the values, one edge at 0."""
+    low, high = np.quantile(values, (0.01, 0.99))
+    width = max((high - low) / _BINS, 1e-9)
+    first, last = np.floor(min(low, 0) / width), np.ceil(max(high, 0) / width)
+    edges: NDArray[np.float64] = np.arange(first - 1, last + 2) * width
+    return edges
 
 
 def _matrix(axes: Axes, rows: pd.DataFrame, models: list[str], highest: float) -> AxesImage:
