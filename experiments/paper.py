@@ -86,7 +86,7 @@ _EXPERIMENTS = {
         figure="table10",
         figure_title="Wrong predictions in %: networks by what they were retrained on, and test images",
     ),
-    "table10_all": Experiment(
+    "table10-all": Experiment(
         table="table10-all",
         title="Table 10 with all layers retrained",
         figure="table10-all",

@@ -145,12 +145,17 @@ def test_a_star_where_p_is_small() -> None:
     assert "Rank correlation with DeepFool" not in text
 
 
-def test_the_figure_has_a_box_for_each_network() -> None:
-    values = np.arange(-2.0, 9.0)
+def test_the_figure_has_a_histogram_for_each_network() -> None:
+    values = np.repeat([-1.0, 0.5, 4.0], [1, 6, 3])
     figure = distance_changes({"a": values, "b": np.array([0.5])}, "Title", "Caption.")
     (axes,) = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["a (73 % grow)", "b (100 % grow)"]
-    box = axes.patches[0].get_path().vertices[:, 0]
-    assert (box.min(), box.max()) == (0.5, 5.5)
+    assert labels == ["a (90 % grow)", "b (100 % grow)"]
+    first, second = (patch.get_data() for patch in axes.patches)
+    assert np.array_equal(first.edges, second.edges)
+    heights = (first.baseline - first.values) / (second.baseline - second.values).max()
+    # Whatever the bins, the shares of all images are in them, on one scale.
+    assert sorted(heights[heights > 0].round(6)) == [0.1, 0.3, 0.6]
+    inside = (first.edges[:-1] <= 0.5) & (0.5 < first.edges[1:])
+    assert heights[inside] == pytest.approx(0.6)
     assert axes.yaxis_inverted()
