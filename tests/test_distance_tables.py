@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import StepPatch
 from scipy import stats
 
 from pixelrobust.comparisons import holm
@@ -151,11 +152,12 @@ def test_the_figure_has_a_histogram_for_each_network() -> None:
     (axes,) = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["a (90 % grow)", "b (100 % grow)"]
-    first, second = (patch.get_data() for patch in axes.patches)
-    assert np.array_equal(first.edges, second.edges)
-    heights = (first.baseline - first.values) / (second.baseline - second.values).max()
+    (_, edges, _), (_, others, _) = (patch.get_data() for patch in axes.patches)
+    assert np.array_equal(edges, others)
+    first, second = (baseline - tops for tops, _, baseline in map(StepPatch.get_data, axes.patches))
+    heights = first / second.max()
     # Whatever the bins, the shares of all images are in them, on one scale.
     assert sorted(heights[heights > 0].round(6)) == [0.1, 0.3, 0.6]
-    inside = (first.edges[:-1] <= 0.5) & (0.5 < first.edges[1:])
+    inside = (edges[:-1] <= 0.5) & (edges[1:] > 0.5)
     assert heights[inside] == pytest.approx(0.6)
     assert axes.yaxis_inverted()
