@@ -29,7 +29,18 @@ class Chosen(NamedTuple):
     labels: NDArray[np.int64]
 
 
-Measurement = Callable[[Session, Chosen, Classifier, Engine], pd.DataFrame]
+class Subject(NamedTuple):
+    """The network that is measured, what runs it, and its predictions for the unchanged images.
+
+    (N,) classes, or None where they are not known.
+    """
+
+    classifier: Classifier
+    engine: Engine
+    unchanged: NDArray[np.int64] | None
+
+
+Measurement = Callable[[Session, Chosen, Subject], pd.DataFrame]
 
 
 def measurement(settings: RunSettings) -> Measurement:
@@ -39,16 +50,19 @@ def measurement(settings: RunSettings) -> Measurement:
     return _adversarial_outcomes if settings.attack else _outcomes
 
 
-def _outcomes(
-    session: Session, chosen: Chosen, classifier: Classifier, engine: Engine
-) -> pd.DataFrame:
-    settings = session.settings
-    cells = settings.perturbation.cells()
-    return outcomes_of(session, chosen, engine, cells, classifier.name, classifier.name)
+def _outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    name, cells = subject.classifier.name, session.settings.perturbation.cells()
+    return outcomes_of(session, chosen, subject.engine, cells, name, name, subject.unchanged)
 
 
 def outcomes_of(
-    session: Session, chosen: Chosen, engine: Engine, cells: list[Cell], name: str, words: str
+    session: Session,
+    chosen: Chosen,
+    engine: Engine,
+    cells: list[Cell],
+    name: str,
+    words: str,
+    unchanged: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
     """Outcomes in every cell, each process its share of the images.
 
@@ -59,21 +73,22 @@ def outcomes_of(
         cells: the grid.
         name: what to call the network.
         words: for the progress bar.
+        unchanged: (N,) predictions for the unchanged images, where they are known.
     """
     draws = session.settings.draws
     # The bar shows the first process's share.
     part = shard(len(chosen.keys), engine.batch_size, session.context)
-    total = count_passes(cells, part.stop - part.start, draws)
+    ahead = [cell for cell in cells if cell.num or unchanged is None]
+    total = count_passes(ahead, part.stop - part.start, draws)
     with session.progress.task(words, total) as advance:
         return evaluate_shards(
-            session.context, engine, *chosen, cells, draws, session.settings.seed, name, advance
-        )
+            session.context, engine, *chosen, cells, draws, session.settings.seed, name, advance,
+            unchanged,
+        )  # fmt: skip
 
 
-def _adversarial_outcomes(
-    session: Session, chosen: Chosen, classifier: Classifier, engine: Engine
-) -> pd.DataFrame:
-    settings = session.settings
+def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    settings, (classifier, engine, _) = session.settings, subject
     crafting = crafting_of(attack_of(settings))
     with session.progress.task(
         classifier.name, len(chosen.keys) * len(crafting.epsilons)
@@ -84,10 +99,8 @@ def _adversarial_outcomes(
         )  # fmt: skip
 
 
-def _activations(
-    session: Session, chosen: Chosen, classifier: Classifier, engine: Engine
-) -> pd.DataFrame:
-    settings = session.settings
+def _activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    settings, (classifier, engine, _) = session.settings, subject
     cells = [cell for cell in settings.perturbation.cells() if cell.num]
     pixels = chosen.pixels[np.arange(len(chosen.keys))]
     with session.progress.task(classifier.name, len(chosen.keys) * len(cells)) as advance:

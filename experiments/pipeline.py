@@ -1,21 +1,25 @@
 """One run, end to end: settings → images → clean predictions → selection → outcomes → files."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 
 from experiments.descriptions import describe
-from experiments.measuring import Chosen, measurement
+from experiments.measuring import Chosen, Subject, measurement
 from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
 from experiments.presentation import present, present_description, store_run
 from experiments.presentation_retraining import present_histories
 from experiments.progress import Progress
 from experiments.resources import (
-    Clock,
     Session,
+    all_models,
+    compare_with_eager,
     get_classifier,
     get_engine,
     image_set,
@@ -26,7 +30,9 @@ from experiments.retraining_measures import measure_retrained
 from experiments.writing import Presented
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.distributed import Context
+from pixelrobust.engine import find_device
 from pixelrobust.errors import InputError
+from pixelrobust.evaluation import count_passes
 from pixelrobust.files import check_writable
 from pixelrobust.manifest import Manifest
 from pixelrobust.models import check_classifier
@@ -84,14 +90,15 @@ def _check_shared(context: Context, settings: RunSettings) -> None:
 
 def _evaluate(session: Session) -> _Found:
     """Select images, and measure every model on them."""
-    clock, settings = Clock(), session.settings
-    with clock.part("images"):
+    settings = session.settings
+    with session.clock.part("images"):
         images = image_set(session)
-    with clock.part("selection"):
-        selection = _select(session, images)
-    with clock.part("evaluation"):
-        rows = concatenate(_measure(session, images, selection))
-    manifest = _manifest(settings, images.image_size, selection, clock.seconds)
+    session = replace(session, passes=_passes_ahead(settings, len(images)))
+    with session.clock.part("selection"):
+        selection, known = _select(session, images)
+    with session.clock.part("evaluation"):
+        rows = concatenate(_measure(session, images, selection, known))
+    manifest = _manifest(session, images.image_size, selection)
 
     def finish(directory: Path) -> None:
         if settings.pictures:
@@ -102,12 +109,11 @@ def _evaluate(session: Session) -> _Found:
 
 def _retrain(session: Session) -> _Found:
     """Retrain networks, and measure them."""
-    clock = Clock()
-    with clock.part("images"):
+    with session.clock.part("images"):
         chosen = plan(session)
-    with clock.part("retraining and evaluation"):
+    with session.clock.part("retraining and evaluation"):
         rows = measure_retrained(session, chosen)
-    manifest = _manifest(session.settings, chosen.image_size, chosen.selection, clock.seconds)
+    manifest = _manifest(session, chosen.image_size, chosen.selection)
 
     def finish(directory: Path) -> None:
         if chosen.histories:
@@ -132,42 +138,55 @@ def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:
     return settings.paths.results / f"{settings.name}-{address}"
 
 
-def _select(session: Session, images: ImageSet) -> Selection:
+def _passes_ahead(settings: RunSettings, images: int) -> int:
+    """Forward passes of each network, should all images be classified correctly."""
+    cells = [cell for cell in settings.perturbation.cells() if cell.num]
+    return images + count_passes(
+        cells, min(settings.dataset.limit or images, images), settings.draws
+    )
+
+
+def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, NDArray[np.int64]]]:
+    """The images that take part, and what models take all the unchanged ones for."""
     settings = session.settings
     # The evaluated models are tried too, so that a fault shows before any work is done.
-    for key, model in (settings.models | settings.selection_models).items():
+    for key, model in all_models(settings).items():
         classifier = get_classifier(key, model)
         check_classifier(classifier, images.image_size, int(images.labels.max()))
+    known = {key: predictions_of(session, key, images) for key in settings.selection_models}
     predictions = {
-        get_classifier(key, model).name: predictions_of(session, key, images)
-        for key, model in settings.selection_models.items()
+        get_classifier(key, settings.selection_models[key]).name: found
+        for key, found in known.items()
     }
-    return select(images, predictions, settings.dataset.limit, settings.seed)
+    return select(images, predictions, settings.dataset.limit, settings.seed), known
 
 
-def _measure(session: Session, images: ImageSet, selection: Selection) -> list[pd.DataFrame]:
+def _measure(
+    session: Session,
+    images: ImageSet,
+    selection: Selection,
+    known: dict[str, NDArray[np.int64]],
+) -> list[pd.DataFrame]:
     """What is measured of each model: outcomes, of attacked images too, or activations."""
-    settings = session.settings
+    settings, rows = session.settings, selection.indices
     chosen = Chosen(
-        PixelRows(images.pixels, selection.indices),
-        [images.keys[index] for index in selection.indices],
-        images.labels[selection.indices],
+        PixelRows(images.pixels, rows), [images.keys[row] for row in rows], images.labels[rows]
     )
     measure = measurement(settings)
     parts = []
     for key, model in settings.models.items():
-        classifier, engine = get_classifier(key, model), get_engine(key, model, settings.engine)
-        parts.append(measure(session, chosen, classifier, engine))
+        engine = get_engine(session, key, images)
+        unchanged = known[key][rows] if key in known else None
+        subject = Subject(get_classifier(key, model), engine, unchanged)
+        with session.clock.part(f"evaluation of {subject.classifier.name}"):
+            parts.append(measure(session, chosen, subject))
+        compare_with_eager(session, key, images, rows, unchanged)
     return parts
 
 
-def _manifest(
-    settings: RunSettings,
-    image_size: tuple[int, int],
-    selection: Selection,
-    seconds: dict[str, float],
-) -> Manifest:
-    first_key, first_model = next(iter(settings.models.items()))
+def _manifest(session: Session, image_size: tuple[int, int], selection: Selection) -> Manifest:
+    settings = session.settings
+    assert isinstance(settings.engine.devices, str)
     return Manifest(
         name=settings.name,
         config=settings.identity(),
@@ -185,7 +204,8 @@ def _manifest(
             classifier.name: classifier.weights_sha256
             for classifier in (get_classifier(key, model) for key, model in settings.models.items())
         },
+        engines=session.engines,
         software=describe_software(settings.paths.root),
-        hardware=describe_hardware(get_engine(first_key, first_model, settings.engine).device),
-        seconds=seconds,
+        hardware=describe_hardware(find_device(settings.engine.devices)),
+        seconds=session.clock.seconds,
     )

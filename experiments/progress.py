@@ -28,6 +28,10 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    def say(self, sentence: str) -> None:
+        """Print a line between the bars."""
+        self._console.print(sentence, highlight=False, soft_wrap=True)
+
     @contextmanager
     def task(self, description: str, total: int) -> Iterator["Bar"]:
         """Yield a function that is told how many more of the total are done."""

@@ -4,20 +4,46 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from experiments.progress import Progress
 from pixelrobust.datasets import ImageList, list_images, list_training_images
-from pixelrobust.datasets.cache import ImageSet, load_images
+from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
 from pixelrobust.distributed import SINGLE, Context
-from pixelrobust.engine import Engine, make_engine
+from pixelrobust.engine import (
+    EagerEngine,
+    Engine,
+    choose_engine,
+    find_device,
+    make_engine,
+    predict_all,
+    suitable_batch_size,
+)
 from pixelrobust.models import Classifier, load_classifier
 from pixelrobust.selection import clean_predictions
 from pixelrobust.settings import DatasetSettings, EngineSettings, ModelSettings, RunSettings
+
+
+class Clock:
+    """Wall-clock seconds of the parts of a run; of all times that a part came up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        passed = time.perf_counter() - start
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + passed, 2)
 
 
 @dataclass(frozen=True)
@@ -28,12 +54,21 @@ class Session:
         settings: of the run; its engine's device is this process's.
         progress: shows how far each part is; silent in all processes but the first.
         context: this process among those that share the work.
+        passes: forward passes of each network that are ahead, at most, in images.
+        clock: how long each part takes.
+        engines: what runs each network, as far as it is known.
     """
 
     settings: RunSettings
     progress: Progress
     context: Context = SINGLE
+    passes: int = 0
+    clock: Clock = field(default_factory=Clock)
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+
+# Images by which an engine shows that it works.
+_EXAMPLES = 4
 
 _Listing = Callable[[DatasetSettings, Path, int], ImageList | None]
 
@@ -70,23 +105,46 @@ def get_classifier(key: str, settings: ModelSettings) -> Classifier:
     return load_classifier(key, settings)
 
 
-@functools.cache
-def get_engine(key: str, model: ModelSettings, settings: EngineSettings) -> Engine:
-    """What runs it."""
-    return make_engine(get_classifier(key, model).module, settings)
+_ENGINES: dict[tuple[object, ...], Engine] = {}
 
 
-class Clock:
-    """Wall-clock seconds of the parts of a run."""
+def get_engine(session: Session, key: str, images: ImageSet) -> Engine:
+    """What runs a model of the settings, on images like these."""
+    model = all_models(session.settings)[key]
+    classifier = get_classifier(key, model)
+    settings = _engine_settings(session)
+    assert isinstance(settings.devices, str)
+    name, _ = choose_engine(find_device(settings.devices), settings.precision, session.passes)
+    place = (key, model, settings, name, images.image_size)
+    if place not in _ENGINES:
+        _ENGINES[place] = start_engine(session, classifier.name, classifier.module, images.pixels)
+    session.engines[classifier.name] = _ENGINES[place].description()
+    return _ENGINES[place]
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 2)
+def start_engine(
+    session: Session, name: str, module: nn.Module, pixels: NDArray[np.uint8] | PixelRows
+) -> Engine:
+    """What runs a network, chosen for the work ahead; it is said what that is."""
+    some = torch.tensor(pixels[np.arange(min(_EXAMPLES, len(pixels)))])
+    with session.clock.part("engines"):
+        engine = make_engine(module, _engine_settings(session), some, session.passes)
+    session.progress.say(f"{name}: run by {engine.name} in {engine.precision} ({engine.reason})")
+    session.engines[name] = engine.description()
+    return engine
+
+
+def _engine_settings(session: Session) -> EngineSettings:
+    """Gradients are plain PyTorch's, and predictions are to fit them."""
+    settings = session.settings.engine
+    if settings.name == "auto" and session.settings.takes_gradients:
+        return settings.model_copy(update={"name": "eager"})
+    return settings
+
+
+def all_models(settings: RunSettings) -> dict[str, ModelSettings]:
+    """Those that are evaluated, and those that only select."""
+    return settings.models | settings.selection_models
 
 
 def predictions_of(session: Session, key: str, images: ImageSet) -> NDArray[np.int64]:
@@ -94,12 +152,83 @@ def predictions_of(session: Session, key: str, images: ImageSet) -> NDArray[np.i
 
     The first of several processes finds out for all of them.
     """
-    settings = session.settings
-    model = (settings.models | settings.selection_models)[key]
-    classifier, engine = get_classifier(key, model), get_engine(key, model, settings.engine)
-    words = f"{classifier.name}: unchanged images"
+    classifier = get_classifier(key, all_models(session.settings)[key])
+    engine = get_engine(session, key, images)
+    every = np.arange(len(images))
+    return _predictions(session, classifier, engine, images, every, "unchanged images")
+
+
+def compare_with_eager(
+    session: Session,
+    key: str,
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    unchanged: NDArray[np.int64] | None,
+) -> None:
+    """Count, over unchanged images of the run, where an engine and plain PyTorch disagree.
+
+    Args:
+        session: what to use; the counts are noted in its engines.
+        key: of the model.
+        images: the data set.
+        rows: positions of the M images that take part; evenly over them, `engine.compared` are used.
+        unchanged: (M,) the engine's own predictions for them, where they are known.
+    """
+    classifier = get_classifier(key, all_models(session.settings)[key])
+    engine, chosen = get_engine(session, key, images), _compared(session, len(rows))
+    if engine.is_reference or not len(chosen):
+        return
+    find = partial(_predictions, session, classifier, images=images, rows=rows[chosen])
+    reference = _reference(engine, classifier.module, images.image_size)
+    expected = find(reference, words="unchanged images, by eager")
+    found = find(engine, words="unchanged images") if unchanged is None else unchanged[chosen]
+    _note_difference(session, classifier.name, found, expected)
+
+
+def compare_network_with_eager(
+    session: Session, name: str, module: nn.Module, engine: Engine, images: PixelRows
+) -> None:
+    """The same for a network that is not one of the settings, on images that it is tested on."""
+    chosen = images.take(_compared(session, len(images)))
+    if engine.is_reference or not len(chosen):
+        return
+    reference = _reference(engine, module, (images.shape[-2], images.shape[-1]))
+    found, expected = (predict_all(each, chosen, lambda done: None) for each in (engine, reference))
+    _note_difference(session, name, found, expected)
+
+
+def _compared(session: Session, images: int) -> NDArray[np.int64]:
+    """Positions of those, out of so many, by which engines are compared."""
+    count = min(session.settings.engine.compared, images)
+    return np.arange(count) * images // max(count, 1)
+
+
+def _reference(engine: Engine, module: nn.Module, image_size: tuple[int, int]) -> Engine:
+    return EagerEngine(module, engine.device, suitable_batch_size(engine.device, image_size))
+
+
+def _note_difference(
+    session: Session, name: str, found: NDArray[np.int64], expected: NDArray[np.int64]
+) -> None:
+    differing = int((found != expected).sum())
+    session.engines[name] |= {"compared": len(found), "differing": differing}
+    session.progress.say(
+        f"{name}: {differing} of {len(found):,} predictions of unchanged images differ from those of "
+        "eager in fp32"
+    )
+
+
+def _predictions(
+    session: Session,
+    classifier: Classifier,
+    engine: Engine,
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    words: str,
+) -> NDArray[np.int64]:
     if not session.context.is_main:
         return session.context.broadcast(np.empty(0, dtype=np.int64))
-    with session.progress.task(words, len(images)) as advance:
-        found = clean_predictions(classifier, engine, images, settings.paths.cache, advance)
+    cache = session.settings.paths.cache
+    with session.progress.task(f"{classifier.name}: {words}", len(rows)) as advance:
+        found = clean_predictions(classifier, engine, images, rows, cache, advance)
     return session.context.broadcast(found)

@@ -1,6 +1,7 @@
 """What is measured of retrained networks: Tables 10 and 11, and the distances of Eq. 3 to 6."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.measuring import Chosen, attack_of, crafting_of, outcomes_of
-from experiments.resources import Session, get_engine
+from experiments.resources import Session, compare_network_with_eager, start_engine
 from experiments.retraining import Network, Plan, networks
 from pixelrobust.adversarial import Fooling, epsilon_text, fooling_batches
 from pixelrobust.attacks import round_to_8_bits
 from pixelrobust.boundary import linearized_distances, measured_distances
-from pixelrobust.engine import Engine, make_engine
+from pixelrobust.engine import Engine, find_device, predict_all
 from pixelrobust.errors import InputError
+from pixelrobust.evaluation import count_passes
 from pixelrobust.outcomes import (
     DISTANCE_COLUMNS,
     RETRAINED_COLUMNS,
@@ -45,17 +47,23 @@ def measure_retrained(session: Session, chosen: Plan) -> pd.DataFrame:
 
 def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
     """Outcomes of every network on every set of test images (Table 10)."""
-    cells = session.settings.perturbation.cells()
+    cells, draws = session.settings.perturbation.cells(), session.settings.draws
+    tests = chosen.test_sets()
+    passes = sum(count_passes(cells, len(images.keys), draws) for images in tests.values())
+    session = replace(session, passes=passes)
     parts = []
     for network in networks(session, chosen):
-        engine = make_engine(network.module, session.settings.engine)
-        for kind, images in chosen.test_sets().items():
+        engine = start_engine(session, network.name, network.module, chosen.training.pixels)
+        for kind, images in tests.items():
             local = images._replace(labels=_local(images, chosen))
             words = f"{network.name}: {kind}"
             outcomes = outcomes_of(session, local, engine, cells, network.name, words)
             parts.append(
                 _global(outcomes, chosen).assign(images_are=kind, training_seed=network.seed)
             )
+        compare_network_with_eager(
+            session, network.name, network.module, engine, chosen.training.pixels
+        )
     return concatenate(parts)[RETRAINED_COLUMNS]
 
 
@@ -72,7 +80,8 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
         )
     settings = session.settings
     model = settings.models[chosen.key]
-    engine = get_engine(chosen.key, model, settings.engine)
+    pixels = chosen.training.pixels
+    engine = start_engine(session, chosen.classifier.name, chosen.classifier.module, pixels)
     images = _rightly_classified(engine, chosen.heldout or chosen.training)
     if not images.keys:
         raise InputError(
@@ -83,7 +92,11 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
     every_class = np.arange(model.classes)
     compared = [_Viewer(original, engine, every_class)]
     compared += [
-        _Viewer(network, make_engine(network.module, settings.engine), np.array(chosen.classes))
+        _Viewer(
+            network,
+            start_engine(session, network.name, network.module, pixels),
+            np.array(chosen.classes),
+        )
         for network in networks(session, chosen)
     ]
     local = images._replace(labels=_local(images, chosen))
@@ -135,8 +148,8 @@ def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
     parts = []
     for network in networks(session, chosen):
         settings = session.settings
-        engine = make_engine(network.module, settings.engine)
-        module = network.module.to(engine.device)
+        assert isinstance(settings.engine.devices, str)
+        module = network.module.to(find_device(settings.engine.devices))
         for kind, images in chosen.test_sets().items():
             labels = torch.as_tensor(_local(images, chosen))
             every = np.arange(len(images.keys))
@@ -171,13 +184,8 @@ def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
 
 def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:
     """Those of the images that a network classifies correctly."""
-    every = np.arange(len(images.keys))
-    right = [
-        part[engine.predict(batch).cpu().numpy() == images.labels[part]]
-        for part in np.array_split(every, range(engine.batch_size, len(every), engine.batch_size))
-        for batch in [torch.as_tensor(images.pixels[part]).to(engine.device)]
-    ]
-    return _taken(images, np.concatenate(right))
+    found = predict_all(engine, images.pixels, lambda done: None)
+    return _taken(images, np.flatnonzero(found == images.labels))
 
 
 def _first(images: Chosen, count: int) -> Chosen:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
 from pixelrobust.datasets.cache import Advance
 from pixelrobust.engine import Engine
+from pixelrobust.engine.feeding import Images
 from pixelrobust.engine.memory import release_freed_memory
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation import Images, evaluate_cells
+from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import ADVERSARIAL_COLUMNS
 

@@ -31,8 +31,9 @@ from torch.multiprocessing import (  # type: ignore[attr-defined]
 
 from pixelrobust.datasets.cache import Advance, PixelRows
 from pixelrobust.engine import Engine, find_device
+from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation import Images, evaluate_cells
+from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import make_outcomes
 
@@ -176,6 +177,7 @@ def evaluate_shards(
     seed: int,
     name: str,
     advance: Advance = lambda done: None,
+    unchanged: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
     """`pixelrobust.evaluation.evaluate_cells` by several processes, each its share of the images.
 
@@ -183,6 +185,7 @@ def evaluate_shards(
         context: this process; all are given the same other arguments, but for the engine's device.
         engine, images, keys, labels, cells, draws, seed, name: as in `evaluate_cells`.
         advance: told how many forward passes this process has done.
+        unchanged: as in `evaluate_cells`.
 
     Returns:
         The outcomes of all images, in the same order as by one process, in every process.
@@ -198,8 +201,9 @@ def evaluate_shards(
         # Only indexed by arrays, which all kinds of images allow.
         rows = PixelRows(cast(Any, images), np.arange(part.start, part.stop))
         outcomes = evaluate_cells(
-            engine, rows, keys[part], labels[part], cells, draws, seed, name, advance
-        )
+            engine, rows, keys[part], labels[part], cells, draws, seed, name, advance,
+            None if unchanged is None else unchanged[part],
+        )  # fmt: skip
         own = _predictions(outcomes, own, part.stop - part.start)
     gathered = context.gather(own)
     whole = {cell: np.concatenate([tables[cell] for tables in gathered]) for cell in own}

@@ -1,7 +1,9 @@
 """From images and a classifier to outcomes: what it predicts for every change of every image."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.datasets.cache import Advance, PixelRows
-from pixelrobust.engine import EagerEngine, Engine, find_device
+from pixelrobust.datasets.cache import Advance
+from pixelrobust.engine import Engine, make_engine
+from pixelrobust.engine.feeding import Images, make_feed
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid
 from pixelrobust.outcomes import make_outcomes
@@ -21,8 +24,11 @@ from pixelrobust.perturbation import (
     check_unit_range,
     image_keys,
 )
+from pixelrobust.settings import EngineName, EngineSettings, Precision
 
-Images = Tensor | NDArray[np.generic] | PixelRows
+_CONTROL = Cell(0)
+# Random numbers cost least when they are made for many images at once.
+_IMAGES_AT_ONCE = 64
 
 
 def evaluate(
@@ -39,6 +45,8 @@ def evaluate(
     name: str = "model",
     device: str = "auto",
     batch_size: int | None = None,
+    engine: EngineName | Literal["auto"] = "auto",
+    precision: Precision = "fp32",
 ) -> pd.DataFrame:
     """Outcomes of any classifier on any images, over a grid of changes.
 
@@ -54,7 +62,10 @@ def evaluate(
         keys: N names, which an image's changes hang on; by default "0", "1", ….
         name: what to call the model in the outcomes.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        batch_size: images a forward pass; None: what suits the device.
+        batch_size: images a forward pass; None: what suits device and images.
+        engine: what runs the model: "eager", "compile", "openvino", or "auto", the fastest that the
+            work is worth starting for.
+        precision: "fp32", "bf16", or, on a GPU, "tf32" or "fp16".
 
     Returns:
         One row an outcome; columns as in `pixelrobust.outcomes.make_outcomes`.
@@ -73,10 +84,13 @@ def evaluate(
             f"{len(tensor)} images came with {len(truth)} labels and {len(names)} keys; "
             "give at least one image, and one label and one key for each."
         )
-    engine = EagerEngine(copy.deepcopy(model).eval(), find_device(device), batch_size)
-    return evaluate_cells(
-        engine, tensor, names, truth, build_grid(num, amplitude, area), draws, seed, name
+    cells = build_grid(num, amplitude, area)
+    settings = EngineSettings(
+        name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
     )
+    passes = count_passes(cells, len(tensor), draws)
+    running = make_engine(copy.deepcopy(model).eval(), settings, tensor, passes)
+    return evaluate_cells(running, tensor, names, truth, cells, draws, seed, name)
 
 
 def evaluate_cells(
@@ -89,6 +103,7 @@ def evaluate_cells(
     seed: int,
     name: str,
     advance: Advance = lambda done: None,
+    unchanged: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
     """Outcomes of one classifier in every cell.
 
@@ -105,6 +120,8 @@ def evaluate_cells(
         seed: 0 or more.
         name: what to call the model in the outcomes.
         advance: told how many forward passes are done.
+        unchanged: (N,) this engine's predictions for the unchanged images, where they are known;
+            they are the outcomes of the control then.
 
     Raises:
         InputError: a cell does not fit the images, or the model gives logits that are not finite.
@@ -114,26 +131,22 @@ def evaluate_cells(
         cell.check_fits((height, width))
     if draws < 1:
         raise InputError(f"draws={draws} is too few; give 1 or more.")
-    key_words = image_keys(keys, seed)
-    predictions = {
-        cell: np.empty((len(keys), 1 if cell.num == 0 else draws), dtype=np.int64) for cell in cells
+    tables = {
+        cell: torch.empty(len(keys), draws_of(cell, draws), dtype=torch.int64, device=engine.device)
+        for cell in cells
     }
-    for image, draw in _batches(len(keys), draws, engine.batch_size):
-        batch = torch.as_tensor(images[image]).to(engine.device)
-        words = key_words[image].to(engine.device)
-        randomness = ChangeRandomness(
-            words, torch.as_tensor(draw).to(engine.device), batch.shape[1:]
-        )
-        _reserve(randomness, cells)
-        for cell, table in predictions.items():
-            wanted = draw < table.shape[1]
-            if not wanted.any():
-                continue
-            changed = apply_change(batch, randomness, cell)
-            if not wanted.all():
-                changed = changed[torch.as_tensor(wanted)]
-            table[image[wanted], draw[wanted]] = engine.predict(changed).cpu().numpy()
-            advance(int(wanted.sum()))
+    todo = list(cells)
+    if unchanged is not None and _CONTROL in tables:
+        tables[_CONTROL][:, 0] = torch.as_tensor(unchanged)
+        todo.remove(_CONTROL)
+    # What is being predicted: nothing here waits for the device.
+    underway: deque[_Batch] = deque()
+    work = _changed_batches(engine, images, image_keys(keys, seed), todo, draws, underway)
+    for predicted in engine.predictions(work):
+        done = underway.popleft()
+        tables[done.cell][done.image, done.draw] = predicted
+        advance(len(predicted))
+    predictions = {cell: table.cpu().numpy() for cell, table in tables.items()}
     for cell, table in predictions.items():
         if (table < 0).any():
             raise InputError(
@@ -143,17 +156,68 @@ def evaluate_cells(
     return make_outcomes(name, keys, labels, predictions)
 
 
+def draws_of(cell: Cell, draws: int) -> int:
+    """How many draws of each image there are in a cell of a run with so many."""
+    return 1 if cell.num == 0 else draws
+
+
 def count_passes(cells: Sequence[Cell], images: int, draws: int) -> int:
     """Forward passes that `evaluate_cells` makes, in images."""
-    return sum(images * (1 if cell.num == 0 else draws) for cell in cells)
+    return sum(images * draws_of(cell, draws) for cell in cells)
 
 
-def _batches(
-    images: int, draws: int, batch_size: int
-) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Batches of (image index, draw): all images of draw 0, then of draw 1, and so on."""
-    for start in range(0, images * draws, batch_size):
-        pair = np.arange(start, min(start + batch_size, images * draws))
+class _Batch(NamedTuple):
+    """Of the predictions of a batch: the cell, and (B,) positions of image and draw."""
+
+    cell: Cell
+    image: Tensor
+    draw: Tensor
+
+
+def _changed_batches(
+    engine: Engine,
+    images: Images,
+    key_words: Tensor,
+    cells: Sequence[Cell],
+    draws: int,
+    underway: deque[_Batch],
+) -> Iterator[Tensor]:
+    """Changed images, batch by batch; what each is, is appended to `underway`."""
+    if not cells:
+        return
+    pairs = list(_pairs(len(key_words), draws, max(engine.batch_size, _IMAGES_AT_ONCE)))
+    feed = make_feed(images, engine.device)
+    key_words = key_words.to(engine.device)
+    for (image, draw), batch in zip(pairs, feed.batches(image for image, _ in pairs), strict=True):
+        rows, numbers = (_sent(index, engine.device) for index in (image, draw))
+        randomness = ChangeRandomness(key_words[rows], numbers, batch.shape[1:])
+        _reserve(randomness, cells)
+        for cell in cells:
+            # Draws ascend, so those that a cell has come first.
+            wanted = int((draw < draws_of(cell, draws)).sum())
+            if not wanted:
+                continue
+            changed = apply_change(batch, randomness, cell)[:wanted]
+            for start in range(0, wanted, engine.batch_size):
+                part = slice(start, min(start + engine.batch_size, wanted))
+                underway.append(_Batch(cell, rows[part], numbers[part]))
+                yield changed[part]
+
+
+def _sent(index: NDArray[np.int64], device: torch.device) -> Tensor:
+    """An array on the device, without waiting for what that is computing."""
+    tensor = torch.as_tensor(index)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def _pairs(
+    images: int, draws: int, count: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """So many (image, draw) positions at a time: all images of draw 0, then of draw 1, and so on."""
+    for start in range(0, images * draws, count):
+        pair = np.arange(start, min(start + count, images * draws))
         yield pair % images, pair // images
 
 
@@ -165,4 +229,5 @@ def _reserve(randomness: ChangeRandomness, cells: Sequence[Cell]) -> None:
     for area, num in largest.items():
         if num:
             randomness.positions(num, area)
-    randomness.words(max(largest.values()))
+    if largest:
+        randomness.words(max(largest.values()))

@@ -28,6 +28,9 @@ class Manifest:
         rejected: for each selection model, how many candidates it misclassified.
         image_list_sha256: digest of keys, labels and pixels of the images evaluated.
         weights_sha256: for each model, the digest of its weights.
+        engines: for each model, what ran it: name, precision, batch_size; and of how many unchanged
+            images its predictions were compared with eager's in fp32, and how many differ (compared,
+            differing).
         software, hardware, seconds: versions, machine, and how long each part took.
     """
 
@@ -44,14 +47,19 @@ class Manifest:
     rejected: dict[str, int]
     image_list_sha256: str
     weights_sha256: dict[str, str]
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)
     software: dict[str, Any] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def address(self) -> str:
         """A short digest of everything that determines the numbers."""
+        engines = {
+            model: (engine["name"], engine["precision"]) for model, engine in self.engines.items()
+        }
+        protocol = self.software.get("protocol")
         return fingerprint(
-            self.config, self.image_list_sha256, self.weights_sha256, self.software.get("protocol")
+            self.config, self.image_list_sha256, self.weights_sha256, engines, protocol
         )[:10]
 
     def write(self, path: Path) -> None:
@@ -90,6 +98,7 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
         first,
         config={"merged": sorted(manifest.address() for manifest in manifests)},
         weights_sha256={k: v for manifest in manifests for k, v in manifest.weights_sha256.items()},
+        engines={k: v for manifest in manifests for k, v in manifest.engines.items()},
         seconds={},
     )
 

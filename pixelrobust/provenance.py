@@ -13,7 +13,17 @@ from pixelrobust.perturbation import PROTOCOL_VERSION
 
 # What runs write is no change of the code.
 _NOT_RESULTS = ("--", ".", ":(exclude)results")
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "hydra-core", "foolbox")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pandas",
+    "pillow",
+    "hydra-core",
+    "foolbox",
+    "openvino",
+)
 
 
 def describe_software(root: Path) -> dict[str, Any]:

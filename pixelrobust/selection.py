@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pixelrobust.datasets.cache import Advance, ImageSet
+from pixelrobust.datasets.cache import Advance, ImageSet, PixelRows
 from pixelrobust.datasets.image_list import sample
 from pixelrobust.engine import Engine, predict_all
 from pixelrobust.errors import InputError
@@ -74,26 +73,31 @@ def image_list_digest(images: ImageSet, indices: Sequence[int]) -> str:
 
 
 def clean_predictions(
-    classifier: Classifier, engine: Engine, images: ImageSet, cache: Path, advance: Advance
+    classifier: Classifier,
+    engine: Engine,
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    cache: Path,
+    advance: Advance,
 ) -> NDArray[np.int64]:
-    """(N,) predicted classes of the unchanged images, from the cache where they are in it.
+    """(M,) predicted classes of the unchanged images at M positions, from the cache where it has them.
 
-    An entry is keyed by weights, network, images, engine, batch size and torch's version.
+    An entry is keyed by weights, network, images, engine, precision, batch size and versions.
     """
     identity = (
         classifier.name,
         classifier.weights_sha256,
-        images.digests,
-        engine.name,
+        [images.digests[row] for row in rows],
+        engine.version,
+        engine.precision,
         str(engine.device),
         engine.batch_size,
-        torch.__version__,
     )
     path = cache / "clean" / f"{fingerprint(*identity)[:32]}.npy"
     if path.is_file():
         known: NDArray[np.int64] = np.load(path)
         return known
-    predictions = predict_all(engine, images.pixels, advance)
+    predictions = predict_all(engine, PixelRows(images.pixels, rows), advance)
     if (predictions < 0).any():
         raise InputError(
             f"model {classifier.name} gives NaN or infinite logits for unchanged images; "

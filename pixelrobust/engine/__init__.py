@@ -1,56 +1,105 @@
 """Engines: what runs a classifier's forward passes on a device."""
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.datasets.cache import Advance
-from pixelrobust.engine.eager import EagerEngine, find_device
-from pixelrobust.settings import EngineSettings
+from pixelrobust.datasets.cache import Advance, PixelRows
+from pixelrobust.engine.agreement import check_agreement
+from pixelrobust.engine.base import Engine
+from pixelrobust.engine.choice import choose_engine
+from pixelrobust.engine.devices import find_device, suitable_batch_size
+from pixelrobust.engine.eager import EagerEngine
+from pixelrobust.engine.feeding import make_feed
+from pixelrobust.errors import InputError
+from pixelrobust.settings import EngineName, EngineSettings
+
+# OpenVINO computes several batches at once, each by one thread, whose caches these suit.
+_OPENVINO_BATCH = 4
+# Images by which an engine shows that it does what eager does.
+_COMPARED = 4
 
 
-class Engine(Protocol):
-    """Runs one classifier.
+def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, passes: int) -> Engine:
+    """The engine of a config, running this module, started and compared with eager.
 
-    Attributes:
-        name: of the engine, for provenance.
-        device: where images and predictions live.
-        batch_size: images a forward pass.
-    """
-
-    name: str
-    device: torch.device
-    batch_size: int
-
-    def predict(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8, or float in [0, 1], on `device` -> (B,) int64 predicted classes.
-
-        An image whose logits are not all finite gets -1.
-        """
-        ...
-
-
-def make_engine(module: nn.Module, settings: EngineSettings) -> Engine:
-    """The engine of a config, running this module.
+    Args:
+        module: (B, C, H, W) float in [0, 1] -> (B, K) logits, in eval mode; it may be moved to the
+            device and to channels-last layout.
+        settings: which engine; devices must be one.
+        images: (N, C, H, W), N at least 1: some that it will be given.
+        passes: forward passes ahead, in images, by which engine=auto chooses.
 
     Raises:
-        InputError: the device does not exist.
+        InputError: the device does not exist, or has no such precision; or the engine that is asked
+            for is not installed, cannot run the module, or gives other logits than eager.
     """
     assert isinstance(settings.devices, str)
-    return EagerEngine(module, find_device(settings.devices), settings.batch_size)
+    device, precision = find_device(settings.devices), settings.precision
+    image_size = (images.shape[-2], images.shape[-1])
+    size = settings.batch_size or suitable_batch_size(device, image_size)
+    eager = EagerEngine(module, device, size, precision)
+    name, eager.reason = settings.name, "asked for"
+    if name == "auto":
+        name, eager.reason = choose_engine(device, precision, passes)
+    if name == "eager":
+        return eager
+    try:
+        return _started(name, eager, module, settings, images[:_COMPARED])
+    except InputError as error:
+        if settings.name != "auto":
+            raise
+        eager.reason = str(error)
+        return eager
 
 
-def predict_all(engine: Engine, pixels: NDArray[np.uint8], advance: Advance) -> NDArray[np.int64]:
+def _started(
+    name: EngineName,
+    eager: EagerEngine,
+    module: nn.Module,
+    settings: EngineSettings,
+    images: Tensor,
+) -> Engine:
+    """Another engine than eager, if it does what eager does."""
+    engine: Engine
+    if name == "openvino":
+        # Imported late, since it is optional.
+        from pixelrobust.engine.openvino import OpenVinoEngine
+
+        image_size = (images.shape[-2], images.shape[-1])
+        suitable = suitable_batch_size(eager.device, image_size, _OPENVINO_BATCH)
+        engine = OpenVinoEngine(module, settings.batch_size or suitable, eager.precision)
+    else:
+        # Imported late, since it is slow to import.
+        from pixelrobust.engine.compiled import CompiledEngine
+
+        engine = CompiledEngine(module, eager.device, eager.batch_size, eager.precision)
+    engine.reason = eager.reason
+    check_agreement(engine, eager, images.to(eager.device))
+    return engine
+
+
+def predict_all(engine: Engine, pixels: PixelRows, advance: Advance) -> NDArray[np.int64]:
     """(N, C, H, W) uint8 -> (N,) int64 predicted classes, batch by batch."""
-    predictions = np.empty(len(pixels), dtype=np.int64)
-    for start in range(0, len(pixels), engine.batch_size):
-        batch = torch.tensor(pixels[start : start + engine.batch_size]).to(engine.device)
-        predictions[start : start + len(batch)] = engine.predict(batch).cpu().numpy()
-        advance(len(batch))
-    return predictions
+    every = np.arange(len(pixels))
+    order = [
+        every[start : start + engine.batch_size]
+        for start in range(0, len(every), engine.batch_size)
+    ]
+    parts = []
+    for predicted in engine.predictions(make_feed(pixels, engine.device).batches(order)):
+        parts.append(predicted)
+        advance(len(predicted))
+    return torch.cat(parts).cpu().numpy()
 
 
-__all__ = ["EagerEngine", "Engine", "find_device", "make_engine", "predict_all"]
+__all__ = [
+    "EagerEngine",
+    "Engine",
+    "choose_engine",
+    "find_device",
+    "make_engine",
+    "predict_all",
+    "suitable_batch_size",
+]

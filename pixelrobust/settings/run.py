@@ -85,6 +85,11 @@ class RunSettings(Section):
             raise ValueError("activations are measured under one change an image; set draws=1.")
         return self
 
+    @property
+    def takes_gradients(self) -> bool:
+        """Whether what is measured goes through a network backwards, or into it."""
+        return bool(self.attack) or self.measure in ("activations", "transfer", "distances")
+
     def on_device(self, device: str) -> Self:
         """The same run on one device."""
         engine = self.engine.model_copy(update={"devices": device})
@@ -101,7 +106,7 @@ class RunSettings(Section):
                 "paths": True,
                 "profile": True,
                 "pictures": True,
-                "engine": {"devices", "batch_size"},
+                "engine": {"name", "devices", "batch_size", "compared"},
                 "dataset": {"root", "train_root", "labels", "classes", "description", "caveat"},
                 "models": {"__all__": {"label", "path"}},
                 "selection_models": {"__all__": {"label", "path"}},

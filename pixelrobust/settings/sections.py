@@ -153,12 +153,18 @@ class SelectionSettings(Section):
     models: tuple[StrictStr, ...] | None
 
 
-class EngineSettings(Section):
-    """What runs the forward passes."""
+EngineName = Literal["eager", "compile", "openvino"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
-    name: Literal["eager"]
+
+class EngineSettings(Section):
+    """What runs the forward passes (see `configs/engine`)."""
+
+    name: EngineName | Literal["auto"]
     devices: StrictStr | Positive | tuple[StrictStr, ...]
     batch_size: Positive | None
+    precision: Precision
+    compared: NotNegative
 
 
 class PathSettings(Section):

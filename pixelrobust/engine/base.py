@@ -1,0 +1,115 @@
+"""What all engines share: from images to predicted classes, whatever runs the network."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixelrobust.errors import InputError
+from pixelrobust.settings import EngineName, Precision
+
+
+class Engine:
+    """Runs one classifier.
+
+    Args:
+        device: where images and predictions live.
+        batch_size: images a forward pass.
+        precision: of the arithmetic.
+
+    Attributes:
+        name: of the kind of engine.
+        reason: why it was chosen.
+    """
+
+    name: EngineName
+    reason: str = ""
+
+    def __init__(self, device: torch.device, batch_size: int, precision: Precision) -> None:
+        self.device = device
+        self.batch_size = batch_size
+        self.precision = precision
+
+    @property
+    def version(self) -> str:
+        """Of the software that computes: the same version gives the same logits."""
+        return f"{self.name}, torch {torch.__version__}"
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is what other engines are compared with."""
+        return self.name == "eager" and self.precision == "fp32"
+
+    def description(self) -> dict[str, Any]:
+        """What it is, as plain data."""
+        return {"name": self.name, "precision": self.precision, "batch_size": self.batch_size}
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8, or float in [0, 1], on `device` -> (B, K) float32.
+
+        Where memory does not suffice the batch size is halved, for good, until it does.
+
+        Raises:
+            InputError: not even one image fits.
+        """
+        parts = []
+        start = 0
+        while start < len(images):
+            part = images[start : start + self.batch_size]
+            try:
+                parts.append(self._forward(part))
+                start += len(part)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(len(part))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8, or float in [0, 1], on `device` -> (B,) int64 predicted classes.
+
+        An image whose logits are not all finite gets -1.
+        """
+        return predicted_classes(self.logits(images))
+
+    def predictions(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`predict` of each batch of at most `batch_size` images, in order.
+
+        Batches are asked for as soon as there is room for them, which may be before the predictions
+        of earlier ones are there.
+        """
+        return map(self.predict, batches)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """`logits` of at most `batch_size` images."""
+        raise NotImplementedError
+
+    def _halve(self, tried: int) -> None:
+        if tried == 1:
+            raise InputError(
+                f"there is not enough memory on {self.device} for one image; close other programs, or "
+                "give another device (engine.devices) or smaller images."
+            )
+        self.batch_size = (tried + 1) // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def predicted_classes(logits: Tensor) -> Tensor:
+    """(B, K) -> (B,) int64: the largest; -1 where not all are finite."""
+    finite = torch.isfinite(logits).all(dim=1)
+    return torch.where(finite, logits.argmax(dim=1), -1)
+
+
+def filled_up(images: Tensor, batch_size: int) -> Tensor:
+    """The images, and black ones after them where there are fewer than `batch_size`."""
+    missing = batch_size - len(images)
+    if missing == 0:
+        return images
+    return torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that memory does not suffice, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,142 @@
+"""From images in memory or on disk to batches on the device that runs the network."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelrobust.datasets.cache import PixelRows
+
+Images = Tensor | NDArray[np.generic] | PixelRows
+
+# Of a GPU's free memory, what images may take for good; the rest is the network's.
+_SHARE_OF_MEMORY = 0.4
+_UPLOADED_AT_ONCE = 256
+
+
+class Feed(Protocol):
+    """Images, and how batches of them come to the device."""
+
+    def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """For each array of B positions, (B, C, H, W) on the device, of the images' dtype."""
+        ...
+
+
+def make_feed(images: Images, device: torch.device) -> Feed:
+    """How images best come to this device.
+
+    On a GPU they live as they are, uint8, where there is room for them; else they stream through
+    two buffers, the next one being filled while the network runs.
+
+    Args:
+        images: (N, C, H, W), uint8 or floating point; may be memory-mapped.
+        device: where the network runs.
+    """
+    if device.type == "cpu":
+        return InPlaceFeed(images)
+    if isinstance(images, Tensor) and images.device == device:
+        return InPlaceFeed(images)
+    free, _ = torch.cuda.mem_get_info(device)
+    if image_bytes(images) <= _SHARE_OF_MEMORY * free:
+        return InPlaceFeed(_upload(images, device))
+    return StreamingFeed(images, device)
+
+
+class InPlaceFeed:
+    """Images that are where they are needed.
+
+    Args:
+        images: (N, C, H, W).
+    """
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """See `Feed.batches`."""
+        for index in order:
+            if isinstance(self._images, Tensor):
+                # No copy to the device waits for what it is computing.
+                rows = torch.as_tensor(index)
+                if self._images.device.type == "cuda":
+                    rows = rows.pin_memory().to(self._images.device, non_blocking=True)
+                yield self._images[rows]
+            else:
+                yield torch.as_tensor(self._images[index])
+
+
+class StreamingFeed:
+    """Images that are read, and sent to the device, while it computes.
+
+    Args:
+        images: (N, C, H, W).
+        device: where they go.
+    """
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self._images = images
+        self._device = device
+
+    def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """See `Feed.batches`."""
+        buffers = [_Buffer(self._device), _Buffer(self._device)]
+        with ThreadPoolExecutor(1) as reader:
+            waiting = None
+            for turn, index in enumerate(order):
+                filling = reader.submit(buffers[turn % 2].fill, self._images, index)
+                if waiting is not None:
+                    yield waiting.result().send()
+                waiting = filling
+            if waiting is not None:
+                yield waiting.result().send()
+
+
+class _Buffer:
+    """Page-locked memory, from which a GPU fetches by itself."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._is_cuda = device.type == "cuda"
+        self._memory = torch.empty(0)
+        self._rows = 0
+        self._sent: torch.cuda.Event | None = None
+
+    def fill(self, images: Images, index: NDArray[np.int64]) -> "_Buffer":
+        """Read images, once the last ones have left."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        read = torch.as_tensor(images[index])
+        if len(self._memory) < len(read) or self._memory.dtype != read.dtype:
+            self._memory = torch.empty(read.shape, dtype=read.dtype, pin_memory=self._is_cuda)
+        self._rows = len(read)
+        self._memory[: self._rows] = read
+        return self
+
+    def send(self) -> Tensor:
+        """What is in it, on the device; the transfer may be under way still."""
+        filled = self._memory[: self._rows]
+        if not self._is_cuda:
+            return filled.clone()
+        sent = filled.to(self._device, non_blocking=True)
+        self._sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._sent.record(torch.cuda.current_stream(self._device))
+        return sent
+
+
+def image_bytes(images: Images) -> int:
+    """What all images take in memory."""
+    sample = torch.as_tensor(images[np.arange(min(1, len(images)))])
+    return sample.nbytes * len(images)
+
+
+def _upload(images: Images, device: torch.device) -> Tensor:
+    first = torch.as_tensor(images[np.arange(min(1, len(images)))])
+    resident = torch.empty((len(images), *first.shape[1:]), dtype=first.dtype, device=device)
+    for start in range(0, len(images), _UPLOADED_AT_ONCE):
+        rows = np.arange(start, min(start + _UPLOADED_AT_ONCE, len(images)))
+        resident[rows[0] : rows[-1] + 1] = torch.as_tensor(images[rows]).to(device)
+    return resident

@@ -1,0 +1,150 @@
+"""Networks run by OpenVINO, the fastest on most CPUs."""
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pixelrobust.engine.base import Engine, filled_up, predicted_classes
+from pixelrobust.engine.eager import as_floats
+from pixelrobust.engine.precision import check_precision
+from pixelrobust.errors import InputError, first_line
+from pixelrobust.settings import Precision
+
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+# Besides those that are being computed, so that no thread waits while the next batch is made.
+_WAITING_REQUESTS = 2
+
+
+class _Running(NamedTuple):
+    """A request under way, the images that it reads, and how many logits are wanted of it."""
+
+    request: Any
+    images: Tensor
+    wanted: int
+
+    def logits(self) -> Tensor:
+        """(wanted, K), when they are there."""
+        self.request.wait()
+        # Copied: the request's next images overwrite them.
+        return torch.tensor(self.request.get_output_tensor().data[: self.wanted])
+
+
+class OpenVinoEngine(Engine):
+    """Runs a module converted to OpenVINO on the CPU.
+
+    As many batches are computed beside each other as there are threads, while the caller makes the
+    next ones. All have one size, smaller ones are filled up, so that an image's logits do not depend
+    on how many others came with it.
+
+    Args:
+        module: (B, C, H, W) float in [0, 1] -> (B, K) logits, in eval mode. Left as it is.
+        batch_size: images a forward pass.
+        precision: fp32 or bf16.
+
+    Raises:
+        InputError: OpenVINO is not installed or cannot convert the module (when the first images
+            come), or the CPU does not have this precision.
+    """
+
+    name = "openvino"
+
+    def __init__(self, module: nn.Module, batch_size: int, precision: Precision = "fp32") -> None:
+        device = torch.device("cpu")
+        check_precision(device, precision)
+        super().__init__(device, batch_size, precision)
+        self._module = module
+        self._openvino = _import_openvino()
+        self._requests: dict[tuple[object, ...], list[Any]] = {}
+
+    @property
+    def version(self) -> str:
+        """See `Engine.version`."""
+        return f"{self.name} {self._openvino.__version__}, torch {torch.__version__}"
+
+    def predictions(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """See `Engine.predictions`."""
+        running: deque[_Running] = deque()
+        for images in batches:
+            idle = self._idle_requests(images)
+            while not idle:
+                yield predicted_classes(self._finish(running.popleft()))
+            running.append(self._begin(idle.pop(), images))
+        while running:
+            yield predicted_classes(self._finish(running.popleft()))
+
+    def _forward(self, images: Tensor) -> Tensor:
+        return self._finish(self._begin(self._idle_requests(images).pop(), images))
+
+    def _begin(self, request: Any, images: Tensor) -> _Running:
+        full = filled_up(images, self.batch_size).contiguous()
+        request.start_async([full.numpy()], share_inputs=True)
+        return _Running(request, full, len(images))
+
+    def _finish(self, running: _Running) -> Tensor:
+        logits = running.logits()
+        self._idle_requests(running.images).append(running.request)
+        return logits
+
+    def _idle_requests(self, images: Tensor) -> list[Any]:
+        """Those of the network compiled for images of this type and shape, that can be started."""
+        key = (images.dtype, *images.shape[1:])
+        if key not in self._requests:
+            compiled = self._compile(images)
+            wanted = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + _WAITING_REQUESTS
+            self._requests[key] = [compiled.create_infer_request() for _ in range(wanted)]
+        return self._requests[key]
+
+    def _compile(self, images: Tensor) -> Any:
+        example = images[:1].expand(2, *images.shape[1:])
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                # Of tracing: OpenVINO's business.
+                warnings.simplefilter("ignore")
+                model = self._openvino.convert_model(
+                    _FromImages(self._module), example_input=example
+                )
+            model.reshape([self.batch_size, *images.shape[1:]])
+            return self._openvino.Core().compile_model(
+                model,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "THROUGHPUT",
+                    "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
+                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                    # Two processes would be pinned to the same cores.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+        # Converters fail in many ways.
+        except Exception as error:
+            raise InputError(
+                f"OpenVINO cannot run this network ({first_line(error)}); give engine=eager or "
+                "engine=auto."
+            ) from error
+
+
+class _FromImages(nn.Module):
+    """A classifier of images as they come, bytes or floats."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(as_floats(images))
+        return logits
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise InputError(
+            "engine=openvino needs the package openvino, which is not installed; install "
+            "pixelrobust[openvino], or give engine=eager."
+        ) from error
+    return openvino
