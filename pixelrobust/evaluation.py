@@ -29,6 +29,7 @@ from pixelrobust.settings import EngineName, EngineSettings, Precision
 _CONTROL = Cell(0)
 # Random numbers cost least when they are made for many images at once.
 _IMAGES_AT_ONCE = 64
+_PIXELS_AT_ONCE = 2**20
 
 
 def evaluate(
@@ -185,7 +186,11 @@ def _changed_batches(
     """Changed images, batch by batch; what each is, is appended to `underway`."""
     if not cells:
         return
-    pairs = list(_pairs(len(key_words), draws, max(engine.batch_size, _IMAGES_AT_ONCE)))
+    largest = max(cell.num for cell in cells)
+    at_once = max(engine.batch_size, _IMAGES_AT_ONCE)
+    pairs = list(
+        _pairs(len(key_words), draws, min(at_once, max(1, _PIXELS_AT_ONCE // (largest or 1))))
+    )
     feed = make_feed(images, engine.device)
     key_words = key_words.to(engine.device)
     for (image, draw), batch in zip(pairs, feed.batches(image for image, _ in pairs), strict=True):

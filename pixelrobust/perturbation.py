@@ -12,6 +12,7 @@ Changes share their randomness wherever that makes comparisons sharper:
   underlying words, and areas move the same values elsewhere.
 """
 
+import functools
 import hashlib
 import math
 import unicodedata
@@ -30,6 +31,7 @@ PROTOCOL_VERSION = 1
 _POSITION_STREAM = 0
 _VALUE_STREAM = 1
 _MAX_DRAW = WORD
+_NATS = 35
 
 
 @dataclass(frozen=True)
@@ -204,14 +206,11 @@ def _distinct(keys: Tensor, draws: Tensor, rectangle: Region, num: int) -> Tenso
     """
     room = rectangle.pixels
     variant = (rectangle.height << 16) + rectangle.width
-    candidates = _candidates_needed(room, num)
-    while True:
-        words = _stream(keys, draws, _POSITION_STREAM, variant, candidates)
-        ranks = (words * room) >> 32
-        order = _order_of_first_appearance(ranks)
-        if bool((order.amax(dim=1) >= num - 1).all()):
-            break
-        candidates *= 2
+    words = _stream(keys, draws, _POSITION_STREAM, variant, _candidates_needed(room, num))
+    ranks = (words * room) >> 32
+    order = _order_of_first_appearance(ranks)
+    # Unlike a look at the result, this does not wait for a GPU.
+    torch._assert_async((order.amax(dim=1) >= num - 1).all())
     # Candidates past the wanted ones, and repetitions, are all thrown into one spare column.
     target = torch.where((order >= 0) & (order < num), order, num)
     return ranks.new_empty((len(ranks), num + 1)).scatter_(1, target, ranks)[:, :num]
@@ -226,19 +225,38 @@ def _order_of_first_appearance(ranks: Tensor) -> Tensor:
     return torch.where(is_first, is_first.cumsum(dim=1) - 1, -1)
 
 
+@functools.cache
 def _candidates_needed(room: int, num: int) -> int:
-    """Enough uniform draws from room values to meet num distinct ones nearly always.
+    """So many uniform draws from room values that num distinct ones are among them.
 
-    The mean and variance of the coupon collector's waiting time, plus six standard deviations.
+    They fall short less often than once in e^35 changes. Where few values are wanted, the number of
+    repetitions is bounded (Chernoff, for a sum of independent trials); where nearly all are, the
+    waiting time of the coupon collector (Janson 2018, Theorem 2.1).
     """
-    remaining = room - num
-    if remaining:
-        mean = room * math.log(room / remaining)
-        variance = room * num / remaining - mean
-    else:
-        mean = room * (math.log(room) + 0.5772)
-        variance = room**2 * math.pi**2 / 6
-    return max(num, math.ceil(mean)) + math.ceil(6 * math.sqrt(max(variance, 1)))
+    enough = _coupon_bound(room, num)
+    for repetitions in range(enough - num):
+        drawn = num + repetitions
+        mean = drawn * (drawn - 1) / (2 * room)
+        wanted = repetitions + 1
+        if wanted > mean and wanted * math.log(wanted / max(mean, 1e-300)) - wanted + mean > _NATS:
+            return drawn
+    return enough
+
+
+def _coupon_bound(room: int, num: int) -> int:
+    """Draws that P(waiting time > x mean) <= exp(-p mean (x - 1 - log x)) says to suffice."""
+    rarest = (room - num + 1) / room
+    mean = sum(room / (room - found) for found in range(num))
+    low, high = 1.0, 2.0
+    while rarest * mean * (high - 1 - math.log(high)) < _NATS:
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        if rarest * mean * (middle - 1 - math.log(middle)) < _NATS:
+            low = middle
+        else:
+            high = middle
+    return math.ceil(high * mean)
 
 
 def _new_values(words: Tensor, images: Tensor, index: Tensor, amplitude: int | None) -> Tensor:
