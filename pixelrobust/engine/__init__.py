@@ -50,7 +50,8 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
     except InputError as error:
         if settings.name != "auto":
             raise
-        eager.reason = str(error)
+        # Without the advice, which is being followed.
+        eager.reason = str(error).partition(";")[0]
         return eager
 
 

@@ -1,0 +1,287 @@
+"""Engines: the same predictions from each, chosen by the work ahead, whatever memory allows."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pixelrobust import InputError, evaluate
+from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.engine import EagerEngine, Engine, choose_engine, make_engine, predict_all
+from pixelrobust.engine import choice as choosing
+from pixelrobust.engine.compiled import CompiledEngine
+from pixelrobust.engine.devices import suitable_batch_size
+from pixelrobust.engine.feeding import InPlaceFeed, StreamingFeed
+from pixelrobust.engine.openvino import OpenVinoEngine
+from pixelrobust.evaluation import evaluate_cells
+from pixelrobust.grid import build_grid
+from pixelrobust.settings import EngineSettings
+
+CPU = torch.device("cpu")
+
+
+def network(seed: int = 0) -> nn.Module:
+    """Small, and as sensitive to a pixel as a network can be."""
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 8 * 8, 10)).eval()
+
+
+def pictures(count: int, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
+
+
+def settings(**values: object) -> EngineSettings:
+    return EngineSettings(
+        **({"name": "auto", "devices": "cpu", "batch_size": None, "precision": "fp32", "compared": 9} | values)
+    )  # fmt: skip
+
+
+def engines(batch_size: int) -> list[Engine]:
+    return [
+        EagerEngine(network(), CPU, batch_size),
+        OpenVinoEngine(network(), batch_size),
+        CompiledEngine(network(), CPU, batch_size),
+    ]
+
+
+@pytest.mark.parametrize(
+    "images", [pictures(7), pictures(7).double() / 255, pictures(7).float() / 255]
+)
+def test_every_engine_computes_what_the_module_does(images: Tensor) -> None:
+    with torch.no_grad():
+        expected = network()(images.float() / (1 if images.is_floating_point() else 255))
+    for engine in engines(3):
+        assert torch.allclose(engine.logits(images), expected, atol=1e-5), engine.name
+        assert engine.predict(images).tolist() == expected.argmax(1).tolist()
+
+
+def test_predictions_come_in_order_whatever_is_under_way() -> None:
+    images = pictures(41)
+    expected = EagerEngine(network(), CPU, 64).predict(images)
+    for engine in engines(4):
+        asked: list[int] = []
+
+        def batches(engine: Engine, asked: list[int]) -> Iterator[Tensor]:
+            for start in range(0, 41, engine.batch_size):
+                asked.append(start)
+                yield images[start : start + engine.batch_size]
+
+        parts = list(engine.predictions(batches(engine, asked)))
+        assert [len(part) for part in parts] == [4] * 10 + [1]
+        assert torch.equal(torch.cat(parts), expected), engine.name
+
+
+def test_openvino_asks_for_the_next_batch_before_the_last_is_done() -> None:
+    engine, asked = OpenVinoEngine(network(), 2), []
+    predictions = engine.predictions(asked.append(i) or pictures(2) for i in range(50))  # type: ignore[func-returns-value]
+    next(predictions)
+    assert 2 < len(asked) < 20
+
+
+def test_logits_that_are_not_finite_are_no_prediction() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            dark = (images.sum(dim=(1, 2, 3)) == 0)[:, None]
+            return torch.where(dark, torch.nan, torch.arange(3.0).expand(len(images), 3))
+
+    images = pictures(5)
+    images[1] = images[3] = 0
+    for engine in (EagerEngine(Broken(), CPU, 2), OpenVinoEngine(Broken(), 2)):
+        assert engine.predict(images).tolist() == [2, -1, 2, -1, 2], engine.name
+
+
+def test_auto_weighs_the_start_of_an_engine_against_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert choose_engine(CPU, "fp32", 100)[0] == "eager"
+    assert choose_engine(CPU, "fp32", 5_000)[0] == "openvino"
+    monkeypatch.setattr(choosing, "package_folder", lambda name: None)
+    assert choose_engine(CPU, "fp32", 5_000)[0] == "eager"
+    assert choose_engine(CPU, "fp32", 50_000)[0] == "compile"
+    monkeypatch.setattr(choosing.shutil, "which", lambda name: None)
+    assert choose_engine(CPU, "fp32", 50_000) == ("eager", "there is no g++ to compile with")
+    gpu = torch.device("cuda")
+    assert choose_engine(gpu, "bf16", 50_000)[0] == "eager"
+    assert choose_engine(gpu, "bf16", 5_000_000)[0] == "compile"
+
+
+class Forgetful(nn.Module):
+    """What it computes is not in its graph."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = images.flatten(1)[:, :10]
+        return -features if torch.jit.is_tracing() else features
+
+
+class Untraceable(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.jit.is_tracing():
+            raise ValueError("not to be traced")
+        return images.flatten(1)[:, :10]
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Forgetful(), "gives other logits than plain PyTorch"),
+        (Untraceable(), "OpenVINO cannot run this network"),
+    ],
+)
+def test_an_engine_that_cannot_run_a_network_is_not_used(module: nn.Module, words: str) -> None:
+    engine = make_engine(module, settings(), pictures(6), 10_000)
+    assert engine.name == "eager"
+    assert words in engine.reason
+    with pytest.raises(InputError, match=words):
+        make_engine(module, settings(name="openvino"), pictures(6), 10_000)
+
+
+def test_a_missing_openvino_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(InputError, match=r"needs the package openvino"):
+        make_engine(network(), settings(name="openvino"), pictures(2), 10)
+
+
+def test_half_precision_is_close_and_never_the_default() -> None:
+    images = pictures(6)
+    exact = EagerEngine(network(), CPU, 6).logits(images)
+    for engine in (EagerEngine(network(), CPU, 6, "bf16"), OpenVinoEngine(network(), 6, "bf16")):
+        logits = engine.logits(images)
+        assert logits.dtype == torch.float32
+        assert torch.allclose(logits, exact, atol=0.05), engine.name
+    assert not torch.equal(EagerEngine(network(), CPU, 6, "bf16").logits(images), exact)
+    assert make_engine(network(), settings(), images, 10_000).precision == "fp32"
+    for precision in ("tf32", "fp16"):
+        with pytest.raises(InputError, match=f"engine.precision={precision} needs a GPU"):
+            make_engine(network(), settings(precision=precision), images, 10)
+
+
+class Greedy(nn.Module):
+    """Asks for more memory than there is when more than `most` images come at a time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.sizes = most, []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        if len(images) > self.most:
+            torch.empty(2**59, dtype=torch.uint8)
+        return images.flatten(1)[:, :10]
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_and_nothing_is_lost() -> None:
+    module, images = Greedy(3), pictures(23)
+    engine = EagerEngine(module, CPU, 16)
+    expected = images.flatten(1)[:, :10].argmax(1)
+    found = list(engine.predictions(images.split(16)))
+    assert torch.equal(torch.cat(found), expected)
+    assert module.sizes[:4] == [16, 8, 4, 2]
+    assert set(module.sizes[4:]) == {2, 1}
+    assert engine.batch_size == 2
+
+
+def test_memory_that_does_not_hold_one_image_is_told() -> None:
+    with pytest.raises(InputError, match="not enough memory on cpu for one image"):
+        EagerEngine(Greedy(0), CPU, 4).predict(pictures(4))
+
+
+def test_other_faults_of_a_network_are_not_taken_for_a_lack_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        EagerEngine(network(), CPU, 4).predict(pictures(4)[:, :, :8, :8])
+
+
+@pytest.mark.parametrize("feed", [InPlaceFeed, lambda images: StreamingFeed(images, CPU)])
+@pytest.mark.parametrize("kind", ["tensor", "array", "rows"])
+def test_feeds_bring_the_rows_that_are_asked_for(feed: object, kind: str) -> None:
+    images = pictures(20)
+    source = {
+        "tensor": images,
+        "array": images.numpy(),
+        "rows": PixelRows(images.numpy(), np.arange(20)),
+    }[kind]
+    generator = np.random.default_rng(0)
+    order = [generator.integers(0, 20, size) for size in (4, 7, 1, 7, 3)]
+    found = list(feed(source).batches(iter(order)))  # type: ignore[operator]
+    assert len(found) == 5
+    for batch, index in zip(found, order, strict=True):
+        assert torch.equal(batch, images[torch.as_tensor(index)])
+
+
+def test_batches_of_a_stream_stay_as_they_are() -> None:
+    """What was sent must not change while later batches fill the same buffers."""
+    images = pictures(12)
+    kept = list(StreamingFeed(images, CPU).batches(np.arange(12).reshape(6, 2)))
+    assert torch.equal(torch.cat(kept), images)
+
+
+def test_batches_hold_as_many_pixels_whatever_the_image_size() -> None:
+    assert suitable_batch_size(CPU, (224, 224)) == 16
+    assert suitable_batch_size(CPU, (224, 224), 4) == 4
+    assert suitable_batch_size(CPU, (112, 112), 4) == 16
+    assert suitable_batch_size(CPU, (32, 32)) == 256
+    assert suitable_batch_size(CPU, (2240, 2240)) == 1
+    assert suitable_batch_size(torch.device("cuda"), (224, 224)) == 1024
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_outcomes_are_the_same_by_every_engine_and_batch_size(batch_size: int) -> None:
+    images, keys = pictures(9), [str(index) for index in range(9)]
+    expected = None
+    for engine in engines(batch_size):
+        labels = EagerEngine(network(), CPU, 9).predict(images).numpy()
+        outcomes = evaluate_cells(engine, images, keys, labels, build_grid([1, 9, 60]), 4, 0, "net")
+        assert outcomes["wrong"].any()
+        if expected is None:
+            expected = outcomes
+        assert outcomes.equals(expected), engine.name
+
+
+class Counting(EagerEngine):
+    """Notes which images it is shown."""
+
+    def predictions(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        self.seen: list[Tensor] = []
+        for batch in batches:
+            self.seen.append(batch)
+            yield self.predict(batch)
+
+
+def test_known_predictions_of_unchanged_images_are_the_control() -> None:
+    images, keys = pictures(5), list("abcde")
+    labels = np.zeros(5, dtype=np.int64)
+    engine = Counting(network(), CPU, 2)
+    cells = build_grid([3])
+    usual = evaluate_cells(engine, images, keys, labels, cells, 2, 0, "net")
+    assert sum(map(len, engine.seen)) == 5 + 10
+    known = EagerEngine(network(), CPU, 5).predict(images).numpy()
+    spared = evaluate_cells(engine, images, keys, labels, cells, 2, 0, "net", unchanged=known)
+    assert sum(map(len, engine.seen)) == 10
+    assert spared.equals(usual)
+    only_control = evaluate_cells(
+        engine, images, keys, labels, build_grid([]), 2, 0, "net", unchanged=known
+    )
+    assert engine.seen == []
+    assert only_control["prediction"].tolist() == known.tolist()
+
+
+def test_the_api_takes_an_engine() -> None:
+    images, labels = pictures(6), [0] * 6
+    by_name = {
+        name: evaluate(network(), images, labels, num=[4], engine=name, batch_size=4)
+        for name in ("eager", "openvino", "auto")
+    }
+    assert by_name["eager"].equals(by_name["openvino"])
+    assert by_name["eager"].equals(by_name["auto"])
+
+
+def test_all_images_are_predicted_in_order() -> None:
+    images = pictures(10)
+    done: list[int] = []
+    for engine in engines(4):
+        found = predict_all(engine, PixelRows(images.numpy(), np.arange(10)), done.append)
+        assert found.tolist() == EagerEngine(network(), CPU, 10).predict(images).tolist()
+    assert sum(done) == 30
