@@ -13,7 +13,7 @@ from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.datasets.cache import PixelRows
 from pixelrobust.distributed import evaluate_shards, shard
-from pixelrobust.engine import Engine
+from pixelrobust.engine import Engine, Predicted
 from pixelrobust.evaluation import count_passes
 from pixelrobust.grid import Cell
 from pixelrobust.models import Classifier
@@ -30,14 +30,14 @@ class Chosen(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """The network that is measured, what runs it, and its predictions for the unchanged images.
+    """The network that is measured, what runs it, and what it takes the N unchanged images for.
 
-    (N,) classes, or None where they are not known.
+    The last is None where it is not known.
     """
 
     classifier: Classifier
     engine: Engine
-    unchanged: NDArray[np.int64] | None
+    unchanged: Predicted | None
 
 
 Measurement = Callable[[Session, Chosen, Subject], pd.DataFrame]
@@ -52,7 +52,8 @@ def measurement(settings: RunSettings) -> Measurement:
 
 def _outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
     name, cells = subject.classifier.name, session.settings.perturbation.cells()
-    return outcomes_of(session, chosen, subject.engine, cells, name, name, subject.unchanged)
+    unchanged = subject.unchanged.classes if subject.unchanged else None
+    return outcomes_of(session, chosen, subject.engine, cells, name, name, unchanged)
 
 
 def outcomes_of(

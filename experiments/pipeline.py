@@ -4,9 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.console import Console
 
 from experiments.descriptions import describe
@@ -30,7 +28,7 @@ from experiments.retraining_measures import measure_retrained
 from experiments.writing import Presented
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.distributed import Context
-from pixelrobust.engine import find_device
+from pixelrobust.engine import Predicted, find_device
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation import count_passes
 from pixelrobust.files import check_writable
@@ -146,7 +144,7 @@ def _passes_ahead(settings: RunSettings, images: int) -> int:
     )
 
 
-def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, NDArray[np.int64]]]:
+def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, Predicted]]:
     """The images that take part, and what models take all the unchanged ones for."""
     settings = session.settings
     # The evaluated models are tried too, so that a fault shows before any work is done.
@@ -155,7 +153,7 @@ def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, ND
         check_classifier(classifier, images.image_size, int(images.labels.max()))
     known = {key: predictions_of(session, key, images) for key in settings.selection_models}
     predictions = {
-        get_classifier(key, settings.selection_models[key]).name: found
+        get_classifier(key, settings.selection_models[key]).name: found.classes
         for key, found in known.items()
     }
     return select(images, predictions, settings.dataset.limit, settings.seed), known
@@ -165,7 +163,7 @@ def _measure(
     session: Session,
     images: ImageSet,
     selection: Selection,
-    known: dict[str, NDArray[np.int64]],
+    known: dict[str, Predicted],
 ) -> list[pd.DataFrame]:
     """What is measured of each model: outcomes, of attacked images too, or activations."""
     settings, rows = session.settings, selection.indices
@@ -176,7 +174,7 @@ def _measure(
     parts = []
     for key, model in settings.models.items():
         engine = get_engine(session, key, images)
-        unchanged = known[key][rows] if key in known else None
+        unchanged = known[key].take(rows) if key in known else None
         subject = Subject(get_classifier(key, model), engine, unchanged)
         with session.clock.part(f"evaluation of {subject.classifier.name}"):
             parts.append(measure(session, chosen, subject))

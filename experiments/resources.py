@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import (
     EagerEngine,
     Engine,
+    Predicted,
     choose_engine,
     find_device,
     make_engine,
@@ -147,8 +148,8 @@ def all_models(settings: RunSettings) -> dict[str, ModelSettings]:
     return settings.models | settings.selection_models
 
 
-def predictions_of(session: Session, key: str, images: ImageSet) -> NDArray[np.int64]:
-    """(N,) classes that a model of the settings takes unchanged images for.
+def predictions_of(session: Session, key: str, images: ImageSet) -> Predicted:
+    """What a model of the settings takes the N unchanged images for.
 
     The first of several processes finds out for all of them.
     """
@@ -163,7 +164,7 @@ def compare_with_eager(
     key: str,
     images: ImageSet,
     rows: NDArray[np.int64],
-    unchanged: NDArray[np.int64] | None,
+    unchanged: Predicted | None,
 ) -> None:
     """Count, over unchanged images of the run, where an engine and plain PyTorch disagree.
 
@@ -181,7 +182,7 @@ def compare_with_eager(
     find = partial(_predictions, session, classifier, images=images, rows=rows[chosen])
     reference = _reference(engine, classifier.module, images.image_size)
     expected = find(reference, words="unchanged images, by eager")
-    found = find(engine, words="unchanged images") if unchanged is None else unchanged[chosen]
+    found = find(engine, words="unchanged images") if unchanged is None else unchanged.take(chosen)
     _note_difference(session, classifier.name, found, expected)
 
 
@@ -207,13 +208,11 @@ def _reference(engine: Engine, module: nn.Module, image_size: tuple[int, int]) -
     return EagerEngine(module, engine.device, suitable_batch_size(engine.device, image_size))
 
 
-def _note_difference(
-    session: Session, name: str, found: NDArray[np.int64], expected: NDArray[np.int64]
-) -> None:
-    differing = int((found != expected).sum())
-    session.engines[name] |= {"compared": len(found), "differing": differing}
+def _note_difference(session: Session, name: str, found: Predicted, expected: Predicted) -> None:
+    count, differing = len(found.classes), int((found.classes != expected.classes).sum())
+    session.engines[name] |= {"compared": count, "differing": differing}
     session.progress.say(
-        f"{name}: {differing} of {len(found):,} predictions of unchanged images differ from those of "
+        f"{name}: {differing} of {count:,} predictions of unchanged images differ from those of "
         "eager in fp32"
     )
 
@@ -225,10 +224,10 @@ def _predictions(
     images: ImageSet,
     rows: NDArray[np.int64],
     words: str,
-) -> NDArray[np.int64]:
-    if not session.context.is_main:
-        return session.context.broadcast(np.empty(0, dtype=np.int64))
-    cache = session.settings.paths.cache
-    with session.progress.task(f"{classifier.name}: {words}", len(rows)) as advance:
-        found = clean_predictions(classifier, engine, images, rows, cache, advance)
-    return session.context.broadcast(found)
+) -> Predicted:
+    found = None
+    if session.context.is_main:
+        cache = session.settings.paths.cache
+        with session.progress.task(f"{classifier.name}: {words}", len(rows)) as advance:
+            found = clean_predictions(classifier, engine, images, rows, cache, advance)
+    return cast(Predicted, session.context.broadcast(found))

@@ -234,7 +234,9 @@ def _select_training(session: Session, key: str, candidates: ImageSet) -> Select
     """Images of so many categories that the original classifies correctly, if that is asked for."""
     settings = session.settings
     selected = settings.retrain.selected
-    predictions = predictions_of(session, key, candidates) if selected else candidates.labels
+    predictions = (
+        predictions_of(session, key, candidates).classes if selected else candidates.labels
+    )
     right = candidates.labels[predictions == candidates.labels]
     present = sorted({int(label) for label in right})
     kept = sample([str(label) for label in present], settings.retrain.categories, settings.seed)

@@ -185,7 +185,7 @@ def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
 def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:
     """Those of the images that a network classifies correctly."""
     found = predict_all(engine, images.pixels, lambda done: None)
-    return _taken(images, np.flatnonzero(found == images.labels))
+    return _taken(images, np.flatnonzero(found.classes == images.labels))
 
 
 def _first(images: Chosen, count: int) -> Chosen:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pixelrobust.datasets.cache import Advance, ImageSet, PixelRows
 from pixelrobust.datasets.image_list import sample
-from pixelrobust.engine import Engine, predict_all
+from pixelrobust.engine import Engine, Predicted, predict_all
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing
 from pixelrobust.models import Classifier
@@ -79,8 +79,8 @@ def clean_predictions(
     rows: NDArray[np.int64],
     cache: Path,
     advance: Advance,
-) -> NDArray[np.int64]:
-    """(M,) predicted classes of the unchanged images at M positions, from the cache where it has them.
+) -> Predicted:
+    """What the unchanged images at M positions are taken for, from the cache where it has them.
 
     An entry is keyed by weights, network, images, engine, precision, batch size and versions.
     """
@@ -93,16 +93,16 @@ def clean_predictions(
         str(engine.device),
         engine.batch_size,
     )
-    path = cache / "clean" / f"{fingerprint(*identity)[:32]}.npy"
+    path = cache / "clean" / f"{fingerprint(*identity)[:32]}.npz"
     if path.is_file():
-        known: NDArray[np.int64] = np.load(path)
-        return known
-    predictions = predict_all(engine, PixelRows(images.pixels, rows), advance)
-    if (predictions < 0).any():
+        with np.load(path) as known:
+            return Predicted(known["classes"], known["margins"])
+    predicted = predict_all(engine, PixelRows(images.pixels, rows), advance)
+    if (predicted.classes < 0).any():
         raise InputError(
             f"model {classifier.name} gives NaN or infinite logits for unchanged images; "
             "check its weights and normalisation."
         )
     with replacing(path) as temporary:
-        np.save(temporary, predictions)
-    return predictions
+        np.savez(temporary, classes=predicted.classes, margins=predicted.margins)
+    return predicted

@@ -75,15 +75,16 @@ def test_clean_predictions_are_made_once(tmp_path: Path) -> None:
     engine = EagerEngine(module, torch.device("cpu"), 3)
     classifier, done, every = Classifier("corner", module, "digest"), [], np.arange(7)
     first = clean_predictions(classifier, engine, images, every, tmp_path, done.append)
-    assert first.tolist() == list(range(7))
+    assert first.classes.tolist() == list(range(7))
+    assert first.margins.tolist() == [1.0] * 7
     assert (module.asked, sum(done)) == (3, 7)
     assert (
-        clean_predictions(classifier, engine, images, every, tmp_path, done.append).tolist()
-        == first.tolist()
+        clean_predictions(classifier, engine, images, every, tmp_path, done.append).classes.tolist()
+        == first.classes.tolist()
     )
     assert module.asked == 3
     other = Classifier("corner", module, "other weights")
     clean_predictions(other, engine, images, every, tmp_path, done.append)
     assert module.asked == 6
     some = clean_predictions(classifier, engine, images, every[2:4], tmp_path, done.append)
-    assert some.tolist() == [2, 3]
+    assert some.classes.tolist() == [2, 3]

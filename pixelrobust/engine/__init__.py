@@ -1,5 +1,7 @@
 """Engines: what runs a classifier's forward passes on a device."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from pixelrobust.datasets.cache import Advance, PixelRows
 from pixelrobust.engine.agreement import check_agreement
-from pixelrobust.engine.base import Engine
+from pixelrobust.engine.base import Engine, margins, predicted_classes
 from pixelrobust.engine.choice import choose_engine
 from pixelrobust.engine.devices import find_device, suitable_batch_size
 from pixelrobust.engine.eager import EagerEngine
@@ -81,23 +83,41 @@ def _started(
     return engine
 
 
-def predict_all(engine: Engine, pixels: PixelRows, advance: Advance) -> NDArray[np.int64]:
-    """(N, C, H, W) uint8 -> (N,) int64 predicted classes, batch by batch."""
+class Predicted(NamedTuple):
+    """What a network takes N images for.
+
+    Attributes:
+        classes: (N,) int64; -1 where logits are not finite.
+        margins: (N,) float32, how far the largest logit lies above the next.
+    """
+
+    classes: NDArray[np.int64]
+    margins: NDArray[np.float32]
+
+    def take(self, rows: NDArray[np.int64]) -> "Predicted":
+        """Those of some of the images."""
+        return Predicted(self.classes[rows], self.margins[rows])
+
+
+def predict_all(engine: Engine, pixels: PixelRows, advance: Advance) -> Predicted:
+    """(N, C, H, W) uint8 -> what the network takes them for, batch by batch."""
     every = np.arange(len(pixels))
     order = [
         every[start : start + engine.batch_size]
         for start in range(0, len(every), engine.batch_size)
     ]
-    parts = []
-    for predicted in engine.predictions(make_feed(pixels, engine.device).batches(order)):
-        parts.append(predicted)
-        advance(len(predicted))
-    return torch.cat(parts).cpu().numpy()
+    classes, gaps = [], []
+    for logits in engine.stream(make_feed(pixels, engine.device).batches(order)):
+        classes.append(predicted_classes(logits))
+        gaps.append(margins(logits))
+        advance(len(logits))
+    return Predicted(torch.cat(classes).cpu().numpy(), torch.cat(gaps).cpu().numpy())
 
 
 __all__ = [
     "EagerEngine",
     "Engine",
+    "Predicted",
     "choose_engine",
     "find_device",
     "make_engine",

@@ -73,13 +73,17 @@ class Engine:
         """
         return predicted_classes(self.logits(images))
 
-    def predictions(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`predict` of each batch of at most `batch_size` images, in order.
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`logits` of each batch of at most `batch_size` images, in order.
 
-        Batches are asked for as soon as there is room for them, which may be before the predictions
-        of earlier ones are there.
+        Batches are asked for as soon as there is room for them, which may be before the logits of
+        earlier ones are there.
         """
-        return map(self.predict, batches)
+        return map(self.logits, batches)
+
+    def predictions(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`predict` of each batch, as `stream` gives the logits."""
+        return map(predicted_classes, self.stream(batches))
 
     def _forward(self, images: Tensor) -> Tensor:
         """`logits` of at most `batch_size` images."""
@@ -100,6 +104,14 @@ def predicted_classes(logits: Tensor) -> Tensor:
     """(B, K) -> (B,) int64: the largest; -1 where not all are finite."""
     finite = torch.isfinite(logits).all(dim=1)
     return torch.where(finite, logits.argmax(dim=1), -1)
+
+
+def margins(logits: Tensor) -> Tensor:
+    """(B, K) -> (B,) float32: how far the largest lies above the next; 0 where there is only one."""
+    if logits.shape[1] < 2:
+        return logits.new_zeros(len(logits))
+    largest = logits.topk(2, dim=1).values
+    return largest[:, 0] - largest[:, 1]
 
 
 def filled_up(images: Tensor, batch_size: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import Engine, filled_up, predicted_classes
+from pixelrobust.engine.base import Engine, filled_up
 from pixelrobust.engine.eager import as_floats
 from pixelrobust.engine.precision import check_precision
 from pixelrobust.errors import InputError, first_line
@@ -65,16 +65,16 @@ class OpenVinoEngine(Engine):
         """See `Engine.version`."""
         return f"{self.name} {self._openvino.__version__}, torch {torch.__version__}"
 
-    def predictions(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """See `Engine.predictions`."""
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """See `Engine.stream`."""
         running: deque[_Running] = deque()
         for images in batches:
             idle = self._idle_requests(images)
             while not idle:
-                yield predicted_classes(self._finish(running.popleft()))
+                yield self._finish(running.popleft())
             running.append(self._begin(idle.pop(), images))
         while running:
-            yield predicted_classes(self._finish(running.popleft()))
+            yield self._finish(running.popleft())
 
     def _forward(self, images: Tensor) -> Tensor:
         return self._finish(self._begin(self._idle_requests(images).pop(), images))
