@@ -118,21 +118,33 @@ def get_engine(session: Session, key: str, images: ImageSet) -> Engine:
     name, _ = choose_engine(find_device(settings.devices), settings.precision, session.passes)
     place = (key, model, settings, name, images.image_size)
     if place not in _ENGINES:
-        _ENGINES[place] = start_engine(session, classifier.name, classifier.module, images.pixels)
-    session.engines[classifier.name] = _ENGINES[place].description()
+        _ENGINES[place] = _started(session, classifier.module, images.pixels)
+    _note_engine(session, classifier.name, _ENGINES[place])
     return _ENGINES[place]
 
 
 def start_engine(
     session: Session, name: str, module: nn.Module, pixels: NDArray[np.uint8] | PixelRows
 ) -> Engine:
-    """What runs a network, chosen for the work ahead; it is said what that is."""
+    """What runs a network that is not one of the settings, on images like these."""
+    engine = _started(session, module, pixels)
+    _note_engine(session, name, engine)
+    return engine
+
+
+def _started(session: Session, module: nn.Module, pixels: NDArray[np.uint8] | PixelRows) -> Engine:
     some = torch.tensor(pixels[np.arange(min(_EXAMPLES, len(pixels)))])
     with session.clock.part("engines"):
-        engine = make_engine(module, _engine_settings(session), some, session.passes)
-    session.progress.say(f"{name}: run by {engine.name} in {engine.precision} ({engine.reason})")
-    session.engines[name] = engine.description()
-    return engine
+        return make_engine(module, _engine_settings(session), some, session.passes)
+
+
+def _note_engine(session: Session, name: str, engine: Engine) -> None:
+    """Say once in a run, and keep, what runs a network."""
+    if name not in session.engines:
+        session.progress.say(
+            f"{name}: run by {engine.name} in {engine.precision} ({engine.reason})"
+        )
+        session.engines[name] = engine.description()
 
 
 def _engine_settings(session: Session) -> EngineSettings:

@@ -51,7 +51,7 @@ def main(folder: Path, engine_name: str, images: int, draws: int) -> None:
     start = time.perf_counter()
     outcomes = evaluate_cells(
         engine, PixelRows(pixels, np.arange(images)), [f"{row:06}.jpg" for row in range(images)],
-        np.zeros(images, dtype=np.int64), build_grid([4, 8, 16, 32, 64]), draws, 0, "net", advance,
+        np.zeros(images, dtype=np.int64), build_grid([64]), draws, 0, "net", advance,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     summarize(outcomes, (SIDE, SIDE))

@@ -5,11 +5,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from experiments import resources
+from pixelrobust.engine import EagerEngine, Engine
 from tests.conftest import REPOSITORY, Run
 
 SMALL = (
@@ -324,3 +328,65 @@ def test_help_reads_like_a_manual_and_comes_at_once() -> None:
 def test_the_front_door_does_not_load_torch() -> None:
     code = "import sys, experiments.run, pixelrobust; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
+def test_a_run_says_and_keeps_what_ran_each_network(run: Run, tmp_path: Path) -> None:
+    few = ("experiment=table6", "profile=bundled", *SMALL)
+    parts = {}
+    for engine in ("eager", "openvino", "auto"):
+        ended = run(*few, f"engine={engine}")
+        assert ended.code == 0, ended.err
+        (path,) = (tmp_path / "results").glob("table6-*/outcomes/table6.json")
+        manifest = json.loads(path.read_text())
+        parts[engine] = manifest["engines"]["efficientnet_lite0"]
+        assert f"efficientnet_lite0: run by {parts[engine]['name']} in fp32" in ended.out
+        outcomes = pd.read_parquet(path.with_suffix(".parquet"))
+        outcomes.to_parquet(tmp_path / f"{engine}.parquet")
+        # Different engines are different runs.
+        path.parent.parent.rename(tmp_path / engine)
+        if engine == "openvino":
+            assert (parts[engine]["compared"], parts[engine]["differing"]) == (
+                manifest["images"],
+                0,
+            )
+            assert "0 of 17 predictions of unchanged images differ from those of eager" in ended.out
+    assert parts["eager"] == {"name": "eager", "precision": "fp32", "batch_size": 16}
+    assert parts["openvino"]["batch_size"] == 4
+    # There is little to do.
+    assert parts["auto"] == parts["eager"]
+    by_engine = [
+        pd.read_parquet(tmp_path / f"{engine}.parquet") for engine in ("eager", "openvino")
+    ]
+    same = (by_engine[0]["prediction"] == by_engine[1]["prediction"]).mean()
+    assert same > 0.98
+
+
+def test_the_jobs_of_a_sweep_share_engines_and_repeat_no_unchanged_image(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Engine] = []
+
+    def counted(*arguments: Any) -> Engine:
+        started.append(Shown(*arguments))
+        return started[-1]
+
+    class Shown(EagerEngine):
+        shown = 0
+
+        def __init__(self, module: Any, settings: Any, images: Any, passes: int) -> None:
+            super().__init__(module, torch.device("cpu"), 16)
+
+        def logits(self, images: torch.Tensor) -> torch.Tensor:
+            Shown.shown += len(images)
+            return super().logits(images)
+
+    monkeypatch.setattr(resources, "_ENGINES", {})
+    monkeypatch.setattr(resources, "make_engine", counted)
+    ended = run("-m", *SMALL[:2], "perturbation.num=4,8", "perturbation.amplitude=10,40", "seed=77")
+    assert ended.code == 0, ended.err
+    assert "4 of 4 jobs finished" in ended.out
+    assert len(started) == 1
+    (path, *_) = (tmp_path / "results").glob("run-*/outcomes/*.json")
+    images = json.loads(path.read_text())["images"]
+    # Of other tests' unchanged images the cache may know already.
+    assert Shown.shown in (4 * images, 4 * images + 20)
