@@ -1,0 +1,1 @@
+"""What `scripts/benchmark.py` compares, each arm a process of its own."""

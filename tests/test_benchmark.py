@@ -1,0 +1,244 @@
+"""The benchmark: its arithmetic, how it sees memory, what it refuses, and one small run."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from experiments.configuration import compose, read_settings
+from pixelrobust.errors import InputError
+from pixelrobust.manifest import Manifest
+from scripts.benchmark import main
+from scripts.benchmarking import memory
+from scripts.benchmarking.afternoon import ChangePixels
+from scripts.benchmarking.arms import steady_of
+from scripts.benchmarking.competent import change_pixels
+from scripts.benchmarking.images import find_images, link_images
+from scripts.benchmarking.memory import PeakMemory
+from scripts.benchmarking.processes import run_module
+from scripts.benchmarking.records import Measured, Plan, Steady
+from scripts.benchmarking.rounds import has_room
+from scripts.benchmarking.summary import COLUMNS, for_reading, summarise
+from scripts.benchmarking.weights import has_weights, save_random_weights
+
+
+def measured(arm: str, number: int, passes: int, model: str = "net") -> Measured:
+    """A run of ten seconds."""
+    steady = Steady(passes, 10.0, "eager", "fp32", 50, 2 if arm == "a" else None)
+    return Measured(model, arm, number, steady, 15.0 + number, (number + 1) * 100_000_000)
+
+
+RUNS = [
+    *(measured("a", number, passes) for number, passes in enumerate((100, 200, 100))),
+    *(measured("c", number, passes) for number, passes in enumerate((600, 1000, 800))),
+    *(measured("d", number, passes) for number, passes in enumerate((640, 1000, 1000))),
+]
+
+
+def test_ratios_are_between_neighbours_in_time() -> None:
+    """Of c to a 6, 5 and 8, of c to d 0.9375, 1 and 0.8."""
+    table = summarise(RUNS).set_index("arm")
+    assert table["images_per_second"].to_dict() == {"a": 10, "c": 80, "d": 100}
+    c = table.loc["c"]
+    assert (c["ratio_to_a"], c["ratio_to_a_low"], c["ratio_to_a_high"]) == (6, 5, 8)
+    assert (c["ratio_to_d"], c["ratio_to_d_low"], c["ratio_to_d_high"]) == (0.9375, 0.8, 1)
+    assert (c["images_per_second_low"], c["images_per_second_high"]) == (60, 100)
+    assert table["ratio_to_a"]["a"] == table["ratio_to_d"]["d"] == 1
+    assert c["peak_mb"] == 200
+    assert (c["whole_process_seconds"], c["seconds"], c["passes"], c["runs"]) == (16, 10, 800, 3)
+
+
+def test_the_table_has_a_row_for_each_network_and_arm() -> None:
+    others = [replace(run, model="other") for run in RUNS]
+    table = summarise([*others, *RUNS])
+    assert table["model"].tolist() == ["other"] * 3 + ["net"] * 3
+    assert table["arm"].tolist() == ["a", "c", "d"] * 2
+    assert list(table.columns) == COLUMNS
+    assert COLUMNS[:7] == [
+        "model", "arm", "images_per_second", "ratio_to_a", "ratio_to_d", "peak_mb", "runs",
+    ]  # fmt: skip
+
+
+def test_what_was_not_measured_is_left_empty() -> None:
+    table = summarise([replace(run, peak_bytes=None) for run in RUNS if run.arm != "d"])
+    assert table["ratio_to_d"].isna().all()
+    assert table["peak_mb"].isna().all()
+    assert table["workers"].isna().tolist() == [False, True]
+    readable = for_reading(table)
+    assert readable["Times (d)"].tolist() == ["", ""]
+    assert readable["Times (a)"].tolist() == ["1", "6 (5–8)"]
+
+
+def test_rates_of_the_software_come_from_its_own_record() -> None:
+    grid = {"num": [4, 8, 16, 32, 64], "amplitude": [None], "area": [None]}
+    manifest = Manifest(
+        "table6", {"perturbation": grid}, 3, (224, 224), "range", "", "", 20, 16, 16, {}, "", {},
+        engines={"net": {"name": "openvino", "precision": "fp32", "batch_size": 4}},
+        seconds={"evaluation": 2.5, "evaluation of net": 2.4},
+    )  # fmt: skip
+    assert steady_of(manifest, "net") == Steady(240, 2.4, "openvino", "fp32", 4)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "minutes", "passed", "lengths", "expected"),
+    [
+        (None, 8, 500, [], True),  # one round in any case
+        (None, 8, 280, [150, 200], True),
+        (None, 8, 281, [150, 200], False),
+        (2, None, 9999, [150], True),
+        (2, None, 0, [1, 1], False),
+        (5, 1, 50, [11], False),
+    ],
+)
+def test_another_round_begins_where_it_fits(
+    rounds: int | None, minutes: float | None, passed: float, lengths: list[float], expected: bool
+) -> None:
+    plan = Plan((), "abcd", rounds, minutes, 5, 64, Path())
+    assert has_room(plan, passed, lengths) is expected
+
+
+TAKING = "import time; taken = b'x' * 100_000_000; time.sleep(1)"
+STARTING = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {TAKING!r}], check=True)"
+FROM_A_THREAD = (
+    f"import threading; t = threading.Thread(target=exec, args=({STARTING!r},)); t.start()"
+)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc")
+@pytest.mark.parametrize("code", [TAKING, STARTING, FROM_A_THREAD])
+def test_memory_of_a_process_and_its_children_is_seen(code: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", code])
+    with PeakMemory(process.pid) as seen:
+        process.wait()
+    assert seen.peak_bytes is not None
+    assert 100e6 < seen.peak_bytes < 140e6
+
+
+def test_memory_is_unknown_where_the_system_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "_PROC", tmp_path)
+    with PeakMemory(1) as seen:
+        time.sleep(0.1)
+    assert seen.peak_bytes is None
+
+
+def test_the_scripts_change_so_many_pixels_of_each_image() -> None:
+    grey = np.full((224, 200, 3), 128, dtype=np.uint8)
+    changed = np.asarray(ChangePixels(16)(Image.fromarray(grey)))
+    # A random colour is the old one in one of 16 million cases.
+    assert (changed != grey).any(axis=2).sum() == 16
+    batch = torch.full((3, 3, 20, 30), 128, dtype=torch.uint8)
+    change_pixels(batch, 16, np.random.default_rng(0))
+    assert (batch != 128).any(dim=1).sum(dim=(1, 2)).tolist() == [16, 16, 16]
+
+
+def test_every_image_lies_in_the_class_that_is_predicted_for_it(tmp_path: Path) -> None:
+    for name, shade in (("dark", 0), ("light", 255)):
+        Image.new("L", (8, 8), shade).save(tmp_path / f"{name}.png")
+    paths = [tmp_path / "dark.png", tmp_path / "light.png"]
+    root, names = link_images(paths, [7, 11], 5, 12, tmp_path)
+    assert names.read_text().splitlines() == [f"{index:02}" for index in range(12)]
+    folder = ImageFolder(str(root))
+    assert folder.classes == ["07", "11"]
+    # Three times the first, twice the second.
+    assert [(np.asarray(image).mean(), label) for image, label in folder] == [
+        *[(0, 0)] * 3,
+        *[(255, 1)] * 2,
+    ]
+
+
+def test_networks_get_weights_without_any_download(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    keys = compose("model=[efficientnet_lite0,squeezenet1_1,timm]", "models.timm.name=resnet18")
+    models = read_settings(keys).models
+    squeezenet = models["squeezenet1_1"]
+    found = {name: has_weights(model) for name, model in models.items()}
+    assert found == {"efficientnet_lite0": True, "squeezenet1_1": False, "timm": False}
+    file = tmp_path / "made.safetensors"
+    assert not has_weights(squeezenet.model_copy(update={"weights": str(file)}))
+    save_random_weights(squeezenet, file)
+    assert has_weights(squeezenet.model_copy(update={"weights": str(file)}))
+    save_random_weights(squeezenet, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "squeezenet1_1-b8a52dc0.pth").touch()
+    assert has_weights(squeezenet)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--models", "resnet7"], "--models=resnet7 is unknown"),
+        (["--weights", "resnet18=/there"], "names none of the models"),
+        (["--weights", "resnet101=/not/there"], "names no file"),
+        (["--arms", "a,e"], "give some of a,b,c,d"),
+        (["--arms", "a,d"], "lacks c"),
+        (["draws=3"], "draws=3 is not a key of the engine"),
+        (["engine=fast"], "engine=fast is not a key of the engine"),
+        (["engine.threads=2"], "engine.threads=2 is not a key of the engine"),
+        (["--images", "/not/there"], "--images=/not/there is not a folder"),
+        (["engine.batch_size=0"], "engine.batch_size=0 is wrong"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--output", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--count", "0"], ["--rounds", "some"], ["--seconds", "-1"], ["--minutes", "nan"]]
+)
+def test_numbers_that_make_no_sense_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"{arguments[1]} is wrong; give a" in capsys.readouterr().err
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no images"):
+        find_images(str(tmp_path))
+
+
+def test_what_failed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"calendar failed with exit code \d; "):
+        run_module("calendar", "never")
+    assert "never" in capsys.readouterr().err
+
+
+def test_all_arms_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--count", "4", "--rounds", "1", "--seconds", "0.5", "--draws", "1"]
+    assert main(["--models", "efficientnet_lite0", *small, "--output", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "benchmark.csv").set_index("arm")
+    assert table.index.tolist() == ["a", "b", "c", "d"]
+    assert table["runs"].tolist() == [1] * 4
+    assert (table[["images_per_second", "ratio_to_a", "ratio_to_d"]] > 0).all(axis=None)
+    assert table["passes"]["c"] == 4 * 5
+    assert table["passes"]["a"] % 4 == table["passes"]["b"] % 4 == 0
+    assert (table["whole_process_seconds"] > table["seconds"]).all()
+    described = ["engine", "precision", "batch_size"]
+    assert table.loc["c", described].tolist() == table.loc["d", described].tolist()
+    page = (tmp_path / "benchmark.md").read_text()
+    assert page in capsys.readouterr().out
+    for arm in ("afternoon script", "competent script", "pixelrobust", "forward passes alone"):
+        assert arm in page
+    assert "4 images" in page
+    assert f"torch {torch.__version__.split('+')[0]}" in page
