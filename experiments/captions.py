@@ -30,6 +30,22 @@ def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     ]
 
 
+def adaptive_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
+    """Of a table of wrong rates that were estimated adaptively."""
+    changed = summary[summary["num"] > 0]
+    shares = [f"{100 * share:.0f}" for share in (changed["share_of_census"].agg(["min", "max"]))]
+    spent = f"{shares[0]} %" if shares[0] == shares[1] else f"{shares[0]} to {shares[1]} %"
+    return [
+        "Wrong predictions in percent, with 95 % intervals in parentheses. Images whose answers vary "
+        f"were changed more often than others: {spent} of the forward passes of {manifest.draws} draws "
+        "of each image, for about their precision. Intervals are for exactly these images, over random "
+        "changes: they say nothing of other images, and cannot be compared with those of other tables. "
+        "Num is the number of changed pixels and their share of the image; 0 is the unchanged image, "
+        "the control.",
+        *images_notes(manifest, None, intervals=False),
+    ]
+
+
 def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     """Of a table of adversarial images."""
     return [
@@ -176,7 +192,7 @@ def _retrained(rows: pd.DataFrame) -> "pd.Series[bool]":
     return ~(names.str.endswith(ORIGINAL) | names.str.endswith(ALL_CLASSES))
 
 
-def images_notes(manifest: Manifest, draws: int | None) -> list[str]:
+def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) -> list[str]:
     """Which images took part, chosen how, changed how often, and the data set's own caveat."""
     models = _listing(list(manifest.rejected))
     correct = "it classifies" if len(manifest.rejected) == 1 else "all of them classify"
@@ -186,10 +202,11 @@ def images_notes(manifest: Manifest, draws: int | None) -> list[str]:
         else ""
     )
     changes = f" {_counted(draws, 'random change')} of each image;" if draws else ""
+    over_images = f" {'intervals' if draws else 'Intervals'} are over images."
     return [
         f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
-        f"with {models}, as images that {correct} correctly before any change{sample}.{changes} "
-        f"{'intervals' if draws else 'Intervals'} are over images.",
+        f"with {models}, as images that {correct} correctly before any change{sample}.{changes}"
+        f"{over_images if intervals else ''}",
         *([manifest.caveat] if manifest.caveat else []),
     ]
 

@@ -1,32 +1,44 @@
 """What a run measures of each network: outcomes, outcomes of attacked images, or activations."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import nn
 
 from experiments.resources import Session
+from experiments.storing import answer_store
 from pixelrobust.activations import layer_changes
+from pixelrobust.adaptive import control_rows, evaluate_adaptively
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.datasets.cache import PixelRows
 from pixelrobust.distributed import evaluate_shards, shard
-from pixelrobust.engine import Engine, Predicted
-from pixelrobust.evaluation import count_passes
-from pixelrobust.grid import Cell
+from pixelrobust.engine import Engine, Predicted, predict_all
+from pixelrobust.evaluation import count_passes, stored_answers
 from pixelrobust.models import Classifier
-from pixelrobust.outcomes import ACTIVATION_COLUMNS, concatenate, with_cell
-from pixelrobust.settings import AttackSettings, RunSettings
+from pixelrobust.outcomes import ACTIVATION_COLUMNS, ALLOTTED_COLUMNS, concatenate, with_cell
+from pixelrobust.passes import Passes
+from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 
 
 class Chosen(NamedTuple):
-    """The images that take part, (N, C, H, W) uint8, with their N keys and labels."""
+    """The images that take part, (N, C, H, W) uint8, with their N keys and labels.
+
+    The digest stands for their keys and pixels.
+    """
 
     pixels: PixelRows
     keys: list[str]
     labels: NDArray[np.int64]
+    digest: str
+
+    def identity(self) -> str:
+        """A digest of keys, pixels and labels."""
+        return fingerprint(self.digest, self.labels.tolist())
 
 
 class Subject(NamedTuple):
@@ -47,44 +59,68 @@ def measurement(settings: RunSettings) -> Measurement:
     """What these settings ask for."""
     if settings.measure == "activations":
         return _activations
+    if settings.evaluation == "adaptive":
+        return _adaptive
     return _adversarial_outcomes if settings.attack else _outcomes
 
 
 def _outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
-    name, cells = subject.classifier.name, session.settings.perturbation.cells()
-    unchanged = subject.unchanged.classes if subject.unchanged else None
-    return outcomes_of(session, chosen, subject.engine, cells, name, name, unchanged)
+    classifier, engine, unchanged = subject
+    return outcomes_of(
+        session, chosen, engine, classifier.module, classifier.name, classifier.name,
+        unchanged.classes if unchanged else None,
+    )  # fmt: skip
+
+
+def _adaptive(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    """What images are allotted, and how often the network is wrong about them."""
+    settings, (classifier, engine, unchanged) = session.settings, subject
+    cells = [cell for cell in settings.perturbation.cells() if cell.num]
+    store = answer_store(session, engine, classifier.module, chosen.identity(), len(chosen.keys))
+    if unchanged is None:
+        unchanged = predict_all(engine, chosen.pixels, lambda done: None)
+    # What a census would take: no more than that is needed, and mostly far less.
+    total = count_passes(cells, len(chosen.keys), settings.draws)
+    with session.progress.task(classifier.name, total) as advance:
+        passes = Passes(engine, chosen.pixels, chosen.keys, chosen.labels, settings.seed, advance)
+        rows = evaluate_adaptively(
+            partial(stored_answers, passes, store), chosen.labels, chosen.keys,
+            unchanged.margins_of(chosen.labels), cells, settings.draws, settings.seed, classifier.name,
+        )  # fmt: skip
+    control = control_rows(chosen.labels, chosen.keys, unchanged.classes, classifier.name)
+    return concatenate([control, rows])[ALLOTTED_COLUMNS]
 
 
 def outcomes_of(
     session: Session,
     chosen: Chosen,
     engine: Engine,
-    cells: list[Cell],
+    module: nn.Module,
     name: str,
     words: str,
     unchanged: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
-    """Outcomes in every cell, each process its share of the images.
+    """Outcomes in every cell of the settings, each process its share of the images.
 
     Args:
         session: what to use.
-        chosen: the images, their labels as outputs of the engine's network.
+        chosen: the images, their labels as outputs of the network.
         engine: runs the network.
-        cells: the grid.
+        module: the network.
         name: what to call the network.
         words: for the progress bar.
         unchanged: (N,) predictions for the unchanged images, where they are known.
     """
-    draws = session.settings.draws
+    cells, draws = session.settings.perturbation.cells(), session.settings.draws
+    store = answer_store(session, engine, module, chosen.identity(), len(chosen.keys))
     # The bar shows the first process's share.
     part = shard(len(chosen.keys), engine.batch_size, session.context)
     ahead = [cell for cell in cells if cell.num or unchanged is None]
     total = count_passes(ahead, part.stop - part.start, draws)
     with session.progress.task(words, total) as advance:
         return evaluate_shards(
-            session.context, engine, *chosen, cells, draws, session.settings.seed, name, advance,
-            unchanged,
+            session.context, engine, chosen.pixels, chosen.keys, chosen.labels, cells, draws,
+            session.settings.seed, name, advance, unchanged, store,
         )  # fmt: skip
 
 
@@ -95,8 +131,8 @@ def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) ->
         classifier.name, len(chosen.keys) * len(crafting.epsilons)
     ) as advance:
         return evaluate_adversarial(
-            engine, classifier.module, *chosen, crafting, settings.perturbation.cells(),
-            settings.draws, settings.seed, classifier.name, advance,
+            engine, classifier.module, chosen.pixels, chosen.keys, chosen.labels, crafting,
+            settings.perturbation.cells(), settings.draws, settings.seed, classifier.name, advance,
         )  # fmt: skip
 
 

@@ -168,7 +168,10 @@ def _measure(
     """What is measured of each model: outcomes, of attacked images too, or activations."""
     settings, rows = session.settings, selection.indices
     chosen = Chosen(
-        PixelRows(images.pixels, rows), [images.keys[row] for row in rows], images.labels[rows]
+        PixelRows(images.pixels, rows),
+        [images.keys[row] for row in rows],
+        images.labels[rows],
+        selection.image_list_sha256,
     )
     measure = measurement(settings)
     parts = []

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.captions import (
+    adaptive_notes,
     amplification_notes,
     flips_notes,
     published_notes,
@@ -21,6 +22,7 @@ from experiments.presentation_retraining import (
     present_transfer,
 )
 from experiments.writing import Presented, write_tables
+from pixelrobust.adaptive import summarize_adaptive
 from pixelrobust.amplification import (
     summarize_amplification,
     tabulate_verdicts,
@@ -89,6 +91,8 @@ def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> list
         return present_retraining(directory, manifest, outcomes, experiment)
     if "distance" in outcomes:
         return present_distances(directory, manifest, outcomes, experiment)
+    if "guessed" in outcomes:
+        return [_present_adaptive(directory, manifest, outcomes, experiment)]
     summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
     presented = [_present_rates(directory, manifest, summary, experiment)]
     if experiment.flips and _what_varies(summary) == "model":
@@ -143,8 +147,31 @@ def _present_rates(
     directory: Path, manifest: Manifest, summary: pd.DataFrame, experiment: Experiment
 ) -> Presented:
     """The table of wrong rates, and their curves."""
+    return _present_summary(
+        directory, manifest, summary, experiment, wrong_rate_notes(manifest, summary)
+    )
+
+
+def _present_adaptive(
+    directory: Path, manifest: Manifest, rows: pd.DataFrame, experiment: Experiment
+) -> Presented:
+    """The same, of an adaptive evaluation."""
+    summary = summarize_adaptive(
+        rows, manifest.draws, manifest.image_size, manifest.amplitude_share
+    )
+    return _present_summary(
+        directory, manifest, summary, experiment, adaptive_notes(manifest, summary)
+    )
+
+
+def _present_summary(
+    directory: Path,
+    manifest: Manifest,
+    summary: pd.DataFrame,
+    experiment: Experiment,
+    notes: list[str],
+) -> Presented:
     readable = for_reading(summary, manifest.image_size)
-    notes = wrong_rate_notes(manifest, summary)
     table = beside_published(summary, experiment.table)
     published = published_notes(summary, experiment)
     write_tables(directory, experiment.table, experiment.title, table, readable, notes, published)

@@ -268,4 +268,5 @@ def _held_out(
 
 def _chosen(images: ImageSet, indices: NDArray[np.int64]) -> Chosen:
     keys = [images.keys[index] for index in indices]
-    return Chosen(PixelRows(images.pixels, indices), keys, images.labels[indices])
+    digest = image_list_digest(images, indices.tolist())
+    return Chosen(PixelRows(images.pixels, indices), keys, images.labels[indices], digest)

@@ -25,6 +25,7 @@ from pixelrobust.outcomes import (
     concatenate,
 )
 from pixelrobust.retraining_tables import ALL_CLASSES
+from pixelrobust.settings import fingerprint
 
 
 class _Viewer(NamedTuple):
@@ -57,7 +58,7 @@ def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
         for kind, images in tests.items():
             local = images._replace(labels=_local(images, chosen))
             words = f"{network.name}: {kind}"
-            outcomes = outcomes_of(session, local, engine, cells, network.name, words)
+            outcomes = outcomes_of(session, local, engine, network.module, network.name, words)
             parts.append(
                 _global(outcomes, chosen).assign(images_are=kind, training_seed=network.seed)
             )
@@ -197,7 +198,9 @@ def _first(images: Chosen, count: int) -> Chosen:
 
 def _taken(images: Chosen, rows: NDArray[np.int64]) -> Chosen:
     """Some of the images."""
-    return Chosen(images.pixels.take(rows), [images.keys[row] for row in rows], images.labels[rows])
+    keys = [images.keys[row] for row in rows]
+    digest = fingerprint(images.digest, rows.tolist())
+    return Chosen(images.pixels.take(rows), keys, images.labels[rows], digest)
 
 
 def _local(images: Chosen, chosen: Plan) -> NDArray[np.int64]:
@@ -222,8 +225,9 @@ def _fooling(
     words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
     with session.progress.task(words, len(images.keys)) as advance:
         yield from fooling_batches(
-            viewer.engine, viewer.network.module, *images, crafting, epsilon, settings.seed, advance
-        )
+            viewer.engine, viewer.network.module, images.pixels, images.keys, images.labels,
+            crafting, epsilon, settings.seed, advance,
+        )  # fmt: skip
 
 
 def _shown(

@@ -33,9 +33,10 @@ from pixelrobust.datasets.cache import Advance, PixelRows
 from pixelrobust.engine import Engine, find_device
 from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation import evaluate_cells
+from pixelrobust.evaluation import draws_of, predict_cells
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import make_outcomes
+from pixelrobust.store import AnswerStore
 
 _T = TypeVar("_T")
 
@@ -178,6 +179,7 @@ def evaluate_shards(
     name: str,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
+    store: AnswerStore | None = None,
 ) -> pd.DataFrame:
     """`pixelrobust.evaluation.evaluate_cells` by several processes, each its share of the images.
 
@@ -186,6 +188,7 @@ def evaluate_shards(
         engine, images, keys, labels, cells, draws, seed, name: as in `evaluate_cells`.
         advance: told how many forward passes this process has done.
         unchanged: as in `evaluate_cells`.
+        store: as in `evaluate_cells`.
 
     Returns:
         The outcomes of all images, in the same order as by one process, in every process.
@@ -195,29 +198,18 @@ def evaluate_shards(
     """
     part = shard(len(keys), engine.batch_size, context)
     own: dict[Cell, NDArray[np.int64]] = {
-        cell: np.empty((0, 1 if cell.num == 0 else draws), dtype=np.int64) for cell in cells
+        cell: np.empty((0, draws_of(cell, draws)), dtype=np.int64) for cell in cells
     }
     if part.start < part.stop:
         # Only indexed by arrays, which all kinds of images allow.
         rows = PixelRows(cast(Any, images), np.arange(part.start, part.stop))
-        outcomes = evaluate_cells(
+        own = predict_cells(
             engine, rows, keys[part], labels[part], cells, draws, seed, name, advance,
-            None if unchanged is None else unchanged[part],
+            None if unchanged is None else unchanged[part], store and store.shard(part),
         )  # fmt: skip
-        own = _predictions(outcomes, own, part.stop - part.start)
     gathered = context.gather(own)
     whole = {cell: np.concatenate([tables[cell] for tables in gathered]) for cell in own}
     return make_outcomes(name, keys, labels, whole)
-
-
-def _predictions(
-    outcomes: pd.DataFrame, empty: dict[Cell, NDArray[np.int64]], images: int
-) -> dict[Cell, NDArray[np.int64]]:
-    """The predictions that `make_outcomes` was given, (images, draws) for each cell in order."""
-    values = outcomes["prediction"].to_numpy(np.int64)
-    sizes = [images * table.shape[1] for table in empty.values()]
-    parts = np.split(values, np.cumsum(sizes)[:-1])
-    return {cell: part.reshape(images, -1) for cell, part in zip(empty, parts, strict=True)}
 
 
 def _find_devices(names: Sequence[str]) -> list[torch.device]:

@@ -1,9 +1,8 @@
 """From images and a classifier to outcomes: what it predicts for every change of every image."""
 
 import copy
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,23 +12,18 @@ from torch import Tensor, nn
 
 from pixelrobust.datasets.cache import Advance
 from pixelrobust.engine import Engine, make_engine
-from pixelrobust.engine.feeding import Images, make_feed
+from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid
 from pixelrobust.outcomes import make_outcomes
-from pixelrobust.perturbation import (
-    ChangeRandomness,
-    apply_change,
-    check_images,
-    check_unit_range,
-    image_keys,
-)
+from pixelrobust.passes import Answers, Passes
+from pixelrobust.perturbation import check_images, check_unit_range
 from pixelrobust.settings import EngineName, EngineSettings, Precision
+from pixelrobust.store import UNKNOWN, AnswerStore
 
 _CONTROL = Cell(0)
-# Random numbers cost least when they are made for many images at once.
-_IMAGES_AT_ONCE = 64
-_PIXELS_AT_ONCE = 2**20
+# Forward passes of a cell that are lost where a run is killed, at most.
+_PAIRS_IN_BLOCK = 2048
 
 
 def evaluate(
@@ -105,11 +99,11 @@ def evaluate_cells(
     name: str,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
+    store: AnswerStore | None = None,
 ) -> pd.DataFrame:
     """Outcomes of one classifier in every cell.
 
-    All cells of a batch share its images and its random numbers. The control (num = 0) has one
-    draw, since it does not depend on it.
+    The control (num = 0) has one draw, since it does not depend on it.
 
     Args:
         engine: runs the classifier.
@@ -120,41 +114,55 @@ def evaluate_cells(
         draws: independent changes of each image in each cell.
         seed: 0 or more.
         name: what to call the model in the outcomes.
-        advance: told how many forward passes are done.
+        advance: told how many forward passes are done, or were done before.
         unchanged: (N,) this engine's predictions for the unchanged images, where they are known;
             they are the outcomes of the control then.
+        store: where answers are kept, and taken from where they are known.
 
     Raises:
         InputError: a cell does not fit the images, or the model gives logits that are not finite.
+    """
+    found = predict_cells(
+        engine, images, keys, labels, cells, draws, seed, name, advance, unchanged, store
+    )
+    return make_outcomes(name, keys, labels, found)
+
+
+def predict_cells(
+    engine: Engine,
+    images: Images,
+    keys: Sequence[str],
+    labels: NDArray[np.int64],
+    cells: Sequence[Cell],
+    draws: int,
+    seed: int,
+    name: str,
+    advance: Advance = lambda done: None,
+    unchanged: NDArray[np.int64] | None = None,
+    store: AnswerStore | None = None,
+) -> dict[Cell, NDArray[np.int64]]:
+    """Predicted classes in every cell, (N, draws) each, one draw for the control.
+
+    Args and errors are those of `evaluate_cells`.
     """
     height, width = images.shape[-2:]
     for cell in cells:
         cell.check_fits((height, width))
     if draws < 1:
         raise InputError(f"draws={draws} is too few; give 1 or more.")
-    tables = {
-        cell: torch.empty(len(keys), draws_of(cell, draws), dtype=torch.int64, device=engine.device)
-        for cell in cells
-    }
-    todo = list(cells)
-    if unchanged is not None and _CONTROL in tables:
-        tables[_CONTROL][:, 0] = torch.as_tensor(unchanged)
-        todo.remove(_CONTROL)
-    # What is being predicted: nothing here waits for the device.
-    underway: deque[_Batch] = deque()
-    work = _changed_batches(engine, images, image_keys(keys, seed), todo, draws, underway)
-    for predicted in engine.predictions(work):
-        done = underway.popleft()
-        tables[done.cell][done.image, done.draw] = predicted
-        advance(len(predicted))
-    predictions = {cell: table.cpu().numpy() for cell, table in tables.items()}
-    for cell, table in predictions.items():
-        if (table < 0).any():
-            raise InputError(
-                f"model {name} gives NaN or infinite logits for {keys[int(np.argwhere(table < 0)[0, 0])]!r} "
-                f"(num={cell.num}); check its weights and normalisation."
-            )
-    return make_outcomes(name, keys, labels, predictions)
+    passes = Passes(engine, images, keys, labels, seed, advance)
+    found: dict[Cell, NDArray[np.int64]] = {}
+    if _CONTROL in cells and unchanged is None:
+        first = np.arange(len(keys)), np.zeros(len(keys), dtype=np.int64)
+        unchanged = passes.answers(*first, [_CONTROL])[_CONTROL].classes
+    changed = [cell for cell in cells if cell != _CONTROL]
+    for claimed in store.claims(changed) if store else [changed]:
+        found |= _predict_changed(passes, claimed, len(keys), draws, advance, store)
+    if unchanged is not None and _CONTROL in cells:
+        found[_CONTROL] = unchanged[:, None]
+    for cell in cells:
+        _check_finite(found[cell], cell, keys, name)
+    return {cell: found[cell] for cell in cells}
 
 
 def draws_of(cell: Cell, draws: int) -> int:
@@ -167,72 +175,93 @@ def count_passes(cells: Sequence[Cell], images: int, draws: int) -> int:
     return sum(images * draws_of(cell, draws) for cell in cells)
 
 
-class _Batch(NamedTuple):
-    """Of the predictions of a batch: the cell, and (B,) positions of image and draw."""
+def stored_answers(
+    passes: Passes,
+    store: AnswerStore,
+    cell: Cell,
+    image: NDArray[np.int64],
+    draw: NDArray[np.int64],
+) -> Answers:
+    """The answers for P (image, draw) pairs in one cell, computed only where they are not stored.
 
-    cell: Cell
-    image: Tensor
-    draw: Tensor
+    Raises:
+        InputError: logits are not finite.
+    """
+    known = store.load(cell, int(draw.max(initial=0)) + 1)
+    classes, margins = known.classes[image, draw], known.margins[image, draw]
+    missing = np.flatnonzero(classes == UNKNOWN)
+    if len(missing):
+        pairs = image[missing], draw[missing]
+        found = passes.answers(*pairs, [cell])[cell]
+        if (found.classes < 0).any():
+            raise InputError(
+                f"the model gives NaN or infinite logits for changed images (num={cell.num}); check "
+                "its weights and normalisation."
+            )
+        store.keep(cell, *pairs, found)
+        classes[missing], margins[missing] = found
+    return Answers(classes, margins)
 
 
-def _changed_batches(
-    engine: Engine,
-    images: Images,
-    key_words: Tensor,
+def _predict_changed(
+    passes: Passes,
     cells: Sequence[Cell],
+    images: int,
     draws: int,
-    underway: deque[_Batch],
-) -> Iterator[Tensor]:
-    """Changed images, batch by batch; what each is, is appended to `underway`."""
-    if not cells:
-        return
-    largest = max(cell.num for cell in cells)
-    at_once = max(engine.batch_size, _IMAGES_AT_ONCE)
-    pairs = list(
-        _pairs(len(key_words), draws, min(at_once, max(1, _PIXELS_AT_ONCE // (largest or 1))))
-    )
-    feed = make_feed(images, engine.device)
-    key_words = key_words.to(engine.device)
-    for (image, draw), batch in zip(pairs, feed.batches(image for image, _ in pairs), strict=True):
-        rows, numbers = (_sent(index, engine.device) for index in (image, draw))
-        randomness = ChangeRandomness(key_words[rows], numbers, batch.shape[1:])
-        _reserve(randomness, cells)
-        for cell in cells:
-            # Draws ascend, so those that a cell has come first.
-            wanted = int((draw < draws_of(cell, draws)).sum())
-            if not wanted:
-                continue
-            changed = apply_change(batch, randomness, cell)[:wanted]
-            for start in range(0, wanted, engine.batch_size):
-                part = slice(start, min(start + engine.batch_size, wanted))
-                underway.append(_Batch(cell, rows[part], numbers[part]))
-                yield changed[part]
+    advance: Advance,
+    store: AnswerStore | None,
+) -> dict[Cell, NDArray[np.int64]]:
+    """Predicted classes in some cells, block by block, of which each is kept when it is done."""
+    classes = {
+        cell: store.load(cell, draws).classes
+        if store
+        else np.full((images, draws), UNKNOWN, dtype=np.int64)
+        for cell in cells
+    }
+    advance(sum(int((table != UNKNOWN).sum()) for table in classes.values()))
+    for image, draw in _blocks(images, draws):
+        missing = {
+            cell: np.flatnonzero(table[image, draw] == UNKNOWN) for cell, table in classes.items()
+        }
+        for rows, together in _alike(missing):
+            pairs = image[rows], draw[rows]
+            for cell, answers in passes.answers(*pairs, together).items():
+                classes[cell][pairs] = answers.classes
+                if store and (answers.classes >= 0).all():
+                    store.keep(cell, *pairs, answers)
+    return classes
 
 
-def _sent(index: NDArray[np.int64], device: torch.device) -> Tensor:
-    """An array on the device, without waiting for what that is computing."""
-    tensor = torch.as_tensor(index)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
+def _alike(
+    missing: Mapping[Cell, NDArray[np.int64]],
+) -> Iterator[tuple[NDArray[np.int64], list[Cell]]]:
+    """Rows that cells lack, with all cells that lack just these: they share images and positions."""
+    groups: dict[bytes, list[Cell]] = {}
+    for cell, rows in missing.items():
+        groups.setdefault(rows.tobytes(), []).append(cell)
+    for cells in groups.values():
+        if len(missing[cells[0]]):
+            yield missing[cells[0]], cells
 
 
-def _pairs(
-    images: int, draws: int, count: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """So many (image, draw) positions at a time: all images of draw 0, then of draw 1, and so on."""
-    for start in range(0, images * draws, count):
-        pair = np.arange(start, min(start + count, images * draws))
-        yield pair % images, pair // images
+def _blocks(images: int, draws: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All (image, draw) pairs, some at a time: all images of draw 0, then of draw 1, and so on.
+
+    Where a block ends depends on the number of images alone, so runs of few and of many draws, and
+    interrupted ones, make the same batches.
+    """
+    images_at_once = min(images, _PAIRS_IN_BLOCK)
+    draws_at_once = max(1, _PAIRS_IN_BLOCK // images_at_once)
+    for draw in range(0, draws, draws_at_once):
+        some_draws = np.arange(draw, min(draw + draws_at_once, draws))
+        for image in range(0, images, images_at_once):
+            some_images = np.arange(image, min(image + images_at_once, images))
+            yield np.tile(some_images, len(some_draws)), some_draws.repeat(len(some_images))
 
 
-def _reserve(randomness: ChangeRandomness, cells: Sequence[Cell]) -> None:
-    """Draw positions and words once, at the largest num of each area."""
-    largest: dict[int | None, int] = {}
-    for cell in cells:
-        largest[cell.area] = max(cell.num, largest.get(cell.area, 0))
-    for area, num in largest.items():
-        if num:
-            randomness.positions(num, area)
-    if largest:
-        randomness.words(max(largest.values()))
+def _check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
+    if (classes < 0).any():
+        raise InputError(
+            f"model {name} gives NaN or infinite logits for {keys[int(np.argwhere(classes < 0)[0, 0])]!r} "
+            f"(num={cell.num}); check its weights and normalisation."
+        )

@@ -1,13 +1,20 @@
 """Writing files so that nobody ever sees half of one."""
 
+import contextlib
 import os
+import re
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pixelrobust.errors import InputError
+
+# Nobody takes so long to write a file.
+_LEFT_SECONDS = 3600
+_TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.\w+$")
 
 
 def check_writable(folder: Path, key: str) -> None:
@@ -36,6 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
@@ -46,3 +54,28 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole text file, or nothing."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file, or nothing."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `replacing` left where a process was killed meanwhile, long ago."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(FileNotFoundError):
+            if _TEMPORARY.match(path.name) and time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                path.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make sure that a renamed file is found after a crash of the system, where it can do that."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

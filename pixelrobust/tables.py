@@ -46,7 +46,11 @@ def summarize(
     """
     groups = outcomes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
     rows = [_summary_row(group, image_size, amplitude_share) for _, group in groups]
-    summary = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    return ordered_summary(pd.DataFrame(rows, columns=SUMMARY_COLUMNS))
+
+
+def ordered_summary(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows of models and cells in the order that `summarize` states."""
     order = summary["model"].map(
         {model: rank for rank, model in enumerate(summary["model"].unique())}
     )

@@ -114,6 +114,15 @@ def margins(logits: Tensor) -> Tensor:
     return largest[:, 0] - largest[:, 1]
 
 
+def label_margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B, K), (B,) -> (B,) float32: how far the label's logit lies above the largest other one."""
+    if logits.shape[1] < 2:
+        return logits.new_zeros(len(logits))
+    column = labels[:, None]
+    others = logits.scatter(1, column, -torch.inf).amax(dim=1)
+    return logits.gather(1, column)[:, 0] - others
+
+
 def filled_up(images: Tensor, batch_size: int) -> Tensor:
     """The images, and black ones after them where there are fewer than `batch_size`."""
     missing = batch_size - len(images)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from pixelrobust.settings.sections import (
     AttackSettings,
@@ -33,6 +33,7 @@ class RunSettings(Section):
     profile: StrictStr | None
     seed: Annotated[StrictInt, Field(ge=0)]
     draws: Positive
+    evaluation: Literal["census", "adaptive"]
     measure: Literal[
         "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
     ]
@@ -46,6 +47,7 @@ class RunSettings(Section):
     engine: EngineSettings
     pixel_index: PixelIndexSettings
     paths: PathSettings
+    recompute: StrictBool
 
     @model_validator(mode="after")
     def _grid_fits(self) -> Self:
@@ -81,6 +83,13 @@ class RunSettings(Section):
             )
         if self.pictures and (self.measure != "outcomes" or self.attack):
             raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
+        if self.evaluation == "adaptive" and (
+            self.measure != "outcomes" or self.attack or self.pictures
+        ):
+            raise ValueError(
+                "evaluation=adaptive estimates wrong rates of plain images, and keeps no picture of "
+                "them; give evaluation=census."
+            )
         if self.measure == "activations" and self.draws > 1:
             raise ValueError("activations are measured under one change an image; set draws=1.")
         return self
@@ -106,6 +115,7 @@ class RunSettings(Section):
                 "paths": True,
                 "profile": True,
                 "pictures": True,
+                "recompute": True,
                 "engine": {"name", "devices", "batch_size", "compared"},
                 "dataset": {"root", "train_root", "labels", "classes", "description", "caveat"},
                 "models": {"__all__": {"label", "path"}},
@@ -115,6 +125,8 @@ class RunSettings(Section):
         # What a run does not use is no part of it.
         if data["attack"] is None:
             del data["attack"]
+        if data["evaluation"] == "census":
+            del data["evaluation"]
         if data["measure"] == "outcomes":
             del data["measure"]
         if self.measure in RETRAINED:

@@ -1,0 +1,130 @@
+"""Forward passes over changed images: changes are made while the network runs."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelrobust.datasets.cache import Advance
+from pixelrobust.engine import Engine
+from pixelrobust.engine.base import label_margins, predicted_classes
+from pixelrobust.engine.feeding import Images, make_feed
+from pixelrobust.grid import Cell
+from pixelrobust.perturbation import ChangeRandomness, apply_change, image_keys
+
+# Random numbers cost least when they are made for many images at once.
+_IMAGES_AT_ONCE = 64
+_PIXELS_AT_ONCE = 2**20
+
+
+class Answers(NamedTuple):
+    """What a network takes P changed images for.
+
+    Attributes:
+        classes: (P,) int64; -1 where logits are not finite.
+        margins: (P,) float32, how far the true class's logit lies above the largest other one;
+            negative where the image is misclassified.
+    """
+
+    classes: NDArray[np.int64]
+    margins: NDArray[np.float32]
+
+
+class Passes:
+    """Shows changes of some images to one network.
+
+    Args:
+        engine: runs the network.
+        images: (N, C, H, W), uint8 or floating point in [0, 1]; may be memory-mapped.
+        keys: N image keys.
+        labels: (N,) true classes.
+        seed: 0 or more.
+        advance: told how many forward passes are done.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        images: Images,
+        keys: Sequence[str],
+        labels: NDArray[np.int64],
+        seed: int,
+        advance: Advance = lambda done: None,
+    ) -> None:
+        self._engine = engine
+        self._feed = make_feed(images, engine.device)
+        self._key_words = image_keys(keys, seed).to(engine.device)
+        self._labels = torch.as_tensor(labels).to(engine.device)
+        self._advance = advance
+
+    def answers(
+        self, image: NDArray[np.int64], draw: NDArray[np.int64], cells: Sequence[Cell]
+    ) -> dict[Cell, Answers]:
+        """Every change in every cell.
+
+        All cells share the images and their random numbers. Nothing waits for the device before
+        the last batch.
+
+        Args:
+            image, draw: (P,) which images, by their positions, and which of their draws.
+            cells: the grid, one cell at least.
+        """
+        parts: dict[Cell, list[tuple[Tensor, Tensor]]] = {cell: [] for cell in cells}
+        underway: deque[tuple[Cell, Tensor]] = deque()
+        batches = self._changed(image, draw, cells, underway)
+        for logits in self._engine.stream(batches):
+            cell, labels = underway.popleft()
+            parts[cell].append((predicted_classes(logits), label_margins(logits, labels)))
+            self._advance(len(logits))
+        return {
+            cell: Answers(*(torch.cat(columns).cpu().numpy() for columns in zip(*own, strict=True)))
+            for cell, own in parts.items()
+        }
+
+    def _changed(
+        self,
+        image: NDArray[np.int64],
+        draw: NDArray[np.int64],
+        cells: Sequence[Cell],
+        underway: deque[tuple[Cell, Tensor]],
+    ) -> Iterator[Tensor]:
+        """Changed images, batch by batch; cell and labels of each are appended to `underway`."""
+        size, device = self._engine.batch_size, self._engine.device
+        largest = max(cell.num for cell in cells)
+        at_once = min(max(size, _IMAGES_AT_ONCE), max(1, _PIXELS_AT_ONCE // max(largest, 1)))
+        slices = [slice(start, start + at_once) for start in range(0, len(image), at_once)]
+        feed = self._feed.batches(image[part] for part in slices)
+        for part, batch in zip(slices, feed, strict=True):
+            rows, draws = (_sent(index[part], device) for index in (image, draw))
+            randomness = ChangeRandomness(self._key_words[rows], draws, batch.shape[1:])
+            _reserve(randomness, cells)
+            labels = self._labels[rows]
+            for cell in cells:
+                changed = apply_change(batch, randomness, cell)
+                for start in range(0, len(changed), size):
+                    underway.append((cell, labels[start : start + size]))
+                    yield changed[start : start + size]
+
+
+def _sent(index: NDArray[np.int64], device: torch.device) -> Tensor:
+    """An array on the device, without waiting for what that is computing."""
+    tensor = torch.as_tensor(index)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def _reserve(randomness: ChangeRandomness, cells: Iterable[Cell]) -> None:
+    """Draw positions and words once, at the largest num of each area."""
+    largest: dict[int | None, int] = {}
+    for cell in cells:
+        largest[cell.area] = max(cell.num, largest.get(cell.area, 0))
+    for area, num in largest.items():
+        if num:
+            randomness.positions(num, area)
+    if largest:
+        randomness.words(max(largest.values()))
