@@ -34,7 +34,7 @@ _LATEX = {
 _LATEX_ARGUMENTS = ("[", "*")
 
 # Spreadsheets take what begins so for a formula.
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULAS = ("=", "+", "-", "@")
 
 
 def printable(value: object) -> str:
@@ -73,6 +73,12 @@ def escape_latex(value: object) -> str:
     return "{}" + text if text.lstrip().startswith(_LATEX_ARGUMENTS) else text
 
 
-def escape_formula(value: object) -> object:
-    """A cell that spreadsheets do not compute: text that begins like a formula gets an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+def escape_cell(value: object) -> object:
+    """A cell of a CSV file that stays one cell, and that spreadsheets do not compute.
+
+    Text is put on one line; what begins like a formula gets an apostrophe in front.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULAS) else text

@@ -339,13 +339,8 @@ def test_no_place_is_overlooked(path: list[str], beside: Any, target: str) -> No
         check_permitted(plain({"_target_": LAUNCHERS[0]}) | {"models": inside}, OWN)
 
 
-PIECES = st.lists(
-    st.sampled_from(
-        ["${", "}", "oc", "env", "oc.env", ".", ":", "PIXELROBUST_SECRET", "${b}", "${c}", " "]
-        + ["\\", "'", '"', "now", "%Z", "%p", "below", ",", "{", "$", "decode", "oc.select", "a"]
-    ),
-    max_size=12,
-)
+TOKENS = "${ } oc env oc.env . : PIXELROBUST_SECRET ${b} ${c} \\ ' now %Z %p below , { $ decode a"
+PIECES = st.lists(st.sampled_from([*TOKENS.split(), " ", '"']), max_size=12)
 
 
 @given(pieces=PIECES)
