@@ -70,11 +70,12 @@ def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -
     for wnid, picture in zip(("n01440764", "n02123045"), colours, strict=True):
         (tmp_path / "images" / wnid).mkdir(parents=True)
         Image.fromarray(picture).save(tmp_path / "images" / wnid / "picture.png")
-    small = f"model=efficientnet_lite0 perturbation.num=4 draws=1 paths.results={tmp_path}/results"
+    small = f"model=efficientnet_lite0 perturbation.num=4 draws=1 dataset.limit=4 paths.results={tmp_path}/results"
     evaluating = f"selection.models=null engine=openvino {small}"
     retraining = (
         f"experiment=table10 dataset=imagefolder dataset.root={tmp_path}/images retrain.num=[4] "
-        f"retrain.controls=[] retrain.selected=false retrain.epochs=1 engine=eager {small}"
+        f"retrain.controls=[] retrain.selected=false retrain.epochs=1 engine=eager "
+        f"dataset.preprocessing.resize=64 dataset.preprocessing.crop=64 {small}"
     )
     commands = f"{evaluating};{retraining}"
     ended = subprocess.run(
