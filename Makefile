@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims benchmark test lint format
+	amplification breakdown distances claims benchmark audit test lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -66,6 +66,11 @@ claims: | $(BIN)/python  ## Which of the paper's claims hold, from the stored ou
 
 benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand; eight minutes.
 	@$(BIN)/python -m scripts.benchmark $(ARGS)
+
+audit:  ## Look up every pinned package in the index's database of advisories; needs the network.
+	@$(PYTHON) -m venv .audit
+	@.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@.audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 test: | $(BIN)/python  ## Run the tests.
 	@$(BIN)/python -m pytest

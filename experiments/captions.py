@@ -3,10 +3,10 @@
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
+from pixelrobust.escaping import escape_markdown
 from pixelrobust.manifest import Manifest
 from pixelrobust.outcomes import CELL_COLUMNS
 from pixelrobust.retraining_tables import ALL_CLASSES, HELDOUT, ORIGINAL
-from pixelrobust.tables import escape_markdown
 
 _NOTHING_WRONG = (
     "Not one outcome is wrong: the networks withstand all these changes on these images, and the "

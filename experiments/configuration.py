@@ -16,13 +16,25 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
+from experiments.checked_hydra import CONFIG_NAME, HYDRA_VERSION, check_composed, run_hydra
 from pixelrobust.errors import InputError
 from pixelrobust.settings import RunSettings, build_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
 
+_COMPOSING_ERRORS = (
+    HydraException,
+    OmegaConfBaseException,
+    YAMLError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+)
+"""What Hydra raises where a config is wrong, or a plugin is not there."""
 _MANUAL = "`python -m experiments.run --help`"
 
 OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
@@ -77,7 +89,6 @@ def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Pat
 
     faults: list[Exception] = []
 
-    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def main(config: DictConfig) -> None:
         # Hydra would print what passes through it in its own way.
         try:
@@ -86,8 +97,10 @@ def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Pat
             faults.append(error)
 
     try:
-        main()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        run_hydra(CONFIGS, main)
+    except InputError:
+        raise
+    except _COMPOSING_ERRORS as error:
         raise InputError(_sentence(error)) from error
     if faults:
         raise faults[0]
@@ -95,11 +108,18 @@ def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Pat
 
 
 def compose(*overrides: str) -> DictConfig:
-    """The config that these overrides give, as the command line would compose it."""
+    """The config that these overrides give, as the command line would compose it.
+
+    Raises:
+        InputError: it holds what is not permitted.
+    """
     if GlobalHydra.instance().is_initialized():
-        return hydra.compose("config", overrides=list(overrides))
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("config", overrides=list(overrides))
+        config = hydra.compose(CONFIG_NAME, overrides=list(overrides))
+    else:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base=HYDRA_VERSION):
+            config = hydra.compose(CONFIG_NAME, overrides=list(overrides))
+    check_composed(config, CONFIGS)
+    return config
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -159,7 +179,9 @@ def _sentence(error: Exception) -> str:
     """What Hydra or OmegaConf found wrong, as one sentence with a remedy."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group}={option} is unknown; choose from {', '.join(options(group))}."
+        known = options(group)
+        remedy = f"choose from {', '.join(known)}" if known else f"{_MANUAL} lists what there is"
+        return f"{group}={option} is unknown; {remedy}."
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not set; give a value, for example {error.full_key}=…"
     text = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("See "))

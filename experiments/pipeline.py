@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from experiments.configuration import REPOSITORY
 from experiments.descriptions import describe
 from experiments.measuring import Chosen, Subject, measurement
 from experiments.paper import experiment_called
@@ -206,7 +207,7 @@ def _manifest(session: Session, image_size: tuple[int, int], selection: Selectio
             for classifier in (get_classifier(key, model) for key, model in settings.models.items())
         },
         engines=session.engines,
-        software=describe_software(settings.paths.root),
+        software=describe_software(REPOSITORY),
         hardware=describe_hardware(find_device(settings.engine.devices)),
         seconds=session.clock.seconds,
     )

@@ -33,6 +33,7 @@ from pixelrobust.figures_amplification import amplification_curves
 from pixelrobust.figures_ranking import pixel_index_curves
 from pixelrobust.figures_returns import returns_map
 from pixelrobust.figures_survival import survival_figure
+from pixelrobust.files import check_inside
 from pixelrobust.manifest import Manifest, read_manifest
 from pixelrobust.outcomes import read_outcomes, write_outcomes
 from pixelrobust.ranking import (
@@ -61,6 +62,7 @@ Run = tuple[Manifest, pd.DataFrame]
 
 def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> None:
     """Write what a run found, and who found it where."""
+    check_inside(directory / "outcomes", directory.parent)
     stem = experiment_called(manifest.name).table
     write_outcomes(outcomes, directory / "outcomes" / f"{stem}.parquet")
     manifest.write(directory / "outcomes" / f"{stem}.json")
@@ -102,6 +104,7 @@ def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> list
 
 def present_description(directory: Path, name: str, table: pd.DataFrame) -> list[Presented]:
     """Write one of the tables that describe rather than measure, given its name."""
+    check_inside(directory, directory.parent)
     title, note = DESCRIPTIONS[name]
     readable = table.rename(columns=lambda column: column.replace("_", " ").capitalize())
     readable = readable.map(_readable)

@@ -19,6 +19,7 @@ from pixelrobust.distance_tables import (
     distances_for_reading,
     summarize_distances,
 )
+from pixelrobust.escaping import escape_paragraph
 from pixelrobust.figures import write_figure
 from pixelrobust.figures_retraining import (
     distance_changes,
@@ -38,7 +39,7 @@ from pixelrobust.retraining_tables import (
     retrained_on_pixels,
     summarize_retraining,
 )
-from pixelrobust.tables import escape_markdown, markdown_table, write_csv
+from pixelrobust.tables import markdown_table, write_csv
 from pixelrobust.transfer import (
     fall,
     fall_for_reading,
@@ -84,7 +85,7 @@ def present_transfer(
         steps = fall(smallest, stages)
         steps_table = fall_for_reading(steps)
         about = fall_note(smallest)
-        below = [f"## {WATERFALL_TITLE}", markdown_table(steps_table), escape_markdown(about)]
+        below = [f"## {WATERFALL_TITLE}", markdown_table(steps_table), escape_paragraph(about)]
         figure = waterfall(steps, WATERFALL_TITLE, " ".join([about, *notes[2:]]))
         write_figure(figure, directory / experiment.figure)
         presented.append(Presented(WATERFALL_TITLE, steps_table, [about]))

@@ -17,6 +17,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from pixelrobust.escaping import printable
+
 
 class Progress:
     """Shows the parts of a run, each with its own bar.
@@ -30,13 +32,13 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Print a line between the bars."""
-        self._console.print(sentence, highlight=False, soft_wrap=True)
+        self._console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator["Bar"]:
         """Yield a function that is told how many more of the total are done."""
         columns: tuple[ProgressColumn, ...] = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _RateColumn(),
@@ -44,8 +46,8 @@ class Progress:
             TimeRemainingColumn(),
         )
         with RichProgress(*columns, console=self._console) as bar:
-            task = bar.add_task(description, total=total)
-            yield Bar(bar, task, description)
+            task = bar.add_task(printable(description), total=total)
+            yield Bar(bar, task, printable(description))
             bar.update(task, completed=total)
 
 
@@ -60,7 +62,7 @@ class Bar:
 
     def note(self, text: str) -> None:
         """Show how it stands, behind the description."""
-        self._bar.update(self._task, description=f"{self._description}: {text}")
+        self._bar.update(self._task, description=printable(f"{self._description}: {text}"))
 
 
 class _RateColumn(ProgressColumn):

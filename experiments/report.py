@@ -9,11 +9,13 @@ from rich import box
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
 from experiments.presentation import present, stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
+from pixelrobust.escaping import printable
 from pixelrobust.manifest import Manifest, read_manifest
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -39,13 +41,20 @@ def show(presented: Sequence[Presented], directory: Path) -> None:
     """Print tables, and where they lie."""
     console = Console()
     for each in presented:
-        shown = Table(box=box.SIMPLE, title=each.title, title_justify="left")
+        title = Text(printable(each.title), "table.title")
+        shown = Table(box=box.SIMPLE, title=title, title_justify="left")
         for column in each.table.columns:
-            shown.add_column(column, overflow="fold")
+            shown.add_column(_literal(column), overflow="fold")
         for row in each.table.itertuples(index=False):
-            shown.add_row(*map(str, row))
+            shown.add_row(*map(_literal, row))
         console.print(shown)
-    console.print(f"written to {_short(directory)}", soft_wrap=True, highlight=False)
+    line = f"written to {printable(_short(directory))}"
+    console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def _literal(value: object) -> Text:
+    """A name that is shown as it is, whatever brackets it holds."""
+    return Text(printable(value))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,10 +77,12 @@ def _list_runs(results: Path) -> None:
     table = Table("Folder", "Run", "Models", "Images", "Draws", "Device", box=box.SIMPLE)
     for path in sorted(results.glob("*/outcomes/*.json")):
         run = read_manifest(path)
-        table.add_row(
+        device = run.hardware.get("gpu") or run.hardware.get("device") or ""
+        row = (
             _short(path.parent.parent), run.name, ", ".join(run.weights_sha256), f"{run.images:,}",
-            str(run.draws), str(run.hardware.get("gpu") or run.hardware.get("device") or ""),
+            run.draws, device,
         )  # fmt: skip
+        table.add_row(*map(_literal, row))
     if not table.row_count:
         raise InputError(f"no run is stored below {results}; run `make reproduce-table6` first.")
     Console().print(table)
@@ -90,9 +101,12 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
         )
     console = Console()
     for name in wanted or pages:
-        console.print(Markdown(pages[name].read_text(encoding="utf-8").replace("<br>", "; ")))
+        lines = pages[name].read_text(encoding="utf-8").replace("<br>", "; ").splitlines()
+        console.print(Markdown("\n".join(map(printable, lines)), hyperlinks=False))
         if name in manifests:
-            console.print(_provenance(manifests[name]), style="dim", highlight=False)
+            console.print(
+                printable(_provenance(manifests[name])), style="dim", markup=False, highlight=False
+            )
         console.print()
 
 

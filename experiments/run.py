@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.configuration import Job, launch, preset_settings
 from pixelrobust.errors import InputError
+from pixelrobust.escaping import printable
 from pixelrobust.settings import RunSettings
 
 EXIT_INPUT = 2
@@ -33,7 +34,7 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     # One job's failure must not end its siblings: it is recorded, and reported at the end.
     from experiments.sweep import JobRecord
 
-    print(f"\njob: {' '.join(job.overrides)}")
+    print(f"\njob: {printable(' '.join(job.overrides))}")
     settings = None
     try:
         settings = read_settings()
@@ -74,7 +75,7 @@ def _finish_sweep(sweep_directory: Path) -> int:
     failed = [job for job in jobs if job.error]
     print(f"\n{len(jobs) - len(failed)} of {len(jobs)} jobs finished")
     for job in failed:
-        print(f"failed: {' '.join(job.overrides)}: {job.error}", file=sys.stderr)
+        print(f"failed: {printable(' '.join(job.overrides))}: {job.error}", file=sys.stderr)
     finished = finish([job for job in jobs if not job.error], sweep_directory.parent.parent)
     if finished:
         directory, presented = finished

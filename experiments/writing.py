@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pixelrobust.tables import escape_markdown, write_csv, write_latex, write_markdown
+from pixelrobust.escaping import escape_paragraph
+from pixelrobust.tables import write_csv, write_latex, write_markdown
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,6 @@ def write_tables(
     """The three files of a table; `below` is Markdown that follows the notes."""
     stem = directory / name
     write_csv(table, stem.with_suffix(".csv"))
-    markdown = [*map(escape_markdown, notes), *below]
+    markdown = [*map(escape_paragraph, notes), *below]
     write_markdown(readable, title, markdown, stem.with_suffix(".md"))
     write_latex(readable, title, notes, name, stem.with_suffix(".tex"))

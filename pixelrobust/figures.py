@@ -8,7 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
+from pixelrobust.escaping import printable
 from pixelrobust.files import replacing
 
 # Okabe & Ito's palette, told apart with any colour vision; markers serve greyscale print.
@@ -59,7 +61,7 @@ def add_legend(figure: Figure, axes: Axes) -> None:
     # contents; with one, the layout leaves it no room.
     share = _LEGEND_HEIGHT / figure.get_figheight()
     figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share))
-    figure.legend(
+    legend = figure.legend(
         handles,
         labels,
         loc="lower center",
@@ -67,12 +69,28 @@ def add_legend(figure: Figure, axes: Axes) -> None:
         ncols=len(labels),
         frameon=False,
     )
+    take_literally(legend)
+
+
+def take_literally(legend: Legend) -> None:
+    """Show a legend's names as they are: dollars are dollars, and begin no formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def add_words(figure: Figure, title: str, caption: str) -> None:
     """A title above the panels, and small print below everything."""
-    figure.suptitle(title, fontsize=11)
-    figure.text(0.5, -0.01, caption, ha="center", va="top", fontsize=7.5, wrap=True)
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.text(
+        0.5,
+        -0.01,
+        printable(caption),
+        ha="center",
+        va="top",
+        fontsize=7.5,
+        wrap=True,
+        parse_math=False,
+    )
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:
@@ -127,7 +145,7 @@ def _curve(
 
 
 def _finish(axes: Axes, summary: pd.DataFrame, label: str, title: str) -> None:
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=9, parse_math=False)
     num_axis(axes, sorted(int(num) for num in summary["num"].unique()))
     axes.set_ylabel(label)
     tidy(axes)

@@ -66,7 +66,7 @@ def _panel(axes: Axes, model: str, summary: pd.DataFrame) -> None:
             alpha=0.15,
             linewidth=0,
         )
-    axes.set_title(model, fontsize=9)
+    axes.set_title(model, fontsize=9, parse_math=False)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from pixelrobust.figures import COLOURS, MARKERS, add_words, new_figure, tidy
+from pixelrobust.figures import COLOURS, MARKERS, add_words, new_figure, take_literally, tidy
 from pixelrobust.retraining_tables import HELDOUT, SAME
 from pixelrobust.tables import percent
 from pixelrobust.transfer import Step
@@ -79,7 +79,7 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
             axes.plot([place - 0.7, place - 0.3], [100 * before] * 2, color="grey", linewidth=0.8)
         before = step.rate
     labels = [textwrap.fill(step.label, _LABEL, break_long_words=False) for step in steps]
-    axes.set_xticks(range(len(steps)), labels, size=8)
+    axes.set_xticks(range(len(steps)), labels, size=8, parse_math=False)
     axes.set_ylabel("adversarial images that still fool (%)")
     axes.set_ylim(0, 112)
     tidy(axes)
@@ -118,7 +118,7 @@ def distance_changes(
     labels = [
         f"{model} ({100 * (values > 0).mean():.0f} % grow)" for model, values in changes.items()
     ]
-    axes.set_yticks(range(len(changes)), labels, size=8)
+    axes.set_yticks(range(len(changes)), labels, size=8, parse_math=False)
     axes.set_ylim(len(changes) - 0.8, -1)
     axes.set_xlabel("change of the distance r (L2, pixels in [0, 1])")
     tidy(axes)
@@ -150,7 +150,10 @@ def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         tidy(axes)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside right center", frameon=False)
+    legend = figure.legend(
+        *loss.get_legend_handles_labels(), loc="outside right center", frameon=False
+    )
+    take_literally(legend)
     add_words(figure, title, caption)
     return figure
 
@@ -174,6 +177,6 @@ def _matrix(axes: Axes, rows: pd.DataFrame, models: list[str], highest: float) -
             colour = "white" if value < 55 * highest else "black"
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, size=8)
     axes.set_xticks(range(len(nums)), [str(num) for num in nums])
-    axes.set_yticks(range(len(models)), models, size=8)
+    axes.set_yticks(range(len(models)), models, size=8, parse_math=False)
     axes.set_xlabel("changed pixels (num) of test images")
     return image

@@ -49,5 +49,5 @@ def _panel(axes: Axes, part: pd.DataFrame, title: str) -> AxesImage:
     axes.set_yticks(range(len(epsilons)), [str(epsilon) for epsilon in epsilons])
     axes.set_xlabel("changed pixels (num)")
     axes.set_ylabel("epsilon (1/255)")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=9, parse_math=False)
     return image

@@ -29,6 +29,14 @@ def check_writable(folder: Path, key: str) -> None:
         ) from error
 
 
+def check_inside(path: Path, folder: Path) -> None:
+    """Raise InputError where links on the way to a path below a folder lead out of the folder."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{path} leads out of {folder} by a link; remove the link, or give paths.results."
+        )
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it into place if the block succeeds.

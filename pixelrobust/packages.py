@@ -6,9 +6,13 @@ from pathlib import Path
 
 def package_folder(module: str) -> Path | None:
     """Where an installed package lies, without importing it; None where it is not installed."""
+    # To find a package within another one, Python would import the other.
+    if not module.isidentifier():
+        return None
     try:
         spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
+    # Of what is no package, such as the program itself.
+    except ValueError:
         return None
     if spec is None or not spec.submodule_search_locations:
         return None

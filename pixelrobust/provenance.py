@@ -27,7 +27,11 @@ _PACKAGES = (
 
 
 def describe_software(root: Path) -> dict[str, Any]:
-    """Versions, and the git commit of the repository at root (None outside one)."""
+    """Versions, and the git commit of the repository at root (None outside one).
+
+    Args:
+        root: of this software itself: git runs what a repository's own settings say.
+    """
     return {
         "pixelrobust": _version("pixelrobust"),
         "protocol": PROTOCOL_VERSION,

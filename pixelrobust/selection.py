@@ -1,5 +1,6 @@
 """Which images take part: those that every model classifies correctly before any change."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +95,9 @@ def clean_predictions(
         engine.batch_size,
     )
     path = cache / "clean" / f"{fingerprint(*identity)[:32]}.npz"
-    if path.is_file():
-        with np.load(path) as known:
-            return Predicted(known["classes"], known["margins"])
+    known = _read(path, len(rows))
+    if known is not None:
+        return known
     predicted = predict_all(engine, PixelRows(images.pixels, rows), advance)
     if (predicted.classes < 0).any():
         raise InputError(
@@ -106,3 +107,13 @@ def clean_predictions(
     with replacing(path) as temporary:
         np.savez(temporary, classes=predicted.classes, margins=predicted.margins)
     return predicted
+
+
+def _read(path: Path, count: int) -> Predicted | None:
+    """The predictions for so many images in a cache entry; None where there is no sound one."""
+    try:
+        with np.load(path, allow_pickle=False) as known:
+            predicted = Predicted(known["classes"], known["margins"])
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        return None
+    return predicted if predicted.classes.shape == predicted.margins.shape == (count,) else None

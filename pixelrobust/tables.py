@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from pixelrobust.escaping import escape_cell, escape_latex, escape_markdown
 from pixelrobust.files import write_text
 from pixelrobust.outcomes import CELL_COLUMNS, cell_of
 from pixelrobust.pixel_index import AmplitudeShare, pixel_index
@@ -143,12 +144,16 @@ def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataF
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Numbers for machines: counts and fractions, an empty field where nothing limits a change."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    text = table.select_dtypes(exclude=["number", "bool"])
+    safe = table.assign(**{str(name): text[name].map(escape_cell) for name in text})
+    write_text(path, safe.to_csv(index=False, lineterminator="\n"))
 
 
 def write_markdown(table: pd.DataFrame, title: str, notes: list[str], path: Path) -> None:
     """A table for reading, with its title and caption."""
-    write_text(path, "\n\n".join([f"# {title}", markdown_table(table), *notes]) + "\n")
+    write_text(
+        path, "\n\n".join([f"# {escape_markdown(title)}", markdown_table(table), *notes]) + "\n"
+    )
 
 
 def markdown_table(table: pd.DataFrame) -> str:
@@ -160,8 +165,8 @@ def markdown_table(table: pd.DataFrame) -> str:
 
 def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, path: Path) -> None:
     """A table for a paper (package booktabs), with title and caption."""
-    escaped = table.map(_escape_latex).rename(columns=_escape_latex)
-    caption = _escape_latex(" ".join([f"{title}.", *notes]))
+    escaped = table.map(escape_latex).rename(columns=escape_latex)
+    caption = escape_latex(" ".join([f"{title}.", *notes]))
     write_text(
         path,
         escaped.to_latex(
@@ -188,31 +193,3 @@ def significant(value: float) -> str:
     # Adding 0 takes the sign off a negative 0.
     value = round(value, _NOISE_DECIMALS) + 0.0
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-_MARKDOWN = {
-    "\\": "\\\\",
-    "|": "\\|",
-    "_": "\\_",
-    "*": "\\*",
-    "`": "\\`",
-    "<": "&lt;",
-    ">": "&gt;",
-    "\n": " ",
-}
-
-
-def escape_markdown(value: object) -> str:
-    """Text that Markdown shows as it is, in a table too."""
-    return "".join(_MARKDOWN.get(character, character) for character in str(value))
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "×": r"$\times$", "–": "--", "\n": " ",
-}  # fmt: skip
-
-
-def _escape_latex(value: object) -> str:
-    return "".join(_LATEX.get(character, character) for character in str(value))

@@ -1,5 +1,6 @@
 """Networks with weights from files, packages and libraries, as classifiers of images in [0, 1]."""
 
+import hashlib
 import os
 import pickle
 import re
@@ -338,11 +339,33 @@ def torchvision_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_published_weights_are_taken_from_torchvisions_cache(torchvision_cache, images):
+@pytest.fixture
+def publish(
+    torchvision_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Any, bytes | State], Path]:
+    """Puts a file made on the spot into the cache, as if torchvision published it."""
+
+    def put(weights: Any, content: bytes | State) -> Path:
+        made = torchvision_cache / "made.pth"
+        if isinstance(content, bytes):
+            made.write_bytes(content)
+        else:
+            checkpoint(content, made)
+        digest = hashlib.sha256(made.read_bytes()).hexdigest()[:8]
+        url = f"https://nowhere.invalid/models/made-{digest}.pth"
+        monkeypatch.setattr(weights.value, "url", url)
+        return made.rename(torchvision_cache / url.rpartition("/")[2])
+
+    return put
+
+
+SQUEEZENET = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
+
+
+def test_published_weights_are_taken_from_torchvisions_cache(publish, images):
     torch.manual_seed(2)
     published = torchvision.models.squeezenet1_1(weights=None).eval()
-    url = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
-    checkpoint(published.state_dict(), torchvision_cache / url.rpartition("/")[2])
+    publish(SQUEEZENET, published.state_dict())
     found = logits(load("IMAGENET1K_V1", classes=1000), images)
     torch.testing.assert_close(found, logits_by_hand(published, images))
 
@@ -360,21 +383,20 @@ def densenet(classes: int = 1000) -> tuple[nn.Module, State]:
     return network, published
 
 
-def test_densenets_published_names_are_understood(torchvision_cache, images, tmp_path):
+def test_densenets_published_names_are_understood(publish, images, tmp_path):
     network, published = densenet()
-    url = torchvision.models.DenseNet121_Weights.IMAGENET1K_V1.url
-    checkpoint(published, torchvision_cache / url.rpartition("/")[2])
+    publish(torchvision.models.DenseNet121_Weights.IMAGENET1K_V1, published)
     from_cache = load("IMAGENET1K_V1", name="densenet121", classes=1000)
     own = load(checkpoint(published, tmp_path / "d.pth"), name="densenet121", classes=1000)
     for found in (from_cache, own):
         torch.testing.assert_close(logits(found, images), logits_by_hand(network, images))
 
 
-def test_networks_that_transform_their_input_do_so_with_published_weights(torchvision_cache):
+def test_networks_that_transform_their_input_do_so_with_published_weights(publish):
     torch.manual_seed(6)
     weights = torchvision.models.GoogLeNet_Weights.IMAGENET1K_V1
     plain = torchvision.models.googlenet(init_weights=False, aux_logits=True)
-    checkpoint(plain.state_dict(), torchvision_cache / weights.url.rpartition("/")[2])
+    publish(weights, plain.state_dict())
     expected = torchvision.models.googlenet(weights=weights).eval()
     images = torch.rand(1, 3, 64, 64)
     found = logits(load("IMAGENET1K_V1", name="googlenet", classes=1000), images)
@@ -386,12 +408,37 @@ def test_published_weights_have_a_thousand_outputs(torchvision_cache):
         load("IMAGENET1K_V1", classes=5)
 
 
-def test_a_damaged_file_in_torchvisions_cache_is_named(torchvision_cache):
-    url = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
-    path = torchvision_cache / url.rpartition("/")[2]
+def test_another_file_in_torchvisions_cache_is_named(torchvision_cache):
+    path = torchvision_cache / SQUEEZENET.url.rpartition("/")[2]
     path.write_text("<!DOCTYPE html>")
+    with pytest.raises(
+        InputError, match=rf"{re.escape(str(path))} is not what was published.*delete"
+    ):
+        load("IMAGENET1K_V1", classes=1000)
+
+
+def test_another_file_that_a_download_brought_is_named(torchvision_cache, monkeypatch):
+    def download(url: str, path: str, *rest: Any) -> None:
+        Path(path).write_text("<!DOCTYPE html>")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(InputError, match="is not what was published under this name"):
+        load("IMAGENET1K_V1", classes=1000)
+
+
+def test_published_weights_that_cannot_be_loaded_are_named(publish):
+    path = publish(SQUEEZENET, b"<!DOCTYPE html>")
     with pytest.raises(InputError, match=f"remove {re.escape(str(path))} if it is damaged"):
         load("IMAGENET1K_V1", classes=1000)
+
+
+def test_code_in_published_weights_is_refused_whatever_their_digest(publish, tmp_path):
+    mark = tmp_path / "mark"
+    publish(SQUEEZENET, pickle.dumps({"weight": Malicious(mark)}, protocol=2))
+    with pytest.raises(InputError, match="IMAGENET1K_V1 of squeezenet1_1 cannot be had"):
+        load("IMAGENET1K_V1", classes=1000)
+    assert not mark.exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_an_unknown_tag_of_timm_is_refused_with_the_known_ones():

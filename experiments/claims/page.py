@@ -12,10 +12,11 @@ from experiments.captions import images_notes
 from experiments.claims import Claim, Finding
 from experiments.paper import CLAIMS
 from experiments.writing import Presented
+from pixelrobust.escaping import escape_markdown, escape_paragraph
 from pixelrobust.files import write_text
 from pixelrobust.manifest import Manifest
 from pixelrobust.survival_tables import readable_p
-from pixelrobust.tables import escape_markdown, significant, write_csv
+from pixelrobust.tables import significant, write_csv
 
 _TITLE = "Which of the paper's claims hold"
 _CSV_COLUMNS = ["claim", *(field.name for field in fields(Finding)), "unit", "test"]
@@ -44,7 +45,7 @@ def write_claims(directory: Path, manifest: Manifest, claims: Sequence[Claim]) -
     parts = [
         f"# {_TITLE}",
         _markdown(verdicts),
-        *map(escape_markdown, notes),
+        *map(escape_paragraph, notes),
         "## What decided",
         _markdown(table[["Claim", "Here", "Test"]]),
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixelrobust.errors import InputError, first_line
+from pixelrobust.settings import ATTACK_PREFIX
 
 FOOLBOX_ERRORS = (TypeError, ValueError, AssertionError, NotImplementedError)
 """What foolbox raises where an attack's arguments or its kind do not suit.
@@ -14,7 +15,8 @@ FOOLBOX_ERRORS = (TypeError, ValueError, AssertionError, NotImplementedError)
 torch's own errors, such as too little memory, are RuntimeErrors and pass as they are.
 """
 
-_PREFIX = "foolbox.attacks."
+# Arguments of foolbox's attacks that name a folder to write into.
+_WRITING = ("tensorboard",)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Attack:
     def build(self) -> Any:
         """The foolbox attack."""
         kind = find_attack(self.target)
+        for name, value in self.arguments:
+            if name in _WRITING and value is not False:
+                raise InputError(
+                    f"attack.arguments.{name} would write files elsewhere; leave it out."
+                )
         try:
             return kind(**dict(self.arguments))
         except FOOLBOX_ERRORS as error:
@@ -73,7 +80,7 @@ def find_attack(target: str) -> Any:
     base = foolbox_module("attacks.base")
     kinds = (base.MinimizationAttack, base.FixedEpsilonAttack)
     known = {
-        _PREFIX + name: value
+        ATTACK_PREFIX + name: value
         for name, value in vars(foolbox_module("attacks")).items()
         if inspect.isclass(value) and issubclass(value, kinds)
     }
@@ -81,7 +88,7 @@ def find_attack(target: str) -> Any:
         near = difflib.get_close_matches(str(target), known, n=1, cutoff=0.5)
         raise InputError(
             f"attack.target={target!r} is not an attack that can be used; give one of foolbox's "
-            f"that take an epsilon or minimise it, such as {(near or [_PREFIX + 'FGSM'])[0]}."
+            f"that take an epsilon or minimise it, such as {(near or [ATTACK_PREFIX + 'FGSM'])[0]}."
         )
     return known[target]
 

@@ -114,7 +114,7 @@ def _read(entry: Path, images: ImageList) -> ImageSet | None:
     """The images of a complete entry; None where there is none."""
     try:
         digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
-        pixels = np.load(entry / "pixels.npy", mmap_mode="r")
+        pixels = np.load(entry / "pixels.npy", mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     if not len(digests) == len(pixels) == len(images):

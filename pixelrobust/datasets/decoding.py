@@ -11,6 +11,8 @@ from torchvision.transforms.v2 import functional as F
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings
 
+# Pillow tells a format by a file's content, and would hand PostScript to a program of that name.
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # 16- and 32-bit integers and floats: converting them to RGB clips them to nonsense.
 _WIDE_MODES = ("I", "F")
 
@@ -27,7 +29,7 @@ def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
         InputError: the file is missing or is not an image that can be decoded.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.mode.startswith(_WIDE_MODES):
                 raise ValueError("its values have more than 8 bits, and no stated range")
             resized = F.resize(

@@ -1,9 +1,11 @@
 """Networks run by OpenVINO, the fastest on most CPUs."""
 
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +142,9 @@ class _FromImages(nn.Module):
 
 
 def _import_openvino() -> Any:
+    # Importing OpenVINO, and converting with it, would report to its maker. Where this package is not
+    # to be had it does not.
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
     try:
         import openvino
     except ImportError as error:

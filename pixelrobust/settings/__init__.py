@@ -3,6 +3,7 @@
 from pixelrobust.settings.building import build_settings
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
+    ATTACK_PREFIX,
     PACKAGE_PREFIX,
     AttackSettings,
     DatasetSettings,
@@ -17,6 +18,7 @@ from pixelrobust.settings.sections import (
 )
 
 __all__ = [
+    "ATTACK_PREFIX",
     "PACKAGE_PREFIX",
     "RETRAINED",
     "AttackSettings",

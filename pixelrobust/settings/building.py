@@ -91,7 +91,7 @@ def _validate(kind: type[_S], data: Any, prefix: str) -> _S:
         return kind.model_validate(data)
     except ValidationError as error:
         sentences = dict.fromkeys(_sentence(detail, prefix) for detail in error.errors())
-        raise InputError("\n".join(sentences)) from None
+        raise InputError(*sentences) from None
 
 
 def _sentence(detail: Any, prefix: str) -> str:

@@ -18,6 +18,7 @@ from pixelrobust.settings.sections import (
     Positive,
     RetrainSettings,
     Section,
+    is_plain_name,
     is_weights_file,
     model_label,
 )
@@ -55,6 +56,12 @@ class RunSettings(Section):
         for cell in self.perturbation.cells():
             cell.check_fits((side, side))
         labels = [model_label(key, model) for key, model in self.models.items()]
+        for name in (*labels, *self.models, *self.selection_models):
+            if not is_plain_name(name):
+                raise ValueError(
+                    f"models.<name>.label={name!r} cannot be shown in tables and name folders: give at "
+                    "most 100 characters, a letter or digit first, without slashes."
+                )
         repeated = sorted({label for label in labels if labels.count(label) > 1})
         if repeated:
             raise ValueError(

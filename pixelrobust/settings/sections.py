@@ -19,6 +19,11 @@ from pixelrobust.grid import Cell, as_tuple, build_grid, check_amplitude, check_
 PACKAGE_PREFIX = "package:"
 """What `weights` begins with where an installed package carries the file."""
 
+ATTACK_PREFIX = "foolbox.attacks."
+"""What the name of an attack begins with; nothing else is ever looked up."""
+
+_LONGEST_NAME = 100
+
 Positive = Annotated[StrictInt, Field(ge=1)]
 NotNegative = Annotated[StrictInt, Field(ge=0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1)]
@@ -184,6 +189,13 @@ class PixelIndexSettings(Section):
 def model_label(key: str, model: ModelSettings) -> str:
     """What tables call a model: its label where it has one, else its key under `models`."""
     return model.label or key
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can stand in tables, figures and paths, and is no formula of a spreadsheet."""
+    if not name[:1].isalnum() or len(name) > _LONGEST_NAME:
+        return False
+    return name.isprintable() and not set(name) & set("/\\")
 
 
 def is_weights_file(weights: Any) -> bool:

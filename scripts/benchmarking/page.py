@@ -6,9 +6,10 @@ from statistics import median
 import pandas as pd
 
 from experiments.configuration import REPOSITORY
+from pixelrobust.escaping import escape_markdown
 from pixelrobust.manifest import Manifest
 from pixelrobust.provenance import describe_software
-from pixelrobust.tables import escape_markdown, markdown_table
+from pixelrobust.tables import markdown_table
 from scripts.benchmarking.arms import ARMS, Bench
 from scripts.benchmarking.machine import describe_machine, describe_versions
 from scripts.benchmarking.records import Measured

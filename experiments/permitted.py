@@ -1,0 +1,147 @@
+"""What a composed config may hold, so that a config from a stranger can run no code.
+
+Hydra makes callbacks, launchers and sweepers of whatever class a config names, configures logging as
+it says, and writes where it says. So a config is checked as a whole, Hydra's own part included,
+before anything is made of it; and by what is permitted rather than by what is known to be bad.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pixelrobust.errors import InputError
+from pixelrobust.settings import ATTACK_PREFIX
+
+_CORE = "hydra._internal.core_plugins"
+_PLUGINS = "hydra_plugins"
+
+LAUNCHERS = (
+    f"{_CORE}.basic_launcher.BasicLauncher",
+    f"{_PLUGINS}.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    f"{_PLUGINS}.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    f"{_PLUGINS}.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    f"{_PLUGINS}.hydra_ray_launcher.ray_launcher.RayLauncher",
+)
+SWEEPERS = (f"{_CORE}.basic_sweeper.BasicSweeper",)
+
+RESOLVERS = ("repository", "user_cache", "below", "now")
+"""Functions that a value may call; others read the environment, or make config of text."""
+
+# Keys of launchers that are lines of a shell, or name packages, folders or machines, and what they
+# may hold.
+_LAUNCHER_VALUES: dict[str, tuple[object, ...]] = {
+    "additional_parameters": (None, {}),
+    "address": (None, "auto", "local"),
+    "python": (None,),
+    "runtime_env": (None, {}),
+    "setup": (None, []),
+    "srun_args": (None, []),
+    "submitit_folder": ("${hydra.sweep.dir}/.submitit/%j",),
+    "temp_folder": (None,),
+}
+_INTERPOLATION = re.compile(r"\$\{\s*([^:}$]*)(.?)", re.DOTALL)
+
+# Set by the software: another value would make, run or write something else.
+_OWN = ("callbacks", "output_subdir", "run", "sweep")
+_LOGGING_KEYS = {"version", "root", "disable_existing_loggers"}
+
+_Place = tuple[str, ...]
+
+
+def check_permitted(config: Mapping[str, Any], own_hydra: Mapping[str, Any]) -> None:
+    """Raise InputError unless a composed config holds only what is permitted.
+
+    Args:
+        config: as plain data, its interpolations not resolved; with or without Hydra's own part.
+        own_hydra: the part `hydra` of `configs/config.yaml`, likewise.
+    """
+    for place, value in _entries(config, ()):
+        if isinstance(value, str):
+            _check_interpolations(place, value)
+        if place[-1:] == ("_target_",):
+            _check_target(place, value)
+    if "hydra" in config:
+        _check_hydra(config["hydra"], own_hydra)
+
+
+def check_override(key: str) -> None:
+    """Raise InputError where an override could load modules before anything is composed."""
+    if key == "hydra.searchpath":
+        raise _refused(("hydra", "searchpath"), "give a folder of configs by --config-dir FOLDER")
+
+
+def _entries(value: Any, place: _Place) -> Iterator[tuple[_Place, Any]]:
+    """A value and everything in it, each with the keys that lead to it."""
+    yield place, value
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _entries(inner, (*place, str(key)))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _entries(inner, (*place, str(index)))
+
+
+def _check_interpolations(place: _Place, text: str) -> None:
+    for name, end in _INTERPOLATION.findall(text):
+        if end != "}" and (end != ":" or name.strip() not in RESOLVERS):
+            raise _refused(
+                place,
+                f"a value may name another key, as ${{key}}, and call {', '.join(RESOLVERS)}; "
+                "write the value itself",
+            )
+
+
+def _check_target(place: _Place, target: object) -> None:
+    if place == ("attack", "_target_"):
+        # Whether foolbox has such an attack is seen when it is looked up.
+        name = str(target).removeprefix(ATTACK_PREFIX)
+        if (name.isidentifier() and target != name) or target == "???":
+            return
+        raise _refused(place, f"{target!r} is no attack; give one, such as {ATTACK_PREFIX}FGSM")
+    # Those that belong to Hydra are compared with what they may be.
+    if place[:2] not in (("hydra", "callbacks"), ("hydra", "launcher"), ("hydra", "sweeper")):
+        raise _refused(place, "only attacks, launchers and sweepers are named so; remove it")
+
+
+def _check_hydra(hydra: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    for key in _OWN:
+        if hydra.get(key) != own.get(key):
+            raise _refused(("hydra", key), "it is set by the software; remove it")
+    if hydra.get("searchpath"):
+        check_override("hydra.searchpath")
+    for key in ("env_copy", "env_set"):
+        if hydra.get("job", {}).get(key):
+            raise _refused(("hydra", "job", key), "set variables of the environment in the shell")
+    for key in ("hydra_logging", "job_logging"):
+        if not _is_plain_logging(hydra.get(key)):
+            raise _refused(("hydra", key), f"it could run code; give hydra/{key}=disabled")
+    for part, known in (("launcher", LAUNCHERS), ("sweeper", SWEEPERS)):
+        _check_plugin(("hydra", part), hydra.get(part), known)
+
+
+def _is_plain_logging(logging: object) -> bool:
+    """Whether it sets a level at most: handlers, formatters and filters are code and files."""
+    if logging is None:
+        return True
+    if not isinstance(logging, Mapping) or not set(logging) <= _LOGGING_KEYS:
+        return False
+    root = logging.get("root")
+    return root is None or (isinstance(root, Mapping) and set(root) <= {"level"})
+
+
+def _check_plugin(place: _Place, plugin: object, known: tuple[str, ...]) -> None:
+    if not isinstance(plugin, Mapping) or plugin.get("_target_") not in known:
+        raise _refused((*place, "_target_"), f"known are {', '.join(known)}")
+    for inside, value in _entries(plugin, place):
+        if inside[-1] == "_target_" and inside != (*place, "_target_"):
+            raise _refused(inside, "only the plugin itself is named so; remove it")
+        if value not in _LAUNCHER_VALUES.get(inside[-1], (value,)):
+            raise _refused(
+                inside, "it could run code, or reach other folders and machines; remove it"
+            )
+        if isinstance(value, str) and not value.isprintable():
+            raise _refused(inside, "it holds line breaks or other control characters; remove them")
+
+
+def _refused(place: _Place, remedy: str) -> InputError:
+    return InputError(f"{'.'.join(place)} is not permitted: {remedy}.")
