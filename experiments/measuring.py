@@ -12,13 +12,14 @@ from torch import nn
 from experiments.resources import Session
 from experiments.storing import answer_store
 from pixelrobust.activations import layer_changes
-from pixelrobust.adaptive import control_rows, evaluate_adaptively
+from pixelrobust.adaptive.rounds import control_rows, evaluate_adaptively
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.datasets.cache import PixelRows
 from pixelrobust.distributed import evaluate_shards, shard
 from pixelrobust.engine import Engine, Predicted, predict_all
 from pixelrobust.evaluation import count_passes, stored_answers
+from pixelrobust.grid import Cell
 from pixelrobust.models import Classifier
 from pixelrobust.outcomes import ACTIVATION_COLUMNS, ALLOTTED_COLUMNS, concatenate, with_cell
 from pixelrobust.passes import Passes
@@ -76,7 +77,9 @@ def _adaptive(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFram
     """What images are allotted, and how often the network is wrong about them."""
     settings, (classifier, engine, unchanged) = session.settings, subject
     cells = [cell for cell in settings.perturbation.cells() if cell.num]
-    store = answer_store(session, engine, classifier.module, chosen.identity(), len(chosen.keys))
+    store = answer_store(
+        session, classifier.name, engine, classifier.module, chosen.identity(), len(chosen.keys)
+    )
     if unchanged is None:
         unchanged = predict_all(engine, chosen.pixels, lambda done: None)
     # What a census would take: no more than that is needed, and mostly far less.
@@ -112,7 +115,7 @@ def outcomes_of(
         unchanged: (N,) predictions for the unchanged images, where they are known.
     """
     cells, draws = session.settings.perturbation.cells(), session.settings.draws
-    store = answer_store(session, engine, module, chosen.identity(), len(chosen.keys))
+    store = answer_store(session, words, engine, module, chosen.identity(), len(chosen.keys))
     # The bar shows the first process's share.
     part = shard(len(chosen.keys), engine.batch_size, session.context)
     ahead = [cell for cell in cells if cell.num or unchanged is None]
@@ -133,6 +136,7 @@ def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) ->
         return evaluate_adversarial(
             engine, classifier.module, chosen.pixels, chosen.keys, chosen.labels, crafting,
             settings.perturbation.cells(), settings.draws, settings.seed, classifier.name, advance,
+            session.record.rows().rows,
         )  # fmt: skip
 
 
@@ -140,17 +144,19 @@ def _activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataF
     settings, (classifier, engine, _) = session.settings, subject
     cells = [cell for cell in settings.perturbation.cells() if cell.num]
     pixels = chosen.pixels[np.arange(len(chosen.keys))]
+    keep = session.record.rows().rows
     with session.progress.task(classifier.name, len(chosen.keys) * len(cells)) as advance:
+
+        def changes(cell: Cell) -> pd.DataFrame:
+            return layer_changes(
+                classifier.module, pixels, chosen.keys, cell, seed=settings.seed,
+                batch_size=engine.batch_size, advance=advance,
+            )  # fmt: skip
+
         parts = [
-            with_cell(
-                layer_changes(
-                    classifier.module, pixels, chosen.keys, cell, seed=settings.seed,
-                    batch_size=engine.batch_size, advance=advance,
-                ),
-                cell,
-            )
+            with_cell(keep(f"{classifier.name}, {cell}", partial(changes, cell)), cell)
             for cell in cells
-        ]  # fmt: skip
+        ]
     return concatenate(parts).assign(model=classifier.name)[ACTIVATION_COLUMNS]
 
 

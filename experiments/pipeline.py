@@ -15,6 +15,7 @@ from experiments.pictures import draw_pictures
 from experiments.presentation import present, present_description, store_run
 from experiments.presentation_retraining import present_histories
 from experiments.progress import Progress
+from experiments.records import RunRecord
 from experiments.resources import (
     Session,
     all_models,
@@ -62,11 +63,24 @@ def run(context: Context, settings: RunSettings, is_preset: bool) -> tuple[Path,
     check_writable(settings.paths.cache, "paths.cache")
     _check_shared(context, settings)
     progress = Progress(Console(quiet=not context.is_main))
-    session = Session(settings.on_device(str(context.device)), progress, context)
-    work = _retrain if settings.measure in RETRAINED else _evaluate
-    manifest, rows, finish = work(session)
+    record = RunRecord(settings, context.is_main, progress.say)
+    session = Session(settings.on_device(str(context.device)), progress, record, context)
+    try:
+        directory, presented = _work(session, is_preset)
+    except BaseException as error:
+        record.fail(error)
+        raise
+    record.end(directory)
+    return directory, presented
+
+
+def _work(session: Session, is_preset: bool) -> tuple[Path, list[Presented]]:
+    """Measure, and write the results."""
+    settings = session.settings
+    measure = _retrain if settings.measure in RETRAINED else _evaluate
+    manifest, rows, finish = measure(session)
     directory = _directory(settings, is_preset, manifest.address())
-    if not context.is_main:
+    if not session.context.is_main:
         return directory, []
     store_run(directory, manifest, rows)
     finish(directory)
@@ -95,6 +109,7 @@ def _evaluate(session: Session) -> _Found:
     session = replace(session, passes=_passes_ahead(settings, len(images)))
     with session.clock.part("selection"):
         selection, known = _select(session, images)
+    _begin(session, selection)
     with session.clock.part("evaluation"):
         rows = concatenate(_measure(session, images, selection, known))
     manifest = _manifest(session, images.image_size, selection)
@@ -110,6 +125,7 @@ def _retrain(session: Session) -> _Found:
     """Retrain networks, and measure them."""
     with session.clock.part("images"):
         chosen = plan(session)
+    _begin(session, chosen.selection)
     with session.clock.part("retraining and evaluation"):
         rows = measure_retrained(session, chosen)
     manifest = _manifest(session, chosen.image_size, chosen.selection)
@@ -121,6 +137,19 @@ def _retrain(session: Session) -> _Found:
             present_histories(directory, experiment, histories)
 
     return manifest, rows, finish
+
+
+def _begin(session: Session, selection: Selection) -> None:
+    """Open the run's record, now that its images and networks are known."""
+    session.record.begin(
+        selection.image_list_sha256, _weights(session.settings), describe_software(REPOSITORY)
+    )
+
+
+def _weights(settings: RunSettings) -> dict[str, str]:
+    """Digests of the weights of the models that are evaluated."""
+    classifiers = (get_classifier(key, model) for key, model in settings.models.items())
+    return {classifier.name: classifier.weights_sha256 for classifier in classifiers}
 
 
 def _describe(settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presented]]:
@@ -202,10 +231,7 @@ def _manifest(session: Session, image_size: tuple[int, int], selection: Selectio
         images=len(selection.indices),
         rejected=selection.rejected,
         image_list_sha256=selection.image_list_sha256,
-        weights_sha256={
-            classifier.name: classifier.weights_sha256
-            for classifier in (get_classifier(key, model) for key, model in settings.models.items())
-        },
+        weights_sha256=_weights(settings),
         engines=session.engines,
         software=describe_software(REPOSITORY),
         hardware=describe_hardware(find_device(settings.engine.devices)),

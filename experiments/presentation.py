@@ -1,6 +1,7 @@
 """From outcomes and manifest to table and figure files; nothing here evaluates anything."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from experiments.presentation_retraining import (
     present_transfer,
 )
 from experiments.writing import Presented, write_tables
-from pixelrobust.adaptive import summarize_adaptive
+from pixelrobust.adaptive.estimate import summarize_adaptive
 from pixelrobust.amplification import (
     summarize_amplification,
     tabulate_verdicts,
@@ -34,6 +35,7 @@ from pixelrobust.figures_ranking import pixel_index_curves
 from pixelrobust.figures_returns import returns_map
 from pixelrobust.figures_survival import survival_figure
 from pixelrobust.files import check_inside
+from pixelrobust.grid import Cell
 from pixelrobust.manifest import Manifest, read_manifest
 from pixelrobust.outcomes import read_outcomes, write_outcomes
 from pixelrobust.ranking import (
@@ -54,6 +56,7 @@ from pixelrobust.tables import (
     for_reading,
     markdown_table,
     summarize,
+    with_missing,
     write_csv,
 )
 
@@ -80,8 +83,19 @@ def stored_runs(directory: Path) -> dict[str, Run]:
     return {manifest.name: load_run(directory, manifest.name) for manifest in manifests}
 
 
-def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> list[Presented]:
-    """Write tables (CSV, Markdown, LaTeX) and figures (PNG, PDF) of a run."""
+def present(
+    directory: Path,
+    manifest: Manifest,
+    outcomes: pd.DataFrame,
+    missing: Sequence[tuple[str, Cell]] = (),
+) -> list[Presented]:
+    """Write tables (CSV, Markdown, LaTeX) and figures (PNG, PDF) of a run.
+
+    Args:
+        directory: where to.
+        manifest, outcomes: of the run.
+        missing: models and cells that a table of wrong rates is to list as missing.
+    """
     experiment = experiment_called(manifest.name)
     if "against" in outcomes:
         return present_transfer(directory, manifest, outcomes, experiment)
@@ -94,9 +108,9 @@ def present(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> list
     if "distance" in outcomes:
         return present_distances(directory, manifest, outcomes, experiment)
     if "guessed" in outcomes:
-        return [_present_adaptive(directory, manifest, outcomes, experiment)]
+        return [_present_adaptive(directory, manifest, outcomes, experiment, missing)]
     summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
-    presented = [_present_rates(directory, manifest, summary, experiment)]
+    presented = [_present_rates(directory, manifest, summary, experiment, missing)]
     if experiment.flips and _what_varies(summary) == "model":
         presented.append(_present_flips(directory, manifest, outcomes, experiment))
     return presented
@@ -147,24 +161,30 @@ def _present_ranking(
 
 
 def _present_rates(
-    directory: Path, manifest: Manifest, summary: pd.DataFrame, experiment: Experiment
+    directory: Path,
+    manifest: Manifest,
+    summary: pd.DataFrame,
+    experiment: Experiment,
+    missing: Sequence[tuple[str, Cell]],
 ) -> Presented:
     """The table of wrong rates, and their curves."""
-    return _present_summary(
-        directory, manifest, summary, experiment, wrong_rate_notes(manifest, summary)
-    )
+    notes = wrong_rate_notes(manifest, summary)
+    return _present_summary(directory, manifest, summary, experiment, notes, missing)
 
 
 def _present_adaptive(
-    directory: Path, manifest: Manifest, rows: pd.DataFrame, experiment: Experiment
+    directory: Path,
+    manifest: Manifest,
+    rows: pd.DataFrame,
+    experiment: Experiment,
+    missing: Sequence[tuple[str, Cell]],
 ) -> Presented:
     """The same, of an adaptive evaluation."""
     summary = summarize_adaptive(
         rows, manifest.draws, manifest.image_size, manifest.amplitude_share
     )
-    return _present_summary(
-        directory, manifest, summary, experiment, adaptive_notes(manifest, summary)
-    )
+    notes = adaptive_notes(manifest, summary)
+    return _present_summary(directory, manifest, summary, experiment, notes, missing)
 
 
 def _present_summary(
@@ -173,9 +193,11 @@ def _present_summary(
     summary: pd.DataFrame,
     experiment: Experiment,
     notes: list[str],
+    missing: Sequence[tuple[str, Cell]],
 ) -> Presented:
-    readable = for_reading(summary, manifest.image_size)
-    table = beside_published(summary, experiment.table)
+    whole = with_missing(summary, missing)
+    readable = for_reading(whole, manifest.image_size)
+    table = beside_published(whole, experiment.table)
     published = published_notes(summary, experiment)
     write_tables(directory, experiment.table, experiment.title, table, readable, notes, published)
     by = _what_varies(summary)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
 from experiments.presentation import present, stored_runs
+from experiments.sweep import JobRecord
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.escaping import printable
@@ -55,6 +56,18 @@ def show(presented: Sequence[Presented], directory: Path) -> None:
 def _literal(value: object) -> Text:
     """A name that is shown as it is, whatever brackets it holds."""
     return Text(printable(value))
+
+
+def show_jobs(jobs: Sequence[JobRecord]) -> None:
+    """Print what became of each job of a sweep."""
+    table = Table("Job", "Run", "Ended", "Where, or why", box=box.SIMPLE)
+    for job in jobs:
+        table.add_row(
+            Text(printable(" ".join(job.overrides))), Text(job.name or "?"),
+            "failed" if job.error else "well",
+            Text(printable(job.error) if job.error else _short(Path(job.directory))),
+        )  # fmt: skip
+    Console().print(table)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from experiments.progress import Progress
+from experiments.records import RunRecord
 from pixelrobust.datasets import ImageList, list_images, list_training_images
 from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
 from pixelrobust.distributed import SINGLE, Context
@@ -58,10 +59,12 @@ class Session:
         passes: forward passes of each network that are ahead, at most, in images.
         clock: how long each part takes.
         engines: what runs each network, as far as it is known.
+        record: what the run leaves about itself.
     """
 
     settings: RunSettings
     progress: Progress
+    record: RunRecord
     context: Context = SINGLE
     passes: int = 0
     clock: Clock = field(default_factory=Clock)

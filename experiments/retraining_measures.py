@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from experiments.measuring import Chosen, attack_of, crafting_of, outcomes_of
 from experiments.resources import Session, compare_network_with_eager, start_engine
@@ -101,14 +103,22 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
         for network in networks(session, chosen)
     ]
     local = images._replace(labels=_local(images, chosen))
-    parts: list[pd.DataFrame] = []
-    for epsilon in attack_of(settings).epsilon:
-        for fooling in _fooling(session, compared[0], images, epsilon):
-            parts += [
-                _shown(viewer, fooling, "original", epsilon, fooling.labels) for viewer in compared
-            ]
+
+    def attacked(epsilon: float | str) -> pd.DataFrame:
+        found = [
+            _shown(viewer, fooling, "original", epsilon, fooling.labels)
+            for fooling in _fooling(session, compared[0], images, epsilon)
+            for viewer in compared
+        ]
         for viewer in compared[1:]:
-            parts += _against_itself(session, viewer, local, epsilon)
+            found += _against_itself(session, viewer, local, epsilon)
+        return concatenate(found) if found else pd.DataFrame(columns=TRANSFER_COLUMNS)
+
+    keep = session.record.rows().rows
+    parts = [
+        keep(f"epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon))
+        for epsilon in attack_of(settings).epsilon
+    ]
     if not any((part["against"] == "original").any() for part in parts):
         raise InputError(
             f"no image fools {chosen.classifier.name} at any of attack.epsilon="
@@ -146,41 +156,44 @@ def _against_itself(
 
 def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
     """Distances of images to every network's boundary (Eq. 3 to 6)."""
-    parts = []
+    parts, keep = [], session.record.rows().rows
     for network in networks(session, chosen):
         settings = session.settings
         assert isinstance(settings.engine.devices, str)
         module = network.module.to(find_device(settings.engine.devices))
         for kind, images in chosen.test_sets().items():
-            labels = torch.as_tensor(_local(images, chosen))
-            every = np.arange(len(images.keys))
-            few = every[: settings.retrain.measured]
-            with session.progress.task(f"{network.name}: {kind}, distances", len(every)) as advance:
-                distance = linearized_distances(
-                    module,
-                    torch.as_tensor(images.pixels[every]),
-                    labels,
-                    candidates=settings.retrain.boundaries,
-                )
-                measured = np.full(len(every), np.nan)
-                if len(few):
-                    measured[few] = measured_distances(
-                        module, torch.as_tensor(images.pixels[few]), labels[: len(few)]
-                    )
-                advance(len(every))
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "model": network.name,
-                        "training_seed": network.seed,
-                        "images_are": kind,
-                        "image": images.keys,
-                        "distance": distance,
-                        "measured": measured,
-                    }
-                )
-            )
+            measure = partial(_distances, session, chosen, network, module, kind, images)
+            parts.append(keep(f"{network.name}, {network.seed}, {kind}", measure))
     return concatenate(parts)[DISTANCE_COLUMNS]
+
+
+def _distances(
+    session: Session, chosen: Plan, network: Network, module: nn.Module, kind: str, images: Chosen
+) -> pd.DataFrame:
+    """Distances of some images to the boundary of one network, on its device."""
+    retrain = session.settings.retrain
+    labels = torch.as_tensor(_local(images, chosen))
+    every = np.arange(len(images.keys))
+    few = every[: retrain.measured]
+    with session.progress.task(f"{network.name}: {kind}, distances", len(every)) as advance:
+        pixels = torch.as_tensor(images.pixels[every])
+        distance = linearized_distances(module, pixels, labels, candidates=retrain.boundaries)
+        measured = np.full(len(every), np.nan)
+        if len(few):
+            measured[few] = measured_distances(
+                module, torch.as_tensor(images.pixels[few]), labels[: len(few)]
+            )
+        advance(len(every))
+    return pd.DataFrame(
+        {
+            "model": network.name,
+            "training_seed": network.seed,
+            "images_are": kind,
+            "image": images.keys,
+            "distance": distance,
+            "measured": measured,
+        }
+    )
 
 
 def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:

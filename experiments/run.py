@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.configuration import Job, launch, preset_settings
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, first_line
 from pixelrobust.escaping import printable
 from pixelrobust.settings import RunSettings
 
@@ -32,21 +32,20 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
         _run(read_settings())
         return
     # One job's failure must not end its siblings: it is recorded, and reported at the end.
-    from experiments.sweep import JobRecord
+    from experiments.sweep import job_record
 
     print(f"\njob: {printable(' '.join(job.overrides))}")
     settings = None
     try:
         settings = read_settings()
-        directory = _run(settings)
-        measured = settings.measure != "descriptions"
-        record = JobRecord(settings.name, job.overrides, str(directory), measured)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        record = JobRecord(settings.name if settings else "", job.overrides, error=str(error))
+        record = job_record(settings, job.overrides, str(_run(settings)))
     except Exception as error:
-        traceback.print_exc()
-        record = JobRecord(settings.name if settings else "", job.overrides, error=repr(error))
+        if isinstance(error, InputError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        record = job_record(settings, job.overrides, error=first_line(error) or repr(error))
+        record.write_failure(job.directory, error)
     record.write(job.directory)
 
 
@@ -68,18 +67,21 @@ def _run(settings: RunSettings) -> Path:
 
 def _finish_sweep(sweep_directory: Path) -> int:
     """Print the merged tables and what failed; the exit code."""
-    from experiments.report import show
+    from experiments.report import show, show_jobs
     from experiments.sweep import finish, read_jobs
 
     jobs = read_jobs(sweep_directory)
     failed = [job for job in jobs if job.error]
-    print(f"\n{len(jobs) - len(failed)} of {len(jobs)} jobs finished")
-    for job in failed:
-        print(f"failed: {printable(' '.join(job.overrides))}: {job.error}", file=sys.stderr)
-    finished = finish([job for job in jobs if not job.error], sweep_directory.parent.parent)
+    finished = finish(jobs, sweep_directory.parent.parent)
     if finished:
         directory, presented = finished
         show(presented, directory)
+    show_jobs(jobs)
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs finished")
+    for job in failed:
+        print(f"failed: {printable(' '.join(job.overrides))}: {job.error}", file=sys.stderr)
+    if failed:
+        print(f"tracebacks and settings lie in {sweep_directory}", file=sys.stderr)
     return EXIT_INPUT if failed else 0
 
 

@@ -1,15 +1,14 @@
-"""What a run keeps while it works, so that it goes on where it was stopped; below `results/store`.
+"""Where a run keeps the answers of its networks, so that it goes on where it was stopped.
 
-answers/<digest>/       what a network takes changes of a list of images for, cell by cell; runs
-                        that share cells share these
-runs/<name>-<digest>/   a run: its settings and what it consists of (run.json), DONE or the last
-                        failure (failure.txt), and parts of rows other than answers
+Below `results/store/answers` there is a folder for each network, list of images and engine, with a
+folder for each cell; runs that share cells share these.
 """
 
 import json
 
 from torch import nn
 
+from experiments.records import STORE
 from experiments.resources import Session
 from pixelrobust.engine import Engine
 from pixelrobust.files import write_text
@@ -18,17 +17,17 @@ from pixelrobust.perturbation import PROTOCOL_VERSION
 from pixelrobust.settings import fingerprint
 from pixelrobust.store import AnswerStore
 
-STORE = "store"
-RUN, DONE, FAILURE, ABOUT = "run.json", "DONE", "failure.txt", "about.json"
+_ABOUT = "about.json"
 
 
 def answer_store(
-    session: Session, engine: Engine, module: nn.Module, images: str, count: int
+    session: Session, name: str, engine: Engine, module: nn.Module, images: str, count: int
 ) -> AnswerStore:
     """Where the answers of a network for some images are kept.
 
     Args:
         session: of the run.
+        name: of the network, for the record.
         engine: runs the network.
         module: the network.
         images: a digest of keys, pixels, and labels as outputs of the network.
@@ -44,7 +43,8 @@ def answer_store(
         "engine": [engine.version, engine.precision, engine.device.type, engine.batch_size],
     }
     directory = settings.paths.results / STORE / "answers" / fingerprint(about)[:32]
-    write_text(directory / ABOUT, json.dumps(about, indent=1) + "\n")
+    write_text(directory / _ABOUT, json.dumps(about, indent=1) + "\n")
+    session.record.note_answers(name, directory, count)
     store = AnswerStore(directory, session.progress.say, range(count))
     if settings.recompute:
         store.forget(settings.perturbation.cells())

@@ -1,18 +1,21 @@
 """Sweeps: what became of each job, one table of all that belong together, and what follows of them."""
 
 import json
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.derived import derive
 from experiments.presentation import Run, load_run, present, store_run, stored_runs
 from experiments.writing import Presented
 from pixelrobust.files import write_text
+from pixelrobust.grid import Cell
 from pixelrobust.manifest import merge_manifests
 from pixelrobust.outcomes import concatenate
-from pixelrobust.settings import fingerprint
+from pixelrobust.settings import RunSettings, fingerprint, model_label
 
-_RECORD = "job.json"
+_RECORD, _FAILURE, _SETTINGS = "job.json", "failure.txt", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class JobRecord:
         directory: where its results lie; empty where it failed.
         measured: whether it has outcomes, rather than a description.
         error: why it failed; empty where it did not.
+        settings: of the job, as plain data; None where its config could not be read.
+        expected: models with the cells, (num, amplitude, area), that its table is to have.
     """
 
     name: str
@@ -32,23 +37,65 @@ class JobRecord:
     directory: str = ""
     measured: bool = True
     error: str = ""
+    settings: dict[str, Any] | None = None
+    expected: tuple[tuple[str, tuple[int, int | None, int | None]], ...] = ()
+
+    def missing(self) -> list[tuple[str, Cell]]:
+        """What is not there because the job failed."""
+        return [(model, Cell(*cell)) for model, cell in self.expected] if self.error else []
 
     def write(self, job_directory: Path) -> None:
+        """Write it into the folder of the job."""
         write_text(job_directory / _RECORD, json.dumps(asdict(self), indent=1) + "\n")
+
+    def write_failure(self, job_directory: Path, error: BaseException) -> None:
+        """Write what was raised, with its traceback, and the settings of the job."""
+        raised = "".join(traceback.format_exception(error))
+        write_text(job_directory / _FAILURE, raised)
+        write_text(job_directory / _SETTINGS, json.dumps(self.settings, indent=1) + "\n")
 
 
 def read_jobs(sweep_directory: Path) -> list[JobRecord]:
     """The records of a sweep's jobs, in the order of their numbers."""
     paths = sorted(sweep_directory.glob(f"*/{_RECORD}"), key=lambda path: int(path.parent.name))
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [JobRecord(**record | {"overrides": tuple(record["overrides"])}) for record in records]
+    return [
+        JobRecord(
+            **record
+            | {
+                "overrides": tuple(record["overrides"]),
+                "expected": tuple((model, tuple(cell)) for model, cell in record["expected"]),
+            }
+        )
+        for record in records
+    ]
+
+
+def job_record(
+    settings: RunSettings | None, overrides: tuple[str, ...], directory: str = "", error: str = ""
+) -> JobRecord:
+    """The record of a job with these settings, None where they could not be read."""
+    if settings is None:
+        return JobRecord("", overrides, directory, error=error)
+    labels = [model_label(key, model) for key, model in settings.models.items()]
+    cells = [(cell.num, cell.amplitude, cell.area) for cell in settings.perturbation.cells()]
+    is_rates = settings.measure == "outcomes" and not settings.attack
+    return JobRecord(
+        settings.name,
+        overrides,
+        directory,
+        settings.measure != "descriptions",
+        error,
+        settings.model_dump(mode="json"),
+        tuple((label, cell) for label in labels for cell in cells) if is_rates else (),
+    )
 
 
 def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]] | None:
     """Write tables and figures of each experiment of several jobs, and what follows of several.
 
     Args:
-        jobs: those that succeeded.
+        jobs: all; what those that failed were to find is listed as missing.
         results: the results folder. Merged results get a folder of their own below it, unless the
             jobs are different experiments that share one.
 
@@ -61,12 +108,12 @@ def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]
     """
     groups: dict[str, list[JobRecord]] = {}
     for job in jobs:
-        if job.measured:
+        if job.measured and not job.error:
             groups.setdefault(job.name, []).append(job)
     if len(groups) == 1:
         (group,) = groups.values()
         directory, run = _merge(group, results)
-        return directory, present(directory, *run)
+        return directory, present(directory, *run, _missing(jobs, group[0].name))
     runs, directories = {}, set()
     presented: list[Presented] = []
     for name, group in groups.items():
@@ -75,7 +122,7 @@ def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]
             runs[name] = load_run(directory, name)
         else:
             directory, runs[name] = _merge(group, results)
-            presented += present(directory, *runs[name])
+            presented += present(directory, *runs[name], _missing(jobs, name))
         directories.add(directory)
     if not runs:
         return None
@@ -85,6 +132,11 @@ def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]
     if derived:
         return directory, presented + derived
     return (results, presented) if presented else None
+
+
+def _missing(jobs: list[JobRecord], name: str) -> list[tuple[str, Cell]]:
+    """What failed jobs of an experiment were to find."""
+    return [lacking for job in jobs if job.name == name for lacking in job.missing()]
 
 
 def _merge(jobs: list[JobRecord], results: Path) -> tuple[Path, Run]:

@@ -19,6 +19,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import ADVERSARIAL_COLUMNS
+from pixelrobust.store import Keep, compute_anew
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def evaluate_adversarial(
     seed: int,
     name: str,
     advance: Advance = lambda done: None,
+    keep: Keep = compute_anew,
 ) -> pd.DataFrame:
     """Outcomes of changed adversarial images.
 
@@ -64,6 +66,7 @@ def evaluate_adversarial(
         images: (N, C, H, W) uint8, correctly classified; may be memory-mapped.
         keys, labels, cells, draws, seed, name, advance: as in `evaluate_cells`; num 0, which is
             the unchanged adversarial image, must be among the cells.
+        keep: keeps the outcomes of each epsilon, or has kept them.
 
     Returns:
         Columns of `make_outcomes`, and epsilon (text), size (the L-infinity size reached, in
@@ -73,13 +76,21 @@ def evaluate_adversarial(
         InputError: an argument is wrong, or no image fools the network at any epsilon.
     """
     evaluate = partial(evaluate_cells, engine, cells=cells, draws=draws, seed=seed, name=name)
-    parts = [
-        _outcomes(evaluate, fooling, crafting.rounded).assign(epsilon=epsilon_text(epsilon))
+
+    def attacked(epsilon: float | str) -> pd.DataFrame:
+        found = [
+            _outcomes(evaluate, fooling, crafting.rounded).assign(epsilon=epsilon_text(epsilon))
+            for fooling in fooling_batches(
+                engine, module, images, keys, labels, crafting, epsilon, seed, advance
+            )
+        ]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+    every = [
+        keep(f"{name}, epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon))
         for epsilon in crafting.epsilons
-        for fooling in fooling_batches(
-            engine, module, images, keys, labels, crafting, epsilon, seed, advance
-        )
     ]
+    parts = [part for part in every if len(part)]
     if not parts:
         raise InputError(
             f"no image fools model {name} at any of attack.epsilon="

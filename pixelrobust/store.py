@@ -118,6 +118,15 @@ class AnswerStore:
         return self._directory / _name(cell)
 
 
+Keep = Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame]
+"""From a name and what computes rows to the rows: those kept under this name, where there are any."""
+
+
+def compute_anew(name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Keeps nothing."""
+    return compute()
+
+
 class RowStore:
     """Rows that belong to one run, in parts that have names.
 
@@ -129,6 +138,11 @@ class RowStore:
     def __init__(self, directory: Path, say: Callable[[str], None]) -> None:
         self._directory = directory
         self._say = say
+
+    def forget(self) -> None:
+        """Remove what is there."""
+        for path in self._directory.glob(f"*{_SUFFIX}"):
+            path.unlink(missing_ok=True)
 
     def rows(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """The part of this name, computed only where it is not there yet.

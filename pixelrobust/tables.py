@@ -1,6 +1,7 @@
 """Tables: pure functions of outcomes, and the files they are written to."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from pixelrobust.escaping import escape_cell, escape_latex, escape_markdown
 from pixelrobust.files import write_text
+from pixelrobust.grid import Cell
 from pixelrobust.outcomes import CELL_COLUMNS, cell_of
 from pixelrobust.pixel_index import AmplitudeShare, pixel_index
 from pixelrobust.statistics import wrong_rate_interval
@@ -23,6 +25,8 @@ SUMMARY_COLUMNS = [
     "ci_high",
     "pixel_index",
 ]
+
+_MISSING = "missing"
 
 # Numbers differ from 0 by rounding errors alone beyond these decimals.
 _NOISE_DECIMALS = 10
@@ -89,13 +93,34 @@ def _summary_row(
     }
 
 
+def with_missing(summary: pd.DataFrame, missing: Iterable[tuple[str, Cell]]) -> pd.DataFrame:
+    """The summary with a row without numbers for each of these models and cells that it lacks."""
+    known = {
+        (row["model"], *(None if pd.isna(row[key]) else int(row[key]) for key in CELL_COLUMNS))
+        for row in summary.to_dict("records")
+    }
+    lacking = [
+        {"model": model, "num": cell.num, "amplitude": cell.amplitude, "area": cell.area}
+        for model, cell in dict.fromkeys(missing)
+        if (model, cell.num, cell.amplitude, cell.area) not in known
+    ]
+    if not lacking:
+        return summary
+    counts = dict.fromkeys(("images", "draws", "wrong"), "Int64")
+    rows = pd.DataFrame(lacking, columns=summary.columns)
+    return ordered_summary(pd.concat([summary, rows], ignore_index=True).astype(counts))
+
+
 def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
     """The summary as text: one row a cell, one column a model, wrong rates in percent with intervals.
 
     A cell that a model lacks is shown as missing.
     """
-    entries = [rate_with_interval(row["wrong_rate"], row) for row in summary.to_dict("records")]
-    cells, models = one_column_a_model(summary, entries, CELL_COLUMNS, missing="missing")
+    entries = [
+        _MISSING if pd.isna(row["wrong_rate"]) else rate_with_interval(row["wrong_rate"], row)
+        for row in summary.to_dict("records")
+    ]
+    cells, models = one_column_a_model(summary, entries, CELL_COLUMNS, _MISSING)
     return pd.concat([readable_cells(cells, image_size), models], axis=1)
 
 

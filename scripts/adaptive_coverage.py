@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from experiments.configuration import REPOSITORY
 from experiments.run import EXIT_INPUT
-from pixelrobust.adaptive import evaluate_adaptively, summarize_adaptive
+from pixelrobust.adaptive.estimate import summarize_adaptive
+from pixelrobust.adaptive.rounds import evaluate_adaptively
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing
 from pixelrobust.grid import Cell
@@ -161,6 +162,7 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
 
     from experiments.configuration import compose, read_settings
     from experiments.progress import Progress
+    from experiments.records import RunRecord
     from experiments.resources import Session, get_engine, image_set, predictions_of
     from pixelrobust.datasets.cache import PixelRows
     from pixelrobust.passes import Passes
@@ -179,7 +181,9 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
         f"models.{_MODEL}.weights={quoted(weights)}",
     ]
     settings = read_settings(compose(*keys))
-    session = Session(settings.on_device("auto"), Progress(Console()), passes=10**6)
+    progress = Progress(Console())
+    record = RunRecord(settings, False, progress.say)
+    session = Session(settings.on_device("auto"), progress, record, passes=10**6)
     every = image_set(session)
     known = predictions_of(session, _MODEL, every)
     rows = select(every, {_MODEL: known.classes}, None, settings.seed).indices

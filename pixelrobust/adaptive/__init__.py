@@ -8,8 +8,3 @@ proportion (`allotment`; Neyman 1934). Each round's fresh draws give an estimate
 whatever the guess was, and rounds are averaged with weights fixed beforehand, so the whole is
 unbiased too (`estimate`); a wrong guess costs precision alone, and the interval says so.
 """
-
-from pixelrobust.adaptive.estimate import summarize_adaptive
-from pixelrobust.adaptive.rounds import control_rows, evaluate_adaptively
-
-__all__ = ["control_rows", "evaluate_adaptively", "summarize_adaptive"]

@@ -113,14 +113,16 @@ class _Rounds:
 
     def begin(self, cells: Sequence[Cell]) -> None:
         """The pilot of every cell: it teaches, but is no part of the estimate."""
+        once = np.zeros(len(self._labels), dtype=np.int64)
+        once[self._pilot] = 1
+        margins = {}
         for cell in cells:
-            once = np.zeros(len(self._labels), dtype=np.int64)
-            once[self._pilot] = 1
-            image, answers, wrong = self._show(cell, once)
-            self._sensitivity.learn_scale(cell, image, answers.margins)
+            _, answers, wrong = self._show(cell, once)
+            margins[cell] = answers.margins
             self._note(
                 cell, 0, 0.0, Allotment(once.astype(np.float64), once), wrong, np.zeros(len(once))
             )
+        self._sensitivity.begin(self._pilot, margins)
 
     def go(self, cell: Cell, number: int, weight: float) -> None:
         """One round of one cell."""

@@ -12,7 +12,7 @@ single sensitive pixel decides. What was seen in other cells counts half, since 
 not quite, the same there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,20 +52,25 @@ class Sensitivity:
         self._scales: dict[Cell, float] = {}
         self._evidence: dict[Cell, NDArray[np.float64]] = {}
 
-    def learn_scale(
-        self, cell: Cell, image: NDArray[np.int64], margins: NDArray[np.floating]
-    ) -> None:
-        """Take a cell's scale from first draws of some images, and then count these draws too.
+    def begin(self, image: NDArray[np.int64], margins: Mapping[Cell, NDArray[np.floating]]) -> None:
+        """Take the scales of all cells from first draws of some images, and count these draws.
+
+        Of three cells and more the scale is taken to be a power of num, which few draws of each
+        cell say more exactly together.
 
         Args:
-            cell: one that is new.
             image: (P,) positions of images.
-            margins: (P,) of their changes.
+            margins: for each cell, (P,) of their changes.
         """
-        moved = float(np.median(np.abs(self._clean[image] - margins)))
-        self._scales[cell] = max(moved / _MEDIAN_OF_NOISE, float(np.finfo(np.float32).tiny))
-        self._evidence[cell] = np.zeros((len(self._clean), len(self._sizes)))
-        self.see(cell, image, margins)
+        moved = [np.median(np.abs(self._clean[image] - own)) for own in margins.values()]
+        scales = np.maximum(moved, np.finfo(np.float32).tiny) / _MEDIAN_OF_NOISE
+        if len(margins) > 2:
+            logarithms = np.log([cell.num for cell in margins])
+            scales = np.exp(np.polyval(np.polyfit(logarithms, np.log(scales), 1), logarithms))
+        for cell, scale in zip(margins, scales, strict=True):
+            self._scales[cell] = float(scale)
+            self._evidence[cell] = np.zeros((len(self._clean), len(self._sizes)))
+            self.see(cell, image, margins[cell])
 
     def see(self, cell: Cell, image: NDArray[np.int64], margins: NDArray[np.floating]) -> None:
         """Count further draws; an image may come several times."""
