@@ -1,6 +1,6 @@
 """Configuration as plain typed values: the one place where a config becomes arguments."""
 
-from pixelrobust.settings.building import build_settings
+from pixelrobust.settings.building import build_settings, engine_settings
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
     PACKAGE_PREFIX,
@@ -29,6 +29,7 @@ __all__ = [
     "RetrainSettings",
     "RunSettings",
     "build_settings",
+    "engine_settings",
     "fingerprint",
     "is_weights_file",
     "model_label",
