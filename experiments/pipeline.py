@@ -206,4 +206,7 @@ def _manifest(session: Session, image_size: tuple[int, int], selection: Selectio
         software=describe_software(settings.paths.root),
         hardware=describe_hardware(find_device(settings.engine.devices)),
         seconds=session.clock.seconds,
+        unreadable=selection.unreadable,
+        files=selection.files,
+        repeated=selection.repeated,
     )

@@ -30,7 +30,7 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Print a line between the bars."""
-        self._console.print(sentence, highlight=False, soft_wrap=True)
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator["Bar"]:
