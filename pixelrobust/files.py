@@ -37,7 +37,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        reason = str(error.strerror or error).rstrip(".")
+        raise InputError(
+            f"{path} cannot be written ({reason}); make room, or give another folder."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from pixelrobust.datasets.cache import Advance, PixelRows
 from pixelrobust.engine.agreement import check_agreement
 from pixelrobust.engine.base import Engine, margins, predicted_classes
 from pixelrobust.engine.choice import choose_engine
-from pixelrobust.engine.devices import find_device, suitable_batch_size
+from pixelrobust.engine.devices import check_batch_size, find_device, suitable_batch_size
 from pixelrobust.engine.eager import EagerEngine
 from pixelrobust.engine.feeding import make_feed
 from pixelrobust.errors import InputError
@@ -40,6 +40,8 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
     assert isinstance(settings.devices, str)
     device, precision = find_device(settings.devices), settings.precision
     image_size = (images.shape[-2], images.shape[-1])
+    if settings.batch_size:
+        check_batch_size(settings.batch_size, device, image_size)
     size = settings.batch_size or suitable_batch_size(device, image_size)
     eager = EagerEngine(module, device, size, precision)
     name, eager.reason = settings.name, "asked for"
