@@ -1,6 +1,7 @@
 """Networks by name, from torchvision and timm."""
 
 import difflib
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,16 +74,33 @@ def _build_torchvision(settings: ModelSettings, weights: str | None) -> nn.Modul
             f"({', '.join(published)}) nor a .safetensors or .pth file."
         )
     _check_published_classes(settings)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published[weights].url).name
     try:
+        _check_hash(cached)
         return cast(nn.Module, torchvision.models.get_model(name, weights=published[weights]))
     # A damaged file in the cache can raise nearly anything.
     except Exception as error:
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published[weights].url).name
         raise InputError(
             f"the weights {weights} of {name} cannot be had ({first_line(error)}); connect to the "
             f"network, remove {cached} if it is damaged, or give a file: "
             f"models.<name>.weights=/weights/{name}.pth."
         ) from error
+
+
+def _check_hash(cached: Path) -> None:
+    """Raise ValueError where a file in the cache is not the published one, by the hash in its name.
+
+    torchvision looks at the hash of a download only.
+    """
+    published = torch.hub.HASH_REGEX.search(cached.name)
+    if published is None or not cached.is_file():
+        return
+    with cached.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(published[1]):
+        raise ValueError(
+            f"the SHA-256 of {cached.name} begins with {found[: len(published[1])]}, so it is another file"
+        )
 
 
 def _timm_architecture(settings: ModelSettings) -> Architecture:
