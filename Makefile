@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims benchmark audit test lint format
+	amplification breakdown distances claims benchmark audit reliability test lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -74,6 +74,9 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 
 test: | $(BIN)/python  ## Run the tests.
 	@$(BIN)/python -m pytest
+
+reliability: | $(BIN)/python  ## Try every fault and bad input, and write docs/reliability.md from what happens.
+	@$(BIN)/python -m pytest -m tries --write-reliability
 
 lint: | $(BIN)/python  ## Check format, style and types.
 	@$(BIN)/ruff format --check

@@ -176,6 +176,7 @@ def _training_notes(
         f"Trained on: {manifest.images:,} images{of_classes}{right}, out of "
         f"{manifest.candidates:,} ({manifest.description}).{others} {_counted(seeds, 'retraining')} of "
         f"each kind.{changes} Intervals are over images.",
+        *_files_notes(manifest),
         *([manifest.caveat] if manifest.caveat else []),
     ]
 
@@ -207,8 +208,25 @@ def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) 
         f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
         f"with {models}, as images that {correct} correctly before any change{sample}.{changes}"
         f"{over_images if intervals else ''}",
+        *_files_notes(manifest),
         *([manifest.caveat] if manifest.caveat else []),
     ]
+
+
+def _files_notes(manifest: Manifest) -> list[str]:
+    """What was wrong with the files."""
+    notes = []
+    if manifest.unreadable:
+        notes.append(
+            f"{len(manifest.unreadable):,} of {manifest.files:,} files could not be read and were left "
+            "out; the run's JSON file names them."
+        )
+    if manifest.repeated:
+        notes.append(
+            f"{manifest.repeated:,} of the images show the very pixels of another, so that intervals "
+            "are narrower than they should be."
+        )
+    return notes
 
 
 def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:

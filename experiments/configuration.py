@@ -102,6 +102,11 @@ def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Pat
         raise
     except _COMPOSING_ERRORS as error:
         raise InputError(_sentence(error)) from error
+    except OSError as error:
+        raise InputError(
+            f"the records of jobs cannot be written to {error.filename} ({error.strerror or error}); "
+            "give paths.results, a folder that can be written to."
+        ) from error
     if faults:
         raise faults[0]
     return SweepCallback.directory
@@ -140,10 +145,18 @@ def read_settings(config: DictConfig) -> RunSettings:
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
     data: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    selected = (data.get("selection") or {}).get("models") or []
-    return build_settings(
-        data, _model_configs([m for m in selected if m not in (data["models"] or {})])
+    return build_settings(data, _model_configs(_only_selected(data)))
+
+
+def _only_selected(data: dict[str, Any]) -> list[str]:
+    """The models that a selection names although the run does not evaluate them."""
+    models, selection = (
+        value if isinstance(value, dict) else {}
+        for value in (data.get("models"), data.get("selection"))
     )
+    selected = selection.get("models")
+    names = selected if isinstance(selected, list) else []
+    return [name for name in names if isinstance(name, str) and name not in models]
 
 
 def preset_settings(name: str, profile: str) -> RunSettings | None:
@@ -158,7 +171,7 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def _model_configs(names: list[Any]) -> dict[str, Any]:
+def _model_configs(names: list[str]) -> dict[str, Any]:
     """The config of models that a selection names although the run does not evaluate them."""
     known = [name for name in options("model") if name != "base"]
     wanted = [name for name in names if name in known]

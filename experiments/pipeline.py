@@ -236,4 +236,7 @@ def _manifest(session: Session, image_size: tuple[int, int], selection: Selectio
         software=describe_software(REPOSITORY),
         hardware=describe_hardware(find_device(settings.engine.devices)),
         seconds=session.clock.seconds,
+        unreadable=selection.unreadable,
+        files=selection.files,
+        repeated=selection.repeated,
     )

@@ -2,6 +2,7 @@
 how it ended.
 """
 
+import contextlib
 import json
 import traceback
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
 from pixelrobust.settings import RunSettings, fingerprint
 from pixelrobust.store import RowStore
@@ -78,10 +80,11 @@ class RunRecord:
             write_text(self._directory / DONE, f"{results}\n")
 
     def fail(self, error: BaseException) -> None:
-        """Keep why the run failed, if it had begun."""
+        """Keep why the run failed, if it had begun, and there is room."""
         if self._directory and self._is_main:
             text = "".join(traceback.format_exception(error))
-            write_text(self._directory / FAILURE, text)
+            with contextlib.suppress(InputError):
+                write_text(self._directory / FAILURE, text)
 
     def _write(self) -> None:
         if self._directory and self._is_main:

@@ -29,6 +29,7 @@ from pixelrobust.engine import (
     predict_all,
     suitable_batch_size,
 )
+from pixelrobust.errors import InputError
 from pixelrobust.models import Classifier, load_classifier
 from pixelrobust.selection import clean_predictions
 from pixelrobust.settings import DatasetSettings, EngineSettings, ModelSettings, RunSettings
@@ -73,6 +74,8 @@ class Session:
 
 # Images by which an engine shows that it works.
 _EXAMPLES = 4
+# Of files that cannot be read, in the terminal.
+_NAMED = 3
 
 _Listing = Callable[[DatasetSettings, Path, int], ImageList | None]
 
@@ -99,8 +102,27 @@ def _decoded(listing: _Listing, session: Session) -> ImageSet | None:
         if listed is None:
             return None
         with session.progress.task("decoding images", len(listed)) as advance:
-            _IMAGE_SETS[key] = load_images(listed, settings.preprocessing, cache, advance)
+            _IMAGE_SETS[key] = load_images(
+                listed, settings.preprocessing, cache, advance, settings.unreadable == "skip"
+            )
+        _tell_unreadable(session, _IMAGE_SETS[key])
     return _IMAGE_SETS[key]
+
+
+def _tell_unreadable(session: Session, images: ImageSet) -> None:
+    """Say how many files were left out, and the first few; all processes leave out the same."""
+    if session.context.broadcast(images.keys) != images.keys:
+        raise InputError(
+            "some files can be read now and then only, so that processes see different images; mend "
+            "them, or set dataset.unreadable=stop."
+        )
+    if images.unreadable:
+        named = ", ".join(map(repr, list(images.unreadable)[:_NAMED]))
+        more = ", …" if len(images.unreadable) > _NAMED else ""
+        session.progress.say(
+            f"{len(images.unreadable):,} of {len(images) + len(images.unreadable):,} files cannot be "
+            f"read and are left out: {named}{more}"
+        )
 
 
 @functools.cache

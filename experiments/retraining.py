@@ -139,7 +139,12 @@ def plan(session: Session) -> Plan:
         indices = _held_out(tested, classes, shown, settings)
         heldout = _chosen(tested, indices) if len(indices) else None
         digests = selection.image_list_sha256, image_list_digest(tested, indices.tolist())
-        selection = replace(selection, image_list_sha256=fingerprint(digests))
+        selection = replace(
+            selection,
+            image_list_sha256=fingerprint(digests),
+            unreadable=(*selection.unreadable, *tested.unreadable),
+            files=selection.files + len(tested) + len(tested.unreadable),
+        )
     return Plan(
         key, classifier, classes, training, heldout, selection, candidates.image_size, known
     )

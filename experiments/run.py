@@ -54,11 +54,20 @@ def _run(settings: RunSettings) -> Path:
     from experiments.pipeline import run
     from experiments.report import show
     from pixelrobust.distributed import device_names, start
+    from pixelrobust.engine.base import is_out_of_memory
 
     preset = preset_settings(settings.name, settings.profile) if settings.profile else None
     is_preset = preset is not None and preset.identity() == settings.identity()
     devices = device_names(settings.engine.devices)
-    directory, presented = start(run, devices, settings, is_preset)
+    try:
+        directory, presented = start(run, devices, settings, is_preset)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"memory does not suffice ({first_line(error)}); give fewer draws, a smaller dataset.limit "
+            "or engine.batch_size, or close other programs."
+        ) from error
     # Of several processes that torchrun started, the first one tells.
     if presented:
         show(presented, directory)

@@ -1,15 +1,21 @@
 """From images and a classifier to outcomes: what it predicts for every change of every image."""
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pixelrobust.arguments import (
+    as_classifier,
+    as_images,
+    as_keys,
+    as_labels,
+    check_draws,
+    check_room,
+)
 from pixelrobust.datasets.cache import Advance
 from pixelrobust.engine import Engine, make_engine
 from pixelrobust.engine.feeding import Images
@@ -17,8 +23,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid
 from pixelrobust.outcomes import make_outcomes
 from pixelrobust.passes import Answers, Passes
-from pixelrobust.perturbation import check_images, check_unit_range
-from pixelrobust.settings import EngineName, EngineSettings, Precision
+from pixelrobust.settings import EngineName, Precision, engine_settings
 from pixelrobust.store import UNKNOWN, AnswerStore
 
 _CONTROL = Cell(0)
@@ -66,25 +71,25 @@ def evaluate(
         One row an outcome; columns as in `pixelrobust.outcomes.make_outcomes`.
 
     Raises:
-        InputError: an argument is wrong.
+        InputError: an argument is wrong, or the model is none that can be measured (see
+            `pixelrobust.models.fitness.check_module`).
     """
-    tensor = torch.as_tensor(images)
-    check_images(tensor)
-    if tensor.is_floating_point():
-        check_unit_range(tensor)
-    truth = np.asarray(labels, dtype=np.int64)
-    names = [str(index) for index in range(len(tensor))] if keys is None else list(keys)
+    tensor, truth = as_images(images), as_labels(labels)
+    names = as_keys(keys, len(tensor))
     if not len(tensor) == len(truth) == len(names) or not names:
         raise InputError(
             f"{len(tensor)} images came with {len(truth)} labels and {len(names)} keys; "
             "give at least one image, and one label and one key for each."
         )
     cells = build_grid(num, amplitude, area)
-    settings = EngineSettings(
+    settings = engine_settings(
         name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
     )
+    check_draws(draws)
     passes = count_passes(cells, len(tensor), draws)
-    running = make_engine(copy.deepcopy(model).eval(), settings, tensor, passes)
+    check_room(passes, draws)
+    module = as_classifier(model, tensor, truth, name)
+    running = make_engine(module, settings, tensor, passes)
     return evaluate_cells(running, tensor, names, truth, cells, draws, seed, name)
 
 
@@ -148,8 +153,8 @@ def predict_cells(
     height, width = images.shape[-2:]
     for cell in cells:
         cell.check_fits((height, width))
-    if draws < 1:
-        raise InputError(f"draws={draws} is too few; give 1 or more.")
+    check_draws(draws)
+    check_room(count_passes(cells, len(keys), draws), draws)
     passes = Passes(engine, images, keys, labels, seed, advance)
     found: dict[Cell, NDArray[np.int64]] = {}
     if _CONTROL in cells and unchanged is None:

@@ -1,5 +1,6 @@
 """Figures: pure functions of summary tables."""
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,17 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PNG and PDF, without dates, so that equal figures are equal files."""
     paths = [stem.with_suffix(f".{suffix}") for suffix in _FORMATS]
     for path in paths:
+        # In memory: what matplotlib does on a full disk is no OSError.
+        drawn = io.BytesIO()
+        figure.savefig(
+            drawn,
+            format=path.suffix[1:],
+            dpi=160,
+            bbox_inches="tight",
+            metadata={"CreationDate": None} if path.suffix == ".pdf" else {"Software": None},
+        )
         with replacing(path) as temporary:
-            figure.savefig(
-                temporary,
-                format=path.suffix[1:],
-                dpi=160,
-                bbox_inches="tight",
-                metadata={"CreationDate": None} if path.suffix == ".pdf" else {"Software": None},
-            )
+            temporary.write_bytes(drawn.getvalue())
     return paths
 
 

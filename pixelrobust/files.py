@@ -53,7 +53,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        reason = str(error.strerror or error).rstrip(".")
+        raise InputError(
+            f"{path} cannot be written ({reason}); make room, or give another folder."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

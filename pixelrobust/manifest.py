@@ -32,6 +32,9 @@ class Manifest:
             images its predictions were compared with eager's in fp32, and how many differ (compared,
             differing).
         software, hardware, seconds: versions, machine, and how long each part took.
+        unreadable: keys of files that were left out, since they cannot be read.
+        files: how many files there are, those among them; 0 where that was not kept.
+        repeated: how many of the images show the very pixels of another of them.
     """
 
     name: str
@@ -51,6 +54,9 @@ class Manifest:
     software: dict[str, Any] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+    files: int = 0
+    repeated: int = 0
 
     def address(self) -> str:
         """A short digest of everything that determines the numbers."""
@@ -74,7 +80,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**data | {"image_size": tuple(data["image_size"])})
+        tuples = {key: tuple(data.get(key, ())) for key in ("image_size", "unreadable")}
+        return Manifest(**data | tuples)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"manifest {path} cannot be read ({error}); run the experiment again."

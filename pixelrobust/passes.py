@@ -73,16 +73,21 @@ class Passes:
             image, draw: (P,) which images, by their positions, and which of their draws.
             cells: the grid, one cell at least.
         """
-        parts: dict[Cell, list[tuple[Tensor, Tensor]]] = {cell: [] for cell in cells}
-        underway: deque[tuple[Cell, Tensor]] = deque()
-        batches = self._changed(image, draw, cells, underway)
-        for logits in self._engine.stream(batches):
-            cell, labels = underway.popleft()
-            parts[cell].append((predicted_classes(logits), label_margins(logits, labels)))
+        # Small results of every batch, kept one by one, would fragment the heap, which then grows.
+        device = self._engine.device
+        classes = {
+            cell: torch.empty(len(image), dtype=torch.int64, device=device) for cell in cells
+        }
+        margins = {cell: torch.empty(len(image), device=device) for cell in cells}
+        underway: deque[_Batch] = deque()
+        for logits in self._engine.stream(self._changed(image, draw, cells, underway)):
+            cell, where, labels = underway.popleft()
+            classes[cell][where] = predicted_classes(logits)
+            margins[cell][where] = label_margins(logits, labels)
             self._advance(len(logits))
         return {
-            cell: Answers(*(torch.cat(columns).cpu().numpy() for columns in zip(*own, strict=True)))
-            for cell, own in parts.items()
+            cell: Answers(classes[cell].cpu().numpy(), margins[cell].cpu().numpy())
+            for cell in cells
         }
 
     def _changed(
@@ -90,9 +95,9 @@ class Passes:
         image: NDArray[np.int64],
         draw: NDArray[np.int64],
         cells: Sequence[Cell],
-        underway: deque[tuple[Cell, Tensor]],
+        underway: "deque[_Batch]",
     ) -> Iterator[Tensor]:
-        """Changed images, batch by batch; cell and labels of each are appended to `underway`."""
+        """Changed images, batch by batch; what each is, is appended to `underway`."""
         size, device = self._engine.batch_size, self._engine.device
         largest = max(cell.num for cell in cells)
         at_once = min(max(size, _IMAGES_AT_ONCE), max(1, _PIXELS_AT_ONCE // max(largest, 1)))
@@ -106,8 +111,19 @@ class Passes:
             for cell in cells:
                 changed = apply_change(batch, randomness, cell)
                 for start in range(0, len(changed), size):
-                    underway.append((cell, labels[start : start + size]))
-                    yield changed[start : start + size]
+                    own = changed[start : start + size]
+                    first = part.start + start
+                    where = slice(first, first + len(own))
+                    underway.append(_Batch(cell, where, labels[start : start + size]))
+                    yield own
+
+
+class _Batch(NamedTuple):
+    """Of a batch under way: its cell, where its answers belong, and its labels."""
+
+    cell: Cell
+    where: slice
+    labels: Tensor
 
 
 def _sent(index: NDArray[np.int64], device: torch.device) -> Tensor:

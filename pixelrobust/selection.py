@@ -27,6 +27,9 @@ class Selection:
         survivors: how many of them every model classified correctly, before any limit.
         rejected: for each model, how many candidates it misclassified.
         image_list_sha256: digest of keys, labels and pixels of the chosen images.
+        unreadable: keys of files that were left out, since they cannot be read.
+        files: how many files there are, those among them.
+        repeated: how many of the chosen images show the very pixels of another of them.
     """
 
     indices: NDArray[np.int64]
@@ -34,6 +37,9 @@ class Selection:
     survivors: int
     rejected: dict[str, int]
     image_list_sha256: str
+    unreadable: tuple[str, ...]
+    files: int
+    repeated: int
 
 
 def select(
@@ -62,8 +68,16 @@ def select(
         )
     chosen = sample([images.keys[i] for i in survivors], limit, seed)
     indices = survivors[chosen]
-    digest = image_list_digest(images, indices.tolist())
-    return Selection(indices, len(images), len(survivors), rejected, digest)
+    return Selection(
+        indices=indices,
+        candidates=len(images),
+        survivors=len(survivors),
+        rejected=rejected,
+        image_list_sha256=image_list_digest(images, indices.tolist()),
+        unreadable=tuple(images.unreadable),
+        files=len(images) + len(images.unreadable),
+        repeated=len(indices) - len({images.digests[index] for index in indices}),
+    )
 
 
 def image_list_digest(images: ImageSet, indices: Sequence[int]) -> str:

@@ -105,7 +105,7 @@ class AnswerStore:
     def _acquire(self, cell: Cell, held: ExitStack, wait: bool) -> bool:
         folder = self._folder(cell)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f".{self._images.start}-{self._images.stop}.lock")
+        lock = FileLock(folder / f"{self._images.start}-{self._images.stop}.lock")
         try:
             held.enter_context(lock.acquire(timeout=-1 if wait else 0))
         except Timeout:
@@ -152,7 +152,7 @@ class RowStore:
         """
         stem = hashlib.sha256(name.encode()).hexdigest()[:16]
         self._directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._directory / f".{stem}.lock"):
+        with FileLock(self._directory / f"{stem}.lock"):
             remove_leftovers(self._directory)
             for path in self._directory.glob(f"{stem}-*{_SUFFIX}"):
                 found = _read(path, path.stem.partition("-")[2], self._say)

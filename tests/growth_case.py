@@ -16,7 +16,7 @@ from pixelrobust.grid import build_grid
 from pixelrobust.settings import EngineSettings
 from pixelrobust.tables import summarize
 
-SIDE = 32
+SIDE = 64
 
 
 def anonymous_megabytes() -> float:
@@ -36,7 +36,7 @@ def main(folder: Path, engine_name: str, images: int, draws: int) -> None:
 
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 10)
+        nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(15376, 10)
     ).eval()
     settings = EngineSettings(
         name=engine_name, devices="cpu", batch_size=64, precision="fp32", compared=0

@@ -5,23 +5,29 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL
 from filelock import FileLock
 from numpy.typing import NDArray
+from PIL import Image
 
 from pixelrobust.datasets.decoding import decode
 from pixelrobust.datasets.image_list import ImageList
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings, fingerprint
 
-_FORMAT = 1
+_FORMAT = 2
 _CHANNELS = 3
+# Decoded images that wait to be written, at most.
+_AT_ONCE = 256
 
 Advance = Callable[[int], None]
 """Told how many more items are done."""
@@ -36,12 +42,14 @@ class ImageSet:
         keys: N image keys.
         labels: (N,) int64.
         digests: N hexadecimal digests of the pixels.
+        unreadable: of the files that were left out, by image key: why.
     """
 
     pixels: NDArray[np.uint8]
     keys: tuple[str, ...]
     labels: NDArray[np.int64]
     digests: tuple[str, ...]
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -77,30 +85,44 @@ class PixelRows:
 
 
 def load_images(
-    images: ImageList, settings: PreprocessingSettings, cache: Path, advance: Advance
+    images: ImageList,
+    settings: PreprocessingSettings,
+    cache: Path,
+    advance: Advance,
+    skip_unreadable: bool = False,
 ) -> ImageSet:
     """The decoded images, from the cache where they are in it.
 
     An entry is keyed by everything that determines it: preprocessing, the decoder's version, and
     path, size and modification time of every file. It appears under its final name only when it is
-    complete; a second run that wants the same entry at the same time waits for the first.
+    complete; a second run that wants the same entry at the same time waits for the first. Files that
+    could not be read are tried again each time.
+
+    Args:
+        images: the files.
+        settings: how they are decoded.
+        cache: the cache folder.
+        advance: told how many more files are done.
+        skip_unreadable: leave files out that cannot be read, rather than stop.
 
     Raises:
-        InputError: an image cannot be decoded, or the cache cannot be written.
+        InputError: an image cannot be decoded, or not one can, or the cache cannot be written.
     """
-    entry = cache / "images" / _entry_name(images, settings)
+    entry = cache / "images" / _entry_name(images, settings, skip_unreadable)
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_suffix(".lock")):
-            known = _read(entry, images)
+            known = _read(entry, images, settings)
             if known is None:
                 shutil.rmtree(entry, ignore_errors=True)
-                _build(entry, images, settings, advance)
-                known = _read(entry, images)
+                _build(entry, images, settings, advance, skip_unreadable)
+                known = _read(entry, images, settings)
     except OSError as error:
         raise _unusable(cache, error.strerror or str(error)) from error
     if known is None:
         raise _unusable(cache, "what was written does not read back")
+    if known.unreadable and not skip_unreadable:
+        raise InputError(next(iter(known.unreadable.values())))
     return known
 
 
@@ -110,53 +132,108 @@ def _unusable(cache: Path, reason: str) -> InputError:
     )
 
 
-def _read(entry: Path, images: ImageList) -> ImageSet | None:
-    """The images of a complete entry; None where there is none."""
+def _read(entry: Path, images: ImageList, settings: PreprocessingSettings) -> ImageSet | None:
+    """The images of a complete entry; None where there is none, or a file can be read by now."""
     try:
         digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
         pixels = np.load(entry / "pixels.npy", mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    if not len(digests) == len(pixels) == len(images):
+    readable = [index for index, digest in enumerate(digests) if digest is not None]
+    if len(digests) != len(images) or len(pixels) != len(readable):
         return None
-    return ImageSet(pixels, images.keys, images.labels, tuple(digests))
+    unreadable = {}
+    for index in sorted(set(range(len(images))) - set(readable)):
+        try:
+            decode(images.paths[index], settings)
+        except InputError as error:
+            unreadable[images.keys[index]] = str(error)
+        else:
+            return None
+    kept = images.take(readable)
+    return ImageSet(pixels, kept.keys, kept.labels, tuple(digests[i] for i in readable), unreadable)
 
 
-def _entry_name(images: ImageList, settings: PreprocessingSettings) -> str:
-    files = []
+def _entry_name(images: ImageList, settings: PreprocessingSettings, skip_unreadable: bool) -> str:
+    files: list[tuple[str, int, int]] = []
     for key, path in zip(images.keys, images.paths, strict=True):
         try:
             status = path.stat()
-        except OSError as error:
-            raise InputError(f"image {path} cannot be read ({error.strerror}).") from error
-        files.append((key, status.st_size, status.st_mtime_ns))
+            files.append((key, status.st_size, status.st_mtime_ns))
+        except OSError:
+            if not skip_unreadable:
+                # It says why it cannot.
+                decode(path, settings)
+            files.append((key, -1, -1))
     return fingerprint(_FORMAT, PIL.__version__, settings.model_dump(), str(images.root), files)[
         :32
     ]
 
 
 def _build(
-    entry: Path, images: ImageList, settings: PreprocessingSettings, advance: Advance
+    entry: Path,
+    images: ImageList,
+    settings: PreprocessingSettings,
+    advance: Advance,
+    skip_unreadable: bool,
 ) -> None:
     unfinished = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
     unfinished.mkdir()
     try:
-        shape = (len(images), _CHANNELS, settings.crop, settings.crop)
-        pixels = np.lib.format.open_memmap(
-            unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
-        )
-
-        def decode_into(index: int) -> str:
-            pixels[index] = decode(images.paths[index], settings)
-            return hashlib.sha256(pixels[index].tobytes()).hexdigest()[:32]
-
-        digests = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for digest in pool.map(decode_into, range(len(images))):
-                digests.append(digest)
+        digests: list[str | None] = []
+        # Written rather than mapped: a full disk would end a process that writes to mapped memory.
+        with (
+            (unfinished / "pixels.npy").open("wb") as file,
+            closing(_decoded(images, settings)) as every,
+        ):
+            _write_header(file, len(images), settings)
+            for decoded in every:
+                if isinstance(decoded, InputError):
+                    if not skip_unreadable:
+                        raise decoded
+                    digests.append(None)
+                else:
+                    content = decoded.tobytes()
+                    file.write(content)
+                    digests.append(hashlib.sha256(content).hexdigest()[:32])
                 advance(1)
-        pixels.flush()
+            readable = len(digests) - digests.count(None)
+            if not readable:
+                raise InputError(
+                    f"not one of the {len(images)} files in {images.root} can be read as an image; "
+                    f"the first is {images.keys[0]!r}."
+                )
+            file.seek(0)
+            _write_header(file, readable, settings)
+            file.flush()
+            os.fsync(file.fileno())
         (unfinished / "digests.json").write_text(json.dumps(digests), encoding="utf-8")
         unfinished.replace(entry)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_header(file: BinaryIO, images: int, settings: PreprocessingSettings) -> None:
+    """What a .npy file begins with; of the same length whatever the number of images."""
+    shape = (images, _CHANNELS, settings.crop, settings.crop)
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+
+
+def _decoded(
+    images: ImageList, settings: PreprocessingSettings
+) -> Generator[NDArray[np.uint8] | InputError]:
+    """Each file's pixels, in order, or why there are none."""
+
+    def attempt(path: Path) -> NDArray[np.uint8] | InputError:
+        try:
+            return decode(path, settings)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        # Of large images; those that are too large are refused.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for start in range(0, len(images), _AT_ONCE):
+            yield from pool.map(attempt, images.paths[start : start + _AT_ONCE])

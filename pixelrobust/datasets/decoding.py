@@ -1,5 +1,6 @@
 """From an image file to the uint8 crop that pixels are changed on."""
 
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +9,24 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import PreprocessingSettings
 
 # Pillow tells a format by a file's content, and would hand PostScript to a program of that name.
-_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # 16- and 32-bit integers and floats: converting them to RGB clips them to nonsense.
 _WIDE_MODES = ("I", "F")
+# Beyond it Pillow itself takes a file for an attack on memory. Enlarging a narrow strip to its short
+# side can get there too.
+_MAX_PIXELS = 178_956_970
 
 
 def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
     """Decode to RGB, resize the short side, crop the centre.
 
-    Orientation tags are ignored, as torchvision's ImageFolder ignores them.
+    Orientation tags are ignored, as torchvision's ImageFolder ignores them; transparency is dropped;
+    of several frames or pages the first counts. 16-bit colours are reduced to their upper 8 bits,
+    as Pillow reads them.
 
     Returns:
         uint8 (3, crop, crop).
@@ -29,18 +35,42 @@ def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
         InputError: the file is missing or is not an image that can be decoded.
     """
     try:
+        # Reading a pipe would wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is not a regular file")
         with Image.open(path, formats=_FORMATS) as image:
-            if image.mode.startswith(_WIDE_MODES):
-                raise ValueError("its values have more than 8 bits, and no stated range")
+            _check(image, settings)
             resized = F.resize(
                 image.convert("RGB"),
                 [settings.resize],
                 interpolation=InterpolationMode(settings.interpolation),
                 antialias=True,
             )
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    # Damaged files raise nearly anything.
+    except Exception as error:
         raise InputError(
-            f"image {path} cannot be read ({error}); convert it to an 8-bit image, or remove it from the data set."
+            f"image {path} cannot be read ({_reason(error, path)}); convert it to an 8-bit image, "
+            "remove it from the data set, or leave such files out: dataset.unreadable=skip."
         ) from error
     crop = F.center_crop(resized, [settings.crop, settings.crop])
     return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))
+
+
+def _check(image: Image.Image, settings: PreprocessingSettings) -> None:
+    if image.mode.startswith(_WIDE_MODES):
+        raise ValueError("its values have more than 8 bits, and no stated range")
+    short, long = sorted(image.size)
+    if settings.resize**2 * long > _MAX_PIXELS * short:
+        raise ValueError(
+            f"it has {image.width} x {image.height} pixels, too narrow a strip to be enlarged to a "
+            f"short side of {settings.resize}"
+        )
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Why, without the path, which the sentence has named."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return first_line(error).replace(f" {str(path)!r}", "").rstrip(".")

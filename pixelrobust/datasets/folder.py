@@ -3,7 +3,15 @@
 from pathlib import Path
 
 from pixelrobust.datasets.class_names import ClassNames, class_indices, read_class_names
-from pixelrobust.datasets.image_list import ImageList, check_folder, is_image_file, make_image_list
+from pixelrobust.datasets.image_list import (
+    ImageList,
+    check_folder,
+    files_below,
+    is_folder,
+    is_image_file,
+    list_folder,
+    make_image_list,
+)
 from pixelrobust.errors import InputError
 
 FOLDERS = "folders"
@@ -28,7 +36,7 @@ def read_class_folders(
             too, so that a class is the same number in both splits of a data set.
 
     Raises:
-        InputError: no such folder, no images in it, or a class is unknown.
+        InputError: no such folder, one that cannot be read, no images in it, or a class is unknown.
     """
     root = check_folder(root, key, "/data/images")
     files = _image_files(root)
@@ -38,7 +46,7 @@ def read_class_folders(
             "it must look like root/<class>/<image>.jpg."
         )
     names = set(files)
-    if classes == FOLDERS and other is not None and other.is_dir():
+    if classes == FOLDERS and other is not None and is_folder(other):
         names |= set(_image_files(other))
     indices = class_indices(list(files), _class_names(sorted(names), classes))
     paths = [path for members in files.values() for path in members]
@@ -49,8 +57,8 @@ def read_class_folders(
 def _image_files(root: Path) -> dict[str, list[Path]]:
     """The images of every class folder that has some, by its name."""
     files = {
-        folder.name: sorted(path for path in folder.rglob("*") if is_image_file(path, root))
-        for folder in sorted(root.iterdir())
+        folder.name: sorted(path for path in files_below(folder) if is_image_file(path, root))
+        for folder in list_folder(root)
         if folder.is_dir() and not folder.name.startswith(".")
     }
     return {name: paths for name, paths in files.items() if paths}

@@ -2,15 +2,17 @@
 
 import hashlib
 import itertools
+import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, first_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -48,12 +50,19 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
     """An image list of files below root, ordered by key.
 
     Raises:
-        InputError: two files have the same key once their names are normalised.
+        InputError: two files have the same key once their names are normalised, or a name is no
+            Unicode.
     """
     keyed = sorted(
         (image_key(path, root), path, label) for path, label in zip(paths, labels, strict=True)
     )
     keys = tuple(key for key, _, _ in keyed)
+    for key in keys:
+        if any("\ud800" <= character <= "\udfff" for character in key):
+            raise InputError(
+                f"the file {key!r} in {root} has a name that is not Unicode, as outcomes keep it; "
+                "rename it."
+            )
     for first, second in itertools.pairwise(keys):
         if first == second:
             raise InputError(
@@ -85,15 +94,46 @@ def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
 
 def is_image_file(path: Path, root: Path) -> bool:
     """Whether a path below root is an image by its name, and nothing on the way is hidden."""
-    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+    if path.suffix.lower() not in SUFFIXES or is_folder(path):
         return False
     return not any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Everything but folders in a folder and those below it; InputError where one cannot be read."""
+    found: list[Path] = []
+    for place, _, names in os.walk(folder, onerror=_refuse):
+        found += [Path(place) / name for name in names]
+    return found
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; InputError where it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        _refuse(error)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, as far as one is allowed to know."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(
+        f"the folder {error.filename} cannot be read ({error.strerror or first_line(error)}); "
+        "make it readable, or remove it."
+    ) from error
 
 
 def check_folder(root: Path | None, key: str, example: str) -> Path:
     """The folder itself; InputError where the key is unset or no such folder exists."""
     if root is None:
         raise InputError(f"{key} is not set; give a folder, for example {key}={example}.")
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"{key}={root} is not a folder; give the path of an existing one.")
     return root

@@ -5,7 +5,14 @@ from pathlib import Path
 
 from pixelrobust.datasets.class_names import imagenet_wnids
 from pixelrobust.datasets.folder import read_class_folders
-from pixelrobust.datasets.image_list import ImageList, check_folder, is_image_file, make_image_list
+from pixelrobust.datasets.image_list import (
+    ImageList,
+    check_folder,
+    is_folder,
+    is_image_file,
+    list_folder,
+    make_image_list,
+)
 from pixelrobust.errors import InputError
 
 _FORM = "one image a line: its file name, then its WordNet id or its class index 0..999"
@@ -26,9 +33,9 @@ def read_imagenet(root: Path | None, labels: Path | None) -> ImageList:
         InputError: the folder or labels file is missing or does not have this form.
     """
     root = check_folder(root, "dataset.root", _EXAMPLE_ROOT)
-    if (root / "val").is_dir():
+    if is_folder(root / "val"):
         root = root / "val"
-    flat = sorted(path for path in root.iterdir() if is_image_file(path, root))
+    flat = [path for path in list_folder(root) if is_image_file(path, root)]
     if not flat:
         return read_class_folders(root)
     if labels is None:

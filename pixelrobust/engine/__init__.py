@@ -11,7 +11,7 @@ from pixelrobust.datasets.cache import Advance, PixelRows
 from pixelrobust.engine.agreement import check_agreement
 from pixelrobust.engine.base import Engine, margins, predicted_classes
 from pixelrobust.engine.choice import choose_engine
-from pixelrobust.engine.devices import find_device, suitable_batch_size
+from pixelrobust.engine.devices import check_batch_size, find_device, suitable_batch_size
 from pixelrobust.engine.eager import EagerEngine
 from pixelrobust.engine.feeding import make_feed
 from pixelrobust.errors import InputError
@@ -40,6 +40,8 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
     assert isinstance(settings.devices, str)
     device, precision = find_device(settings.devices), settings.precision
     image_size = (images.shape[-2], images.shape[-1])
+    if settings.batch_size:
+        check_batch_size(settings.batch_size, device, image_size)
     size = settings.batch_size or suitable_batch_size(device, image_size)
     eager = EagerEngine(module, device, size, precision)
     name, eager.reason = settings.name, "asked for"
@@ -113,12 +115,16 @@ def predict_all(engine: Engine, pixels: PixelRows, advance: Advance) -> Predicte
         every[start : start + engine.batch_size]
         for start in range(0, len(every), engine.batch_size)
     ]
-    classes, gaps = [], []
+    # Small results of every batch, kept one by one, would fragment the heap, which then grows.
+    classes = torch.empty(len(pixels), dtype=torch.int64, device=engine.device)
+    gaps = torch.empty(len(pixels), device=engine.device)
+    done = 0
     for logits in engine.stream(make_feed(pixels, engine.device).batches(order)):
-        classes.append(predicted_classes(logits))
-        gaps.append(margins(logits))
+        where = slice(done, done + len(logits))
+        classes[where], gaps[where] = predicted_classes(logits), margins(logits)
+        done = where.stop
         advance(len(logits))
-    return Predicted(torch.cat(classes).cpu().numpy(), torch.cat(gaps).cpu().numpy())
+    return Predicted(classes.cpu().numpy(), gaps.cpu().numpy())
 
 
 __all__ = [

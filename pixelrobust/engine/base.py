@@ -60,7 +60,7 @@ class Engine:
             try:
                 parts.append(self._forward(part))
                 start += len(part)
-            except RuntimeError as error:
+            except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self._halve(len(part))
@@ -91,10 +91,7 @@ class Engine:
 
     def _halve(self, tried: int) -> None:
         if tried == 1:
-            raise InputError(
-                f"there is not enough memory on {self.device} for one image; close other programs, or "
-                "give another device (engine.devices) or smaller images."
-            )
+            raise out_of_memory(self.device)
         self.batch_size = (tried + 1) // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -131,6 +128,15 @@ def filled_up(images: Tensor, batch_size: int) -> Tensor:
     return torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
 
 
+def out_of_memory(device: torch.device) -> InputError:
+    """What is said where not even one image fits."""
+    return InputError(
+        f"there is not enough memory on {device} for one image; close other programs, or "
+        "give another device (engine.devices) or smaller images."
+    )
+
+
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch says that memory does not suffice, of a GPU or of the machine."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether an error says that memory does not suffice, of a GPU or of the machine."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)

@@ -1,5 +1,8 @@
 """Devices that a config names, and how many images suit them at a time."""
 
+import math
+import os
+
 import torch
 
 from pixelrobust.errors import InputError
@@ -9,6 +12,8 @@ from pixelrobust.errors import InputError
 _BATCH_SIZES = {"cpu": 16, "cuda": 1024}
 _USUAL_PIXELS = 224 * 224
 _LARGEST = {"cpu": 256, "cuda": 4096}
+# Of a machine's memory, what a batch may take as it goes in; networks make many times as much of it.
+_SHARE_OF_MEMORY = 1 / 16
 
 
 def find_device(name: str) -> torch.device:
@@ -50,3 +55,26 @@ def suitable_batch_size(
     pixels = image_size[0] * image_size[1]
     batch_size = (usual or _BATCH_SIZES[device.type]) * _USUAL_PIXELS // pixels
     return min(max(batch_size, 1), _LARGEST[device.type])
+
+
+def check_batch_size(batch_size: int, device: torch.device, image_size: tuple[int, int]) -> None:
+    """Raise InputError where a batch is so large that a CPU's memory cannot hold what becomes of it.
+
+    The system would end the process rather than refuse it memory. GPUs do refuse, and batches are
+    halved then.
+    """
+    needed = batch_size * 3 * image_size[0] * image_size[1] * 4
+    if device.type == "cpu" and needed > _SHARE_OF_MEMORY * _memory():
+        raise InputError(
+            f"engine.batch_size={batch_size} images of {image_size[0]} x {image_size[1]} take "
+            f"{needed / 1e9:.1f} GB before the network has begun, of {_memory() / 1e9:.0f} GB that "
+            "this machine has; give fewer."
+        )
+
+
+def _memory() -> float:
+    """Of the machine, in bytes; infinite where it is not known."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pixelrobust.errors import InputError, first_line
+from pixelrobust.errors import InputError
 from pixelrobust.models.architectures import find_architecture
+from pixelrobust.models.fitness import check_module
 from pixelrobust.models.normalization import Normalize
 from pixelrobust.models.weights import (
     load_weights,
@@ -52,7 +53,7 @@ def load_classifier(key: str, settings: ModelSettings) -> Classifier:
 
 
 def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels: int) -> None:
-    """Try the classifier on one black image.
+    """Try the classifier on a black and a white image.
 
     Args:
         classifier: the classifier.
@@ -60,27 +61,10 @@ def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels
         labels: the largest label of the run.
 
     Raises:
-        InputError: it cannot take images of this size, or has no output for a label.
+        InputError: as of `pixelrobust.models.fitness.check_module`.
     """
-    height, width = image_size
-    try:
-        with torch.inference_mode():
-            logits: Tensor = classifier.module(torch.zeros(1, 3, height, width))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise InputError(
-            f"model {classifier.name} cannot take images of {height} x {width} "
-            f"({first_line(error)}); set dataset.preprocessing.resize and crop, or leave it out."
-        ) from error
-    if logits.ndim != 2 or len(logits) != 1:
-        raise InputError(
-            f"model {classifier.name} gives outputs of shape {tuple(logits.shape)} for one image; "
-            "a classifier gives (1, classes)."
-        )
-    if labels >= logits.shape[1]:
-        raise InputError(
-            f"label {labels} is out of range for model {classifier.name}, which has {logits.shape[1]} "
-            "outputs; check dataset.classes and models.<name>.classes."
-        )
+    black = torch.zeros(1, 3, *image_size)
+    check_module(classifier.name, classifier.module, torch.cat([black, 1 - black]), labels)
 
 
 def _load_saved(name: str, path: Path | None) -> Classifier:

@@ -56,8 +56,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, about: Mapping[str
     """
     names = {kind: f"{kind}-{checkpoint.epochs:05d}.safetensors" for kind in _KINDS}
     for kind, tensors in zip(_KINDS, (checkpoint.weights, checkpoint.optimizer), strict=True):
-        with replacing(directory / names[kind]) as temporary:
-            save_file(tensors, temporary)
+        write_tensors(directory / names[kind], tensors)
     record = {
         "format": _FORMAT,
         "fingerprint": checkpoint.fingerprint,
@@ -85,6 +84,20 @@ def read_checkpoint(directory: Path, fingerprint: str) -> Checkpoint | None:
         return Checkpoint(fingerprint, record["epochs"], record["history"], weights, optimizer)
     except (OSError, ValueError, LookupError, TypeError, SafetensorError):
         return None
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a whole safetensors file, or nothing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary)
+        # What a full disk raises here.
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

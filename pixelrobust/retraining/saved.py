@@ -12,15 +12,14 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
 from torch import nn
 
 from pixelrobust.errors import InputError
-from pixelrobust.files import replacing, write_text
+from pixelrobust.files import write_text
 from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.normalization import Normalize
 from pixelrobust.models.weights import load_weights, read_weights, weights_digest
-from pixelrobust.retraining.checkpoint import portable
+from pixelrobust.retraining.checkpoint import portable, write_tensors
 from pixelrobust.settings import ModelSettings
 
 _FORMAT = 1
@@ -70,8 +69,7 @@ def save_model(
     normalize, network = _parts(module)
     own = _own_settings(settings, len(classes), normalize)
     check_rebuildable(network, own)
-    with replacing(path / _WEIGHTS) as temporary:
-        save_file(portable(network.state_dict()), temporary)
+    write_tensors(path / _WEIGHTS, portable(network.state_dict()))
     record = {
         "format": _FORMAT,
         "settings": own.model_dump(mode="json", exclude={"weights", "match"}),

@@ -1,6 +1,6 @@
 """Configuration as plain typed values: the one place where a config becomes arguments."""
 
-from pixelrobust.settings.building import build_settings
+from pixelrobust.settings.building import build_settings, engine_settings
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
     ATTACK_PREFIX,
@@ -31,6 +31,7 @@ __all__ = [
     "RetrainSettings",
     "RunSettings",
     "build_settings",
+    "engine_settings",
     "fingerprint",
     "is_weights_file",
     "model_label",

@@ -7,8 +7,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from pixelrobust.errors import InputError
+from pixelrobust.settings.faults import fault_sentences, shown
 from pixelrobust.settings.run import RunSettings
-from pixelrobust.settings.sections import Section, SelectionSettings, is_weights_file
+from pixelrobust.settings.sections import (
+    EngineSettings,
+    GridDraws,
+    Section,
+    SelectionSettings,
+    is_weights_file,
+)
 
 _NOT_PASSED_ON = ("selection", "grid_draws")
 
@@ -26,26 +33,42 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
         InputError: a value is wrong; one sentence a fault.
     """
     data = {key: value for key, value in config.items() if key not in _NOT_PASSED_ON}
-    data["paths"] = _absolute_paths(config["paths"])
+    data["paths"] = _absolute_paths(_group(config, "paths"))
+    root = data["paths"]["root"]
     data["dataset"] = _anchored(
-        config["dataset"], ("root", "train_root", "labels", "classes"), data["paths"]["root"]
+        config, "dataset", ("root", "train_root", "labels", "classes"), root
     )
-    data["retrain"] = _anchored(config["retrain"], ("save",), data["paths"]["root"])
-    if isinstance(config["attack"], Mapping) and config["attack"].get("kind") == "none":
+    data["retrain"] = _anchored(config, "retrain", ("save",), root)
+    if isinstance(config.get("attack"), Mapping) and config["attack"].get("kind") == "none":
         data["attack"] = None
-    models = config.get("models") or {}
+    models = _group(config, "models") if config.get("models") else {}
     if not models:
-        raise InputError("no model is given; name one, for example model=resnet101.")
-    chosen = _validate(SelectionSettings, config["selection"], "selection.").models
+        raise InputError(
+            "no model is given (models is empty); name one, for example model=resnet101."
+        )
+    chosen = _validate(SelectionSettings, _group(config, "selection"), "selection.").models
+    _validate(GridDraws, {"grid_draws": config.get("grid_draws", 1)}, "")
     data["selection_models"] = {
         name: _selection_model(name, models, known_models) for name in chosen or models
     }
     for group in ("models", "selection_models"):
         data[group] = {
-            name: _anchored_weights(model, data["paths"]["root"])
-            for name, model in (data.get(group) or {}).items()
+            name: _anchored_weights(data[group], name, root) for name in data.get(group) or {}
         }
     return _validate(RunSettings, data, "")
+
+
+def engine_settings(**values: Any) -> EngineSettings:
+    """Settings of an engine by its keys; InputError where one is wrong."""
+    return _validate(EngineSettings, values, "engine.")
+
+
+def _group(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A part of the config that holds keys of its own."""
+    value = config.get(key)
+    if not isinstance(value, Mapping):
+        raise InputError(f"{key}={shown(value)} is wrong: it should be a group of keys.")
+    return value
 
 
 def _selection_model(name: str, models: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
@@ -54,59 +77,59 @@ def _selection_model(name: str, models: Mapping[str, Any], known: Mapping[str, A
     if name in known:
         return known[name]
     raise InputError(
-        f"selection.models names '{name}', which is not a model; "
+        f"selection.models names {shown(name)}, which is not a model; "
         f"known are {', '.join(sorted({*models, *known}))}."
     )
 
 
-def _absolute_paths(paths: Mapping[str, Any]) -> dict[str, Path]:
-    root = Path(paths["root"]).expanduser().resolve()
-    return {
-        "root": root,
-        **{key: root / Path(paths[key]).expanduser() for key in ("results", "cache")},
-    }
+def _absolute_paths(paths: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: _path(value, f"paths.{key}") for key, value in paths.items()}
+    root = found.get("root", Path()).resolve()
+    return {key: root / path for key, path in found.items()} | {"root": root}
 
 
-def _anchored(section: Mapping[str, Any], keys: tuple[str, ...], root: Path) -> dict[str, Any]:
-    """The section with its relative paths taken from paths.root."""
-    anchored = dict(section)
+def _anchored(
+    config: Mapping[str, Any], section: str, keys: tuple[str, ...], root: Path
+) -> dict[str, Any]:
+    """A section with its relative paths taken from paths.root."""
+    anchored = dict(_group(config, section))
     for key in keys:
         if anchored.get(key) not in (None, "folders"):
-            anchored[key] = root / Path(str(anchored[key])).expanduser()
+            anchored[key] = root / _path(anchored[key], f"{section}.{key}")
     return anchored
 
 
-def _anchored_weights(model: Any, root: Path) -> Any:
-    """The model with its relative files taken from paths.root."""
+def _anchored_weights(models: Mapping[str, Any], name: str, root: Path) -> Any:
+    """A model with its relative files taken from paths.root."""
+    model = models[name]
     if not isinstance(model, Mapping):
         return model
-    anchored = _anchored(model, ("path",), root)
+    anchored = dict(model)
+    if anchored.get("path") is not None:
+        anchored["path"] = root / _path(anchored["path"], f"models.{name}.path")
     if is_weights_file(model.get("weights")):
-        anchored["weights"] = str(root / Path(model["weights"]).expanduser())
+        anchored["weights"] = str(root / _path(model["weights"], f"models.{name}.weights"))
     return anchored
+
+
+def _path(value: Any, key: str) -> Path:
+    """A path as it was given; a name of digits comes as a number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str | Path) or str(value) == "" or "\0" in str(value):
+        raise InputError(
+            f"{key}={shown(value)} is not a path; give the name of a file or folder, in quotes."
+        )
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{key}={shown(value)} names a home folder that is not known; give the whole path."
+        ) from error
 
 
 def _validate(kind: type[_S], data: Any, prefix: str) -> _S:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        sentences = dict.fromkeys(_sentence(detail, prefix) for detail in error.errors())
-        raise InputError(*sentences) from None
-
-
-def _sentence(detail: Any, prefix: str) -> str:
-    """One sentence for one fault found by pydantic."""
-    cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
-        return str(cause)
-    parts = [str(part) for part in detail["loc"] if not isinstance(part, int)]
-    # Models named in both places are one config: its faults are told once.
-    key = prefix + ".".join(parts).replace("selection_models.", "models.")
-    if detail["type"] == "value_error":
-        return f"{key}: {cause}" if key else str(cause)
-    if detail["type"] == "extra_forbidden":
-        return f"{key} is not a key of the configuration; `python -m experiments.run --help` lists them."
-    if detail["type"] == "missing":
-        return f"{key} is missing; `python -m experiments.run --help` says what it means."
-    requirement = detail["msg"][detail["msg"].find("should") :]
-    return f"{key}={detail['input']!r} is wrong: it {requirement}."
+        raise InputError(*fault_sentences(error, kind, prefix)) from None

@@ -10,14 +10,15 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 from pixelrobust.settings.sections import (
     AttackSettings,
     DatasetSettings,
+    Draws,
     EngineSettings,
     ModelSettings,
     PathSettings,
     PerturbationSettings,
     PixelIndexSettings,
-    Positive,
     RetrainSettings,
     Section,
+    Seed,
     is_plain_name,
     is_weights_file,
     model_label,
@@ -26,19 +27,22 @@ from pixelrobust.settings.sections import (
 RETRAINED = ("retraining", "transfer", "distances")
 """What `measure` says where networks are retrained."""
 
+# In one figure.
+_MAX_PICTURES = 100
+
 
 class RunSettings(Section):
     """Everything that one run needs to know."""
 
     name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     profile: StrictStr | None
-    seed: Annotated[StrictInt, Field(ge=0)]
-    draws: Positive
+    seed: Seed
+    draws: Draws
     evaluation: Literal["census", "adaptive"]
     measure: Literal[
         "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
     ]
-    pictures: Annotated[StrictInt, Field(ge=0)]
+    pictures: Annotated[StrictInt, Field(ge=0, le=_MAX_PICTURES)]
     models: dict[str, ModelSettings]
     selection_models: dict[str, ModelSettings]
     perturbation: PerturbationSettings
@@ -136,6 +140,8 @@ class RunSettings(Section):
             del data["evaluation"]
         if data["measure"] == "outcomes":
             del data["measure"]
+        if self.dataset.unreadable == "stop":
+            del data["dataset"]["unreadable"]
         if self.measure in RETRAINED:
             del data["retrain"]["save"]
         else:

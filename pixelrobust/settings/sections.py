@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, as_tuple, build_grid, check_amplitude, check_area, check_num
 
 PACKAGE_PREFIX = "package:"
@@ -24,9 +26,37 @@ ATTACK_PREFIX = "foolbox.attacks."
 
 _LONGEST_NAME = 100
 
-Positive = Annotated[StrictInt, Field(ge=1)]
-NotNegative = Annotated[StrictInt, Field(ge=0)]
-Channels = Annotated[tuple[float, ...], Field(min_length=1)]
+# Upper bounds keep what no computer could finish, or hold in memory, from being tried.
+_LARGEST_COUNT = 10**9
+_MAX_DRAWS = 10**6
+_MAX_SIDE = 4096
+_MAX_CLASSES = 100_000
+_MAX_BATCH = 65_536
+_MAX_DEVICES = 64
+_MAX_EPOCHS = 100_000
+_MAX_STEPS = 10**7
+_MAX_SEARCH = 10_000
+_MAX_ARGUMENT = 10**6
+# Seeds are kept in 64-bit columns.
+_MAX_SEED = 2**63 - 1
+
+Positive = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
+NotNegative = Annotated[StrictInt, Field(ge=0, le=_LARGEST_COUNT)]
+Seed = Annotated[StrictInt, Field(ge=0, le=_MAX_SEED)]
+Draws = Annotated[StrictInt, Field(ge=1, le=_MAX_DRAWS)]
+Side = Annotated[StrictInt, Field(ge=1, le=_MAX_SIDE)]
+Batch = Annotated[StrictInt, Field(ge=1, le=_MAX_BATCH)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Parts255 = Annotated[Real, Field(gt=0, le=255)]
+
+
+def _of_each_channel(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (1, 3):
+        raise ValueError("give one number for all channels, or three: red, green, blue.")
+    return values
+
+
+_CHANNELS = BeforeValidator(as_tuple), AfterValidator(_of_each_channel)
 
 
 def _checked(check: Any) -> Any:
@@ -51,8 +81,10 @@ class PerturbationSettings(Section):
     """The grid: every combination of num, amplitude and area (see `pixelrobust.grid.Cell`)."""
 
     num: Annotated[tuple[StrictInt, ...], _checked(check_num), Field(min_length=1)]
-    amplitude: Annotated[tuple[StrictInt | None, ...], _checked(check_amplitude)]
-    area: Annotated[tuple[StrictInt | None, ...], _checked(check_area)]
+    amplitude: Annotated[
+        tuple[StrictInt | None, ...], _checked(check_amplitude), Field(min_length=1)
+    ]
+    area: Annotated[tuple[StrictInt | None, ...], _checked(check_area), Field(min_length=1)]
 
     def cells(self) -> list[Cell]:
         return build_grid(self.num, self.amplitude, self.area)
@@ -61,8 +93,8 @@ class PerturbationSettings(Section):
 class PreprocessingSettings(Section):
     """From an image file to the uint8 crop that pixels are changed on."""
 
-    resize: Positive
-    crop: Positive
+    resize: Side
+    crop: Side
     interpolation: Literal["bilinear", "bicubic", "nearest"]
 
     @model_validator(mode="after")
@@ -84,6 +116,7 @@ class DatasetSettings(Section):
     classes: Path | Literal["folders"] | None
     candidates: Positive | None
     limit: Positive | None
+    unreadable: Literal["stop", "skip"] = "stop"
     preprocessing: PreprocessingSettings
     description: StrictStr
     caveat: StrictStr
@@ -97,9 +130,9 @@ class ModelSettings(Section):
     path: Path | None = None
     weights: StrictStr
     match: Literal["names", "order"]
-    classes: Positive
-    mean: Channels | None
-    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None
+    classes: Annotated[StrictInt, Field(ge=1, le=_MAX_CLASSES)]
+    mean: Annotated[tuple[Annotated[Real, Field(ge=0, le=1)], ...], *_CHANNELS] | None
+    std: Annotated[tuple[Annotated[Real, Field(gt=0, le=1)], ...], *_CHANNELS] | None
     label: StrictStr | None = None
 
 
@@ -110,14 +143,30 @@ class AttackSettings(Section):
     target: Annotated[StrictStr, Field(alias="_target_")]
     arguments: dict[StrictStr, Any]
     epsilon: Annotated[
-        tuple[Literal["minimal"] | Annotated[float, Field(gt=0)], ...],
+        tuple[Literal["minimal"] | Parts255, ...],
         BeforeValidator(as_tuple),
         Field(min_length=1),
     ]
-    step: Annotated[float, Field(gt=0)]
-    max_epsilon: Annotated[float, Field(gt=0)]
+    step: Parts255
+    max_epsilon: Parts255
     round: StrictBool
     wanted: Positive
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.max_epsilon > _MAX_SEARCH * self.step:
+            raise InputError(
+                f"attack.step={self.step} takes more than {_MAX_SEARCH:,} steps to "
+                f"attack.max_epsilon={self.max_epsilon}; give a larger step."
+            )
+        for name, value in self.arguments.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and not 0 <= value <= _MAX_ARGUMENT:  # NaN is refused too
+                raise InputError(
+                    f"attack.arguments.{name}={value} is out of range; give a number from 0 to "
+                    f"{_MAX_ARGUMENT:,}."
+                )
+        return self
 
 
 Control = Literal["unchanged", "noise", "erasing", "trivial_augment", "auto_augment", "augmix"]
@@ -129,26 +178,26 @@ class RetrainSettings(Section):
     model: StrictStr | None
     num: Annotated[tuple[NotNegative, ...], BeforeValidator(as_tuple)]
     controls: Annotated[tuple[Control, ...], BeforeValidator(as_tuple)]
-    noise: Annotated[float, Field(gt=0)]
-    seeds: Annotated[tuple[NotNegative, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    noise: Parts255
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     images: Positive
     categories: Positive | None
     selected: StrictBool
     trainable: Literal["last", "all"]
     head: Literal["random", "copied"]
-    epochs: Positive
-    steps: Positive | None
-    learning_rate: Annotated[float, Field(gt=0)]
+    epochs: Annotated[StrictInt, Field(ge=1, le=_MAX_EPOCHS)]
+    steps: Annotated[StrictInt, Field(ge=1, le=_MAX_STEPS)] | None
+    learning_rate: Annotated[Real, Field(gt=0, le=1e38)]
     optimizer: Literal["sgd", "adam"]
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    batch_size: Positive
+    momentum: Annotated[Real, Field(ge=0, lt=1)]
+    weight_decay: Annotated[Real, Field(ge=0, le=1000)]
+    batch_size: Batch
     originals: StrictBool
     redraw: StrictBool
     batch_norm: Literal["eval", "train"]
     precision: Literal["fp32", "bf16"]
     boundaries: Positive | None
-    measured: Annotated[StrictInt, Field(ge=0)]
+    measured: NotNegative
     save: Path | None
 
 
@@ -156,6 +205,12 @@ class SelectionSettings(Section):
     """Models that must all classify an image correctly for it to take part; None: the evaluated."""
 
     models: tuple[StrictStr, ...] | None
+
+
+class GridDraws(Section):
+    """What `draws` is taken from where an experiment has many cells."""
+
+    grid_draws: Draws
 
 
 EngineName = Literal["eager", "compile", "openvino"]
@@ -166,8 +221,12 @@ class EngineSettings(Section):
     """What runs the forward passes (see `configs/engine`)."""
 
     name: EngineName | Literal["auto"]
-    devices: StrictStr | Positive | tuple[StrictStr, ...]
-    batch_size: Positive | None
+    devices: (
+        StrictStr
+        | Annotated[StrictInt, Field(ge=1, le=_MAX_DEVICES)]
+        | Annotated[tuple[StrictStr, ...], Field(min_length=1, max_length=_MAX_DEVICES)]
+    )
+    batch_size: Batch | None
     precision: Precision
     compared: NotNegative
 

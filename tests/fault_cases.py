@@ -1,0 +1,75 @@
+"""A small network, and small folders of images, that tests of faults break in one place each."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+SIDE = 32
+CLASSES = ("cat", "dog")
+
+
+def picture(seed: int, width: int = 48, height: int = 40) -> Image.Image:
+    """An image of noise."""
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    """A picture under each name."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(root / name)
+    return root
+
+
+def state(classes: int = len(CLASSES)) -> dict[str, Tensor]:
+    """Weights of a SqueezeNet that takes everything for the first of its classes."""
+    torch.manual_seed(0)
+    network = torchvision.models.squeezenet1_1(weights=None, num_classes=classes)
+    with torch.no_grad():
+        network.classifier[1].bias[0] += 10
+    return network.state_dict()
+
+
+def network(weights: Path, classes: int = len(CLASSES)) -> list[str]:
+    """Arguments that name that network."""
+    return [
+        "model=torchvision", "models.torchvision.name=squeezenet1_1",
+        f"models.torchvision.weights={weights}", f"models.torchvision.classes={classes}",
+    ]  # fmt: skip
+
+
+def saved(tensors: dict[str, Tensor], path: Path) -> Path:
+    save_file(tensors, path)
+    return path
+
+
+def images(root: Path, classes: Sequence[str] = CLASSES) -> list[str]:
+    """Arguments that name a folder of images of these classes, and a small run over them."""
+    names = root.parent / f"{root.name}-classes.txt"
+    names.write_text("\n".join(classes), encoding="utf-8")
+    return [
+        "dataset=imagefolder", f"dataset.root={root}", f"dataset.classes={names}",
+        f"dataset.preprocessing.resize={SIDE}", f"dataset.preprocessing.crop={SIDE}",
+        "perturbation.num=4",
+    ]  # fmt: skip
+
+
+def manifest(results: Path) -> dict[str, Any]:
+    """The record of the only run below a results folder."""
+    (path,) = results.glob("run-*/outcomes/*.json")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def caption(results: Path) -> str:
+    """The page of the only run below a results folder."""
+    (path,) = results.glob("run-*/table.md")
+    return path.read_text(encoding="utf-8")

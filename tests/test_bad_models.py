@@ -1,0 +1,343 @@
+"""Weights that do not fit, and networks that cannot be measured, on the command line and in Python."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import SqueezeNet1_1_Weights
+
+from pixelrobust import evaluate
+from tests.conftest import Happened, Run
+from tests.fault_cases import CLASSES, folder_of, images, network, saved, state
+from tests.reliability import refusal, sentence
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KIND = "Models"
+
+
+# Files of weights
+
+
+def other_architecture(path: Path) -> Path:
+    return saved(torchvision.models.resnet18(num_classes=2).state_dict(), path)
+
+
+def changed(**values: object) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        tensors = state()
+        for name, value in values.items():
+            tensors["classifier.1." + name].view(-1)[0] = value
+        return saved(tensors, path)
+
+    return make
+
+
+def cut(share: float) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        content = saved(state(), path).read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        return path
+
+    return make
+
+
+def written(content: bytes) -> Callable[[Path], Path]:
+    return lambda path: path.write_bytes(content) and path
+
+
+def pickled(content: object) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        torch.save(content, path.with_suffix(".pth"))
+        return path.with_suffix(".pth")
+
+    return make
+
+
+WEIGHTS = {
+    "weights that are not there": lambda path: path,
+    "a folder for weights": lambda path: path.mkdir() or path,
+    "weights of another architecture": other_architecture,
+    "weights for three classes, where two are asked for": lambda path: saved(state(3), path),
+    "weights cut in half": cut(0.5),
+    "weights without their last byte": cut(1 - 1e-7),
+    "weights of no bytes": cut(0),
+    "a web page for weights": written(b"<!DOCTYPE html><p>Not Found</p>"),
+    "NaN in weights": changed(bias=float("nan")),
+    "infinity in weights": changed(weight=float("inf")),
+    "weights so large that logits overflow": lambda path: saved(
+        {name: value * 1e30 for name, value in state().items()}, path
+    ),
+    "a checkpoint without tensors": pickled({"epoch": 3}),
+}
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize("make", WEIGHTS.values(), ids=WEIGHTS)
+def test_weights_that_cannot_be_used_are_refused(
+    make: Callable[[Path], Path], run: Run, tmp_path: Path, happened: Happened
+) -> None:
+    path = make(tmp_path / "w.safetensors")
+    root = folder_of(tmp_path / "images", "cat/a.png")
+    happened(sentence(run(*images(root), *network(path)), tmp_path))
+
+
+@pytest.mark.tries(KIND, "published weights of which the cache holds another file (wrong hash)")
+def test_a_file_of_another_hash_is_not_taken_for_published_weights(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+) -> None:
+    """It fits the network, so nothing but its hash tells."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    other = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    torch.save(other, folder / SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
+    root = folder_of(tmp_path / "images", "tench/a.png")
+    told = sentence(
+        run("model=squeezenet1_1", *images(root), "dataset.classes=null"), folder, tmp_path
+    )
+    # What the file's hash is depends on torch's version.
+    assert re.search(r"its SHA-256 begins with (?!b8a52dc0)[0-9a-f]{8}; delete it", told)
+    happened(re.sub(r"begins with [0-9a-f]{8}", "begins otherwise", told))
+
+
+@pytest.mark.tries(KIND, "a published network of another number of outputs")
+def test_published_weights_have_their_number_of_outputs(
+    run: Run, tmp_path: Path, happened: Happened
+) -> None:
+    root = folder_of(tmp_path / "images", "cat/a.png")
+    published = ["model=squeezenet1_1", "models.squeezenet1_1.classes=2"]
+    happened(sentence(run(*published, *images(root)), tmp_path))
+
+
+@pytest.mark.tries(KIND, "a saved network whose weights were replaced (wrong hash)")
+def test_a_saved_network_with_other_weights_is_refused(
+    run: Run, tmp_path: Path, happened: Happened
+) -> None:
+    from pixelrobust.models import load_classifier
+    from pixelrobust.retraining import save_model
+    from pixelrobust.settings import ModelSettings
+
+    path = saved(state(), tmp_path / "w.safetensors")
+    settings = ModelSettings(
+        source="torchvision", name="squeezenet1_1", weights=str(path), match="names",
+        classes=len(CLASSES), mean=None, std=None,
+    )  # fmt: skip
+    save_model(tmp_path / "saved", load_classifier("mine", settings).module, settings, (0, 1))
+    changed(bias=9.0)(tmp_path / "saved" / "weights.safetensors")
+    root = folder_of(tmp_path / "images", "cat/a.png")
+    checkpoint = ["model=checkpoint", f"models.checkpoint.path={tmp_path / 'saved'}"]
+    happened(sentence(run(*checkpoint, *images(root)), tmp_path))
+
+
+@pytest.mark.tries(KIND, "images too small for the network")
+def test_images_that_the_network_cannot_take_are_refused(
+    run: Run, tmp_path: Path, happened: Happened
+) -> None:
+    root = folder_of(tmp_path / "images", "cat/a.png")
+    path = saved(state(), tmp_path / "w.safetensors")
+    small = ["dataset.preprocessing.resize=8", "dataset.preprocessing.crop=8"]
+    happened(sentence(run(*images(root), *network(path), *small), tmp_path))
+
+
+# Networks given to the API
+
+
+def noise(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 3, 12, 12), dtype=torch.uint8, generator=generator)
+
+
+class Plain(nn.Module):
+    """A network whose logits are pixels; each fault is a subclass that differs in one place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :4] * self.scale
+
+
+class StaysInTraining(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = AlwaysOn(0.5)
+
+
+class AlwaysOn(nn.Dropout):
+    def train(self, mode: bool = True) -> "AlwaysOn":
+        return super().train(True)
+
+
+class DropsAtRandom(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(images), 0.5, training=True)
+
+
+class CountsImages(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        return super().forward(images)
+
+
+class ReplacesItsBuffer(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = self.seen + 1
+        return super().forward(images)
+
+
+class ChangesItsWeights(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.scale.mul_(0.9999)
+        return super().forward(images)
+
+
+class RemembersCalls(Plain):
+    """Without a parameter or buffer that shows it."""
+
+    calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(images).roll(self.calls, dims=1)
+
+
+class LooksAtTheBatch(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, track_running_stats=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.norm(images))
+
+
+class Gives(Plain):
+    """Whatever is made of its logits."""
+
+    def __init__(self, make: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, images: Tensor) -> object:
+        return self.make(super().forward(images))
+
+
+def spoiled(value: float) -> Callable[[Tensor], Tensor]:
+    """Logits with one value that is not finite, where an image is not one of the unchanged ones."""
+    first = noise(3).flatten(1)[:, :4].float() / 255
+
+    def make(logits: Tensor) -> Tensor:
+        known = (logits[:, None] - first[None]).abs().amax(dim=2).amin(dim=1) < 1e-6
+        column = torch.arange(4) == 2
+        return torch.where(~known[:, None] & column, value, logits)
+
+    return make
+
+
+class CannotBeCopied(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = (number for number in range(3))
+
+
+MODELS: dict[str, Callable[[], object]] = {
+    "a part that stays in training mode": StaysInTraining,
+    "dropout that eval mode does not end": DropsAtRandom,
+    "a buffer that every call changes": CountsImages,
+    "a buffer that every call replaces": ReplacesItsBuffer,
+    "weights that every call changes": ChangesItsWeights,
+    "an answer that depends on earlier calls": RemembersCalls,
+    "batch normalisation by the batch": LooksAtTheBatch,
+    "NaN logits": lambda: Gives(lambda logits: logits * torch.nan),
+    "a NaN logit of changed images only": lambda: Gives(spoiled(float("nan"))),
+    "an infinite logit of changed images only": lambda: Gives(spoiled(float("inf"))),
+    "too few outputs for the labels": lambda: Gives(lambda logits: logits[:, :2]),
+    "maps instead of logits": lambda: Gives(lambda logits: logits[:, :, None, None]),
+    "classes instead of logits": lambda: Gives(lambda logits: logits.argmax(1)),
+    "one row for all images": lambda: Gives(lambda logits: logits.mean(0, keepdim=True)),
+    "a dictionary instead of logits": lambda: Gives(lambda logits: {"logits": logits}),
+    "an error of its own": lambda: Gives(lambda logits: {}["missing"]),
+    "a function instead of a module": lambda: lambda images: images.flatten(1),
+    "a module that cannot be copied": CannotBeCopied,
+}
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_network_that_cannot_be_measured_is_refused(
+    make: Callable[[], object], happened: Happened
+) -> None:
+    happened(refusal(lambda: evaluate(make(), noise(3), [0, 1, 2], num=64, draws=2)))
+
+
+@pytest.mark.tries(KIND, "a network in training mode")
+def test_a_network_in_training_mode_is_measured_in_eval_mode_and_left_as_it_was(
+    happened: Happened,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Flatten(), nn.Linear(800, 4)
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = evaluate(model.eval(), noise(9), [1] * 9, num=64, draws=3)
+    found = evaluate(model.train(), noise(9), [1] * 9, num=64, draws=3)
+    assert found.equals(expected)
+    assert 0 < found["wrong"].mean() < 1
+    assert all(part.training for part in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    happened("outcomes are those of eval mode; the network stays as it was")
+
+
+# Other arguments
+
+
+ARGUMENTS: dict[str, dict[str, object]] = {
+    "labels as fractions": {"labels": [0.0, 0.7, 1.2]},
+    "NaN among labels": {"labels": [0, 1, float("nan")]},
+    "labels one-hot": {"labels": torch.eye(3, dtype=torch.int64)},
+    "labels as words": {"labels": ["cat", "dog", "cat"]},
+    "a negative label": {"labels": [0, -1, 1]},
+    "a label beyond the outputs": {"labels": [0, 1, 4]},
+    "too few labels": {"labels": [0, 1]},
+    "a key twice": {"keys": ["a", "b", "a"]},
+    "images as words": {"images": "images"},
+    "one image without a batch": {"images": noise(3)[0]},
+    "images of 0 to 255 as floats": {"images": noise(3).float()},
+    "NaN among images": {"images": noise(3) / 255 * torch.nan},
+    "images as 64-bit integers": {"images": noise(3).long()},
+    "no image": {"images": noise(0), "labels": []},
+    "draws=0": {"draws": 0},
+    "draws as a word": {"draws": "many"},
+    "draws=nan": {"draws": float("nan")},
+    "draws=10^30": {"draws": 10**30},
+    "num=10^30": {"num": 10**30},
+    "num=nan": {"num": float("nan")},
+    "amplitude=-1": {"amplitude": -1},
+    "area=10^30": {"area": 10**30},
+    "seed=-1": {"seed": -1},
+    "seed as a word": {"seed": "many"},
+    "batch_size=0": {"batch_size": 0},
+    "batch_size=10^30": {"batch_size": 10**30},
+    "a device that is not there": {"device": "cuda:99"},
+    "an engine that is not there": {"engine": "abacus"},
+}
+
+
+@pytest.mark.tries("Arguments")
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_a_wrong_argument_is_refused(
+    arguments: dict[str, object], monkeypatch: pytest.MonkeyPatch, happened: Happened
+) -> None:
+    # The sentence says how many there are.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    usual = {"images": noise(3), "labels": [0, 1, 2], "num": 4}
+    happened(refusal(lambda: evaluate(Plain(), **(usual | arguments))))
