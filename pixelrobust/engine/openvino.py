@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
@@ -60,6 +61,7 @@ class OpenVinoEngine(Engine):
         super().__init__(device, batch_size, precision)
         self._module = module
         self._openvino = _import_openvino()
+        self._threads = torch.get_num_threads()
         self._requests: dict[tuple[object, ...], list[Any]] = {}
 
     @property
@@ -70,13 +72,14 @@ class OpenVinoEngine(Engine):
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `Engine.stream`."""
         running: deque[_Running] = deque()
-        for images in batches:
-            idle = self._idle_requests(images)
-            while not idle:
+        with _one_thread_of_torch():
+            for images in batches:
+                idle = self._idle_requests(images)
+                while not idle:
+                    yield self._finish(running.popleft())
+                running.append(self._begin(idle.pop(), images))
+            while running:
                 yield self._finish(running.popleft())
-            running.append(self._begin(idle.pop(), images))
-        while running:
-            yield self._finish(running.popleft())
 
     def _forward(self, images: Tensor) -> Tensor:
         return self._finish(self._begin(self._idle_requests(images).pop(), images))
@@ -116,7 +119,7 @@ class OpenVinoEngine(Engine):
                 {
                     "PERFORMANCE_HINT": "THROUGHPUT",
                     "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
-                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                    "INFERENCE_NUM_THREADS": self._threads,
                     # Two processes would be pinned to the same cores.
                     "ENABLE_CPU_PINNING": False,
                 },
@@ -127,6 +130,17 @@ class OpenVinoEngine(Engine):
                 f"OpenVINO cannot run this network ({first_line(error)}); give engine=eager or "
                 "engine=auto."
             ) from error
+
+
+@contextmanager
+def _one_thread_of_torch() -> Iterator[None]:
+    """Let torch work with one thread: its others would wait for work by spinning, on cores that OpenVINO uses."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _FromImages(nn.Module):
