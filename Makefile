@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims benchmark audit reliability test lint format
+	amplification breakdown distances claims status verify benchmark audit reliability test lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -63,6 +63,12 @@ breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it take
 
 claims: | $(BIN)/python  ## Which of the paper's claims hold, from the stored outcomes of PROFILE.
 	@$(BIN)/python -m experiments.report results/$(PROFILE) claims --rebuild
+
+status: | $(BIN)/python  ## What runs have done, and what is missing.
+	@$(BIN)/python -m experiments.status
+
+verify: | $(BIN)/python  ## Compute a hundredth of the stored outcomes of PROFILE again, and compare.
+	@$(BIN)/python -m experiments.verify results/$(PROFILE) $(EXPERIMENT_ARGS)
 
 benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand; eight minutes.
 	@$(BIN)/python -m scripts.benchmark $(ARGS)

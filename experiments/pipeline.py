@@ -20,6 +20,7 @@ from experiments.resources import (
     Session,
     all_models,
     compare_with_eager,
+    count_flips_of_halving,
     get_classifier,
     get_engine,
     image_set,
@@ -211,6 +212,7 @@ def _measure(
         subject = Subject(get_classifier(key, model), engine, unchanged)
         with session.clock.part(f"evaluation of {subject.classifier.name}"):
             parts.append(measure(session, chosen, subject))
+        count_flips_of_halving(session, subject.classifier.name, engine, images, rows, unchanged)
         compare_with_eager(session, key, images, rows, unchanged)
     return parts
 

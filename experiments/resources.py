@@ -223,6 +223,37 @@ def compare_with_eager(
     _note_difference(session, classifier.name, found, expected)
 
 
+def count_flips_of_halving(
+    session: Session,
+    name: str,
+    engine: Engine,
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    unchanged: Predicted | None,
+) -> None:
+    """Count, where memory made an engine halve its batches, how many predictions that changes.
+
+    Sums of another order can flip a borderline prediction, and the run holds some of either kind.
+
+    Args:
+        session: what to use; the counts are noted in its engines.
+        name: of the model.
+        engine: after its work.
+        images, rows, unchanged: as in `compare_with_eager`; predictions from before the work.
+    """
+    begun = session.engines[name]["batch_size"]
+    if engine.batch_size == begun or unchanged is None:
+        return
+    chosen = _compared(session, len(rows))
+    found = predict_all(engine, PixelRows(images.pixels, rows[chosen]), lambda done: None)
+    flipped = int((found.classes != unchanged.take(chosen).classes).sum())
+    session.engines[name] |= {"halved_to": engine.batch_size, "flipped_by_halving": flipped}
+    session.progress.say(
+        f"{name}: for want of memory, batches became {engine.batch_size} images instead of {begun}; that "
+        f"flips {flipped} of {len(chosen):,} predictions of unchanged images"
+    )
+
+
 def compare_network_with_eager(
     session: Session, name: str, module: nn.Module, engine: Engine, images: PixelRows
 ) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pixelrobust.answers import UNKNOWN, Answers
 from pixelrobust.arguments import (
     as_classifier,
     as_images,
@@ -22,9 +23,9 @@ from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid
 from pixelrobust.outcomes import make_outcomes
-from pixelrobust.passes import Answers, Passes
+from pixelrobust.passes import Passes
 from pixelrobust.settings import EngineName, Precision, engine_settings
-from pixelrobust.store import UNKNOWN, AnswerStore
+from pixelrobust.store import AnswerStore
 
 _CONTROL = Cell(0)
 # Forward passes of a cell that are lost where a run is killed, at most.

@@ -30,7 +30,8 @@ class Manifest:
         weights_sha256: for each model, the digest of its weights.
         engines: for each model, what ran it: name, precision, batch_size; and of how many unchanged
             images its predictions were compared with eager's in fp32, and how many differ (compared,
-            differing).
+            differing); and, where memory made it halve its batches, to what size, and how many of
+            these predictions that flips (halved_to, flipped_by_halving).
         software, hardware, seconds: versions, machine, and how long each part took.
         unreadable: keys of files that were left out, since they cannot be read.
         files: how many files there are, those among them; 0 where that was not kept.
@@ -99,6 +100,8 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
         for key in ("image_list_sha256", "draws", "image_size", "amplitude_share"):
             if getattr(first, key) != getattr(other, key):
                 raise InputError(_refusal(key, first, other))
+        if first.config.get("evaluation") != other.config.get("evaluation"):
+            raise InputError("runs of evaluation=census and evaluation=adaptive are not merged.")
         if first.config["seed"] != other.config["seed"]:
             raise InputError("runs with different seeds have different changes and are not merged.")
     return replace(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelrobust.answers import Answers
 from pixelrobust.datasets.cache import Advance
 from pixelrobust.engine import Engine
 from pixelrobust.engine.base import label_margins, predicted_classes
@@ -19,19 +20,6 @@ from pixelrobust.perturbation import ChangeRandomness, apply_change, image_keys
 # Random numbers cost least when they are made for many images at once.
 _IMAGES_AT_ONCE = 64
 _PIXELS_AT_ONCE = 2**20
-
-
-class Answers(NamedTuple):
-    """What a network takes P changed images for.
-
-    Attributes:
-        classes: (P,) int64; -1 where logits are not finite.
-        margins: (P,) float32, how far the true class's logit lies above the largest other one;
-            negative where the image is misclassified.
-    """
-
-    classes: NDArray[np.int64]
-    margins: NDArray[np.float32]
 
 
 class Passes:

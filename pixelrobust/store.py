@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from pixelrobust.answers import UNKNOWN, Answers
 from pixelrobust.files import remove_leftovers, write_bytes
 from pixelrobust.grid import Cell
-from pixelrobust.passes import Answers
-
-UNKNOWN = -2
-"""Stands in tables of classes where there is no answer yet."""
 
 _SUFFIX = ".parquet"
 
@@ -80,6 +78,11 @@ class AnswerStore:
         content = _as_bytes(part)
         write_bytes(self._folder(cell) / f"{_digest(content)}{_SUFFIX}", content)
 
+    def count(self, cell: Cell) -> int:
+        """How many answers there are, of all images and draws."""
+        parts = self._folder(cell).glob(f"*{_SUFFIX}")
+        return sum(pq.read_metadata(path).num_rows for path in parts)
+
     def forget(self, cells: Sequence[Cell]) -> None:
         """Remove what is known of some cells."""
         for cell in cells:
@@ -97,7 +100,7 @@ class AnswerStore:
                 yield free
         for cell in cells:
             if cell not in free:
-                self._say(f"waiting for another run that evaluates {_name(cell)} too")
+                self._say(f"waiting for another run that evaluates {cell_name(cell)} too")
                 with ExitStack() as held:
                     self._acquire(cell, held, wait=True)
                     yield [cell]
@@ -115,7 +118,7 @@ class AnswerStore:
         return True
 
     def _folder(self, cell: Cell) -> Path:
-        return self._directory / _name(cell)
+        return self._directory / cell_name(cell)
 
 
 Keep = Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame]
@@ -164,7 +167,7 @@ class RowStore:
             return made
 
 
-def _name(cell: Cell) -> str:
+def cell_name(cell: Cell) -> str:
     """What the folder of a cell is called, such as n64-rfull-p220."""
     amplitude = "full" if cell.amplitude is None else cell.amplitude
     area = "whole" if cell.area is None else cell.area

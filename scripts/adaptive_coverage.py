@@ -22,10 +22,10 @@ from experiments.configuration import REPOSITORY
 from experiments.run import EXIT_INPUT
 from pixelrobust.adaptive.estimate import summarize_adaptive
 from pixelrobust.adaptive.rounds import evaluate_adaptively
+from pixelrobust.answers import Answers
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing
 from pixelrobust.grid import Cell
-from pixelrobust.passes import Answers
 from pixelrobust.tables import percent, write_csv, write_markdown
 
 CENSUS = REPOSITORY / "results" / "imagenet-samples" / "census.parquet"

@@ -13,8 +13,8 @@ from pixelrobust.adaptive.allotment import ROUND_WEIGHTS, allot
 from pixelrobust.adaptive.estimate import estimate, rate_interval, summarize_adaptive
 from pixelrobust.adaptive.rounds import evaluate_adaptively
 from pixelrobust.adaptive.sensitivity import Sensitivity, families
+from pixelrobust.answers import Answers
 from pixelrobust.grid import Cell, build_grid
-from pixelrobust.passes import Answers
 from scripts.adaptive_coverage import CENSUS, Census, judge, main, simulate
 from tests.conftest import Run
 

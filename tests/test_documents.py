@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from experiments.report import main as report
+from experiments.verify import main as verify
 from pixelrobust.datasets.class_names import imagenet_wnids
 from scripts.update_readme import with_tables
 from tests.conftest import REPOSITORY, Run
@@ -42,6 +43,9 @@ RETRAININGS = [c for c in RUNS if "/data/networks" in c]
 REPORTS = [c for c in commands("bash") if c.startswith("python -m experiments.report ")]
 
 
+VERIFICATIONS = [c for c in commands("bash") if c.startswith("python -m experiments.verify ")]
+
+
 def make(*arguments: str) -> str:
     return subprocess.run(
         ["make", "--no-print-directory", f"BIN={BIN}", *arguments],
@@ -53,7 +57,9 @@ def make(*arguments: str) -> str:
 
 
 def test_readme_has_no_command_of_another_kind() -> None:
-    assert len(MAKE) + len(RUNS) + len(REPORTS) == len(commands("bash")) > 8
+    known = MAKE + RUNS + REPORTS + VERIFICATIONS
+    assert sorted(known) == sorted(commands("bash"))
+    assert len(known) > 8
 
 
 @pytest.mark.parametrize("command", MAKE)
@@ -166,6 +172,17 @@ def test_every_report_command_prints(
     monkeypatch.chdir(REPOSITORY)
     assert report(command.split()[3:]) == 0
     assert "claims" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", VERIFICATIONS)
+def test_every_verification_is_understood(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a folder that is empty: test_verification.py verifies the committed one."""
+    _, _, _, folder, *keys = command.split()
+    assert (REPOSITORY / folder).is_dir()
+    assert verify([str(tmp_path), *keys]) == 2
+    assert "holds no outcomes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("block", range(len(commands("python"))))

@@ -123,6 +123,10 @@ def manifest(**changes: object) -> Manifest:
         ({"draws": 2}, "different draws"),
         ({"image_size": (5, 5)}, "different image_size"),
         ({"config": {"seed": 1}}, "different seeds"),
+        (
+            {"config": {"seed": 0, "evaluation": "adaptive"}},
+            "evaluation=census and evaluation=adaptive",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_not_merged(change: dict[str, object], word: str) -> None:

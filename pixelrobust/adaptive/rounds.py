@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pixelrobust.adaptive.allotment import ROUND_WEIGHTS, Allotment, allot
 from pixelrobust.adaptive.sensitivity import Sensitivity, families
+from pixelrobust.answers import Answers
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import ALLOTTED_COLUMNS, with_cell
-from pixelrobust.passes import Answers
 
 Ask = Callable[[Cell, NDArray[np.int64], NDArray[np.int64]], Answers]
 """From a cell, and (P,) positions of images and draws, to the answers of the network."""

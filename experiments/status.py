@@ -1,0 +1,127 @@
+"""What runs have done, and what is missing: `python -m experiments.status`. Nothing here needs torch."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.configuration import REPOSITORY
+from experiments.records import DONE, FAILURE, RUN, STORE
+from pixelrobust.errors import InputError
+from pixelrobust.escaping import printable
+from pixelrobust.grid import Cell, build_grid
+from pixelrobust.store import AnswerStore, cell_name
+
+_EXIT_INPUT = 2
+_DAMAGED = (OSError, ValueError, KeyError, TypeError)
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes:
+        name: of its folder.
+        begun: when, ISO 8601.
+        state: done, failed or not finished.
+        why: the last line of what made it fail; else empty.
+        finished: (network, cell) pairs all of whose answers are there.
+        missing: the others, by name of network and cell.
+    """
+
+    name: str
+    begun: str
+    state: str
+    why: str
+    finished: int
+    missing: tuple[str, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the runs below a results folder; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.status", description="List runs, and what they lack."
+    )
+    parser.add_argument("results", nargs="?", type=Path, default=REPOSITORY / "results")
+    results = parser.parse_args(arguments).results
+    try:
+        _print(run_statuses(results))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _EXIT_INPUT
+    return 0
+
+
+def run_statuses(results: Path) -> list[RunStatus]:
+    """Of all runs whose record is below a results folder, the latest last.
+
+    Raises:
+        InputError: there is none, or a record cannot be read.
+    """
+    records = sorted((results / STORE / "runs").glob(f"*/{RUN}"))
+    if not records:
+        raise InputError(f"no run is recorded below {results}; run `make reproduce-table6` first.")
+    return sorted((_status(record, results) for record in records), key=lambda run: run.begun)
+
+
+def _status(record: Path, results: Path) -> RunStatus:
+    try:
+        about = json.loads(record.read_text(encoding="utf-8"))
+        finished, missing = _cells(about, results)
+        begun = str(about["begun"])
+    except _DAMAGED as error:
+        raise InputError(
+            f"the record {record} cannot be read ({error}); remove its folder."
+        ) from error
+    folder, why = record.parent, ""
+    state = "done" if (folder / DONE).is_file() else "not finished"
+    if (folder / FAILURE).is_file():
+        state = "failed"
+        why = (folder / FAILURE).read_text(encoding="utf-8").strip().splitlines()[-1]
+    return RunStatus(folder.name, begun, state, why, finished, tuple(missing))
+
+
+def _cells(about: dict[str, Any], results: Path) -> tuple[int, list[str]]:
+    """How many cells are finished, and those that are not; of what is evaluated cell by cell."""
+    settings = about["settings"]
+    if settings["measure"] not in ("outcomes", "retraining") or settings["attack"]:
+        return 0, []
+    finished, missing = 0, []
+    cells = [cell for cell in build_grid(**settings["perturbation"]) if cell.num]
+    networks = about["answers"] or dict.fromkeys(about["weights_sha256"])
+    for network, place in networks.items():
+        for cell in cells:
+            if place and _is_finished(results / STORE / place[0], cell, place[1], settings):
+                finished += 1
+            else:
+                missing.append(f"{network} {cell_name(cell)}")
+    return finished, missing
+
+
+def _is_finished(folder: Path, cell: Cell, images: int, settings: dict[str, Any]) -> bool:
+    """Whether all answers are there; adaptive evaluations are free in how many they ask for."""
+    wanted = 1 if settings["evaluation"] == "adaptive" else images * int(settings["draws"])
+    return AnswerStore(folder, lambda sentence: None, range(images)).count(cell) >= wanted
+
+
+def _print(runs: Sequence[RunStatus]) -> None:
+    table = Table("Run", "Begun", "State", "Cells", "Missing", box=box.SIMPLE)
+    for run in runs:
+        cells = len(run.missing) + run.finished
+        table.add_row(
+            Text(printable(run.name)), run.begun, Text(printable(f"{run.state} {run.why}".strip())),
+            f"{run.finished} of {cells}" if cells else "", Text(printable(", ".join(run.missing))),
+        )  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Stored outcomes beside recomputed ones."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from experiments.configuration import REPOSITORY
+from experiments.presentation import Run, stored_runs
+from experiments.progress import Progress
+from experiments.records import RunRecord
+from experiments.resources import Session, get_classifier, image_set
+from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.engine import Engine, find_device, make_engine
+from pixelrobust.errors import InputError
+from pixelrobust.evaluation import draws_of
+from pixelrobust.files import write_text
+from pixelrobust.manifest import Manifest
+from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS, cell_of
+from pixelrobust.passes import Passes
+from pixelrobust.perturbation import PixelChange
+from pixelrobust.provenance import describe_hardware, describe_software
+from pixelrobust.selection import image_list_digest
+from pixelrobust.settings import RunSettings, model_label
+from pixelrobust.tables import escape_markdown, markdown_table
+
+REPORT = "verification.md"
+# Of logits: what another order of the same sums can change. Engines in float32 differ by some 1e-5 of
+# the largest logit.
+_BORDERLINE = 1e-2
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came out.
+
+    Attributes:
+        checked: outcomes that were recomputed.
+        borderline: of these, predictions that differ where two logits are all but equal.
+        contradicted: those that differ otherwise.
+        text: the report.
+    """
+
+    checked: int
+    borderline: int
+    contradicted: int
+    text: str
+
+
+def verify_folder(
+    folder: Path, wanted: Sequence[str], settings: RunSettings, share: float, seed: int
+) -> Verification:
+    """Recompute a random share of the outcomes of plain images, and write the report.
+
+    Args:
+        folder: of results.
+        wanted: names of runs; none: all.
+        settings: where images, weights and the cache are, on which device to run.
+        share: of the outcomes of each model and cell, at least one of each.
+        seed: decides which.
+
+    Raises:
+        InputError: there is nothing to verify, or images or weights are not those of the run.
+    """
+    runs = {
+        name: run
+        for name, run in stored_runs(folder).items()
+        if list(run[1].columns) == COLUMNS and (not wanted or name in wanted)
+    }
+    if not runs:
+        raise InputError(
+            f"{folder} holds no outcomes of plain images{' of ' + ', '.join(wanted) if wanted else ''}; "
+            "those of attacked images, activations and retrained networks cannot be recomputed one by one."
+        )
+    progress = Progress(Console(stderr=True))
+    session = Session(
+        settings.on_device("auto"), progress, RunRecord(settings, False, progress.say)
+    )
+    images = image_set(session)
+    found = pd.concat(
+        [_verify_run(session, images, name, run, share, seed) for name, run in runs.items()],
+        ignore_index=True,
+    )
+    report = _report(folder, runs, found, settings, share, seed)
+    write_text(folder / REPORT, report.text)
+    return report
+
+
+def _verify_run(
+    session: Session, images: ImageSet, name: str, run: Run, share: float, seed: int
+) -> pd.DataFrame:
+    """The outcomes that were recomputed, with columns again, gap (see `_gap`) and fault."""
+    manifest, outcomes = run
+    rows = _rows_of(images, manifest, outcomes)
+    parts = []
+    for model, own in outcomes.groupby("model", observed=True):
+        engine = _engine(session, manifest, str(model), images)
+        sample = _sample(own, share, seed)
+        with session.progress.task(f"{name}: {model}", len(sample)) as advance:
+            passes = Passes(
+                engine, PixelRows(images.pixels, rows), [images.keys[row] for row in rows],
+                images.labels[rows], int(manifest.config["seed"]), advance,
+            )  # fmt: skip
+            parts += [
+                _compare(engine, passes, images, manifest, cell_rows)
+                for _, cell_rows in sample.groupby(CELL_COLUMNS, dropna=False)
+            ]
+    return pd.concat(parts, ignore_index=True).assign(run=name)
+
+
+def _rows_of(images: ImageSet, manifest: Manifest, outcomes: pd.DataFrame) -> NDArray[np.int64]:
+    """Where the images of a run are in the data set."""
+    position = {key: row for row, key in enumerate(images.keys)}
+    keys = [str(key) for key in outcomes["image"].cat.categories]
+    unknown = [key for key in keys if key not in position]
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} images of {manifest.name} are not in the data set, {unknown[0]!r} for "
+            "example; give the one that it ran on (dataset=…, dataset.root=…)."
+        )
+    rows = np.array([position[key] for key in keys], dtype=np.int64)
+    if image_list_digest(images, rows.tolist()) != manifest.image_list_sha256:
+        raise InputError(
+            f"the images of {manifest.name} are called as those of this data set, but their pixels, "
+            "labels or order differ; give the data set, and the preprocessing, that it ran on."
+        )
+    return rows
+
+
+def _engine(session: Session, manifest: Manifest, model: str, images: ImageSet) -> Engine:
+    """What ran a model, with the weights that it had; as far as this machine has it."""
+    classifier = None
+    for key, settings in session.settings.models.items():
+        if model_label(key, settings) == model:
+            classifier = get_classifier(key, settings)
+    if classifier is None:
+        raise InputError(
+            f"model {model} of {manifest.name} is not among the models "
+            f"({', '.join(session.settings.models)}); name it: model={model}."
+        )
+    if classifier.weights_sha256 != manifest.weights_sha256.get(model):
+        raise InputError(
+            f"the weights of {model} are not those that {manifest.name} ran with; give them: "
+            f"models.{model}.weights=…"
+        )
+    used = manifest.engines.get(model, {})
+    own = {key: used[key] for key in ("name", "precision", "batch_size") if key in used}
+    engine = session.settings.engine
+    if find_device(str(engine.devices)).type == "cuda":
+        own.pop("name", None)
+    some = torch.tensor(np.asarray(images.pixels[:4]))
+    return make_engine(classifier.module, engine.model_copy(update=own), some, len(images))
+
+
+def _sample(outcomes: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """A share of the outcomes of each cell, drawn by chance, at least one."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for _, own in outcomes.groupby(CELL_COLUMNS, dropna=False, sort=False):
+        count = max(1, round(share * len(own)))
+        parts.append(own.iloc[np.sort(rng.choice(len(own), count, replace=False))])
+    return pd.concat(parts)
+
+
+def _compare(
+    engine: Engine, passes: Passes, images: ImageSet, manifest: Manifest, stored: pd.DataFrame
+) -> pd.DataFrame:
+    """Some outcomes of one model and cell, with what they are found to be."""
+    cell = cell_of(stored)
+    image = stored["image"].cat.codes.to_numpy(np.int64)
+    draw = stored["draw"].to_numpy(np.int64)
+    again = passes.answers(image, draw, [cell])[cell].classes
+    position = {key: row for row, key in enumerate(images.keys)}
+    rows = np.array([position[str(key)] for key in stored["image"]])
+    labels = images.labels[rows]
+    prediction = stored["prediction"].to_numpy(np.int64)
+    found = stored.astype({"image": str, "model": str}).assign(again=again, gap=np.nan, fault="")
+    for index in np.flatnonzero(prediction != again):
+        change = PixelChange(cell.num, cell.amplitude, cell.area, int(manifest.config["seed"]))
+        picture = torch.tensor(np.asarray(images.pixels[rows[index]]))[None]
+        changed = change(picture, [images.keys[rows[index]]], int(draw[index]))
+        gap = _gap(engine.logits(changed.to(engine.device))[0], int(prediction[index]))
+        found.iloc[index, found.columns.get_loc("gap")] = gap
+        fault = "borderline" if gap <= _BORDERLINE else "prediction"
+        found.iloc[index, found.columns.get_loc("fault")] = fault
+    # What does not follow from label and prediction was not written by this software.
+    inconsistent = (stored["label"].to_numpy() != labels) | (
+        stored["wrong"].to_numpy() != (prediction != labels)
+    )
+    beyond = draw >= draws_of(cell, manifest.draws)
+    found.loc[inconsistent | beyond, "fault"] = "label or wrong"
+    return found
+
+
+def _gap(logits: torch.Tensor, stored: int) -> float:
+    """How far the largest logit lies above that of the stored prediction."""
+    if not 0 <= stored < len(logits):
+        return float("inf")
+    return float(logits.max() - logits[stored])
+
+
+def _report(
+    folder: Path,
+    runs: Mapping[str, Run],
+    found: pd.DataFrame,
+    settings: RunSettings,
+    share: float,
+    seed: int,
+) -> Verification:
+    faulty = found[found["fault"] != ""]
+    borderline = int((faulty["fault"] == "borderline").sum())
+    contradicted = len(faulty) - borderline
+    verdict = (
+        "No outcome is contradicted." if not contradicted else f"{contradicted:,} are contradicted."
+    )
+    lines = [
+        "# Verification",
+        f"Of {sum(len(outcomes) for _, outcomes in runs.values()):,} stored outcomes of "
+        f"{', '.join(runs)}, {len(found):,} were recomputed ({100 * share:g} % of each cell, at least "
+        f"one; seed {seed}). {borderline:,} predictions differ where two logits are within "
+        f"{_BORDERLINE:g} of each other, as another order of sums can make them. {verdict}",
+    ]
+    if len(faulty):
+        lines.append(markdown_table(_readable(faulty)))
+    lines.append(escape_markdown(_provenance(folder, runs, settings)))
+    body = "\n\n".join(lines)
+    signature = hashlib.sha256(body.encode()).hexdigest()
+    text = f"{body}\n\nSHA-256 of all above: {signature}\n"
+    return Verification(len(found), borderline, contradicted, text)
+
+
+def _readable(faulty: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "Run": faulty["run"],
+            "Model": faulty["model"],
+            "Num": faulty["num"].astype(str),
+            "Image": faulty["image"],
+            "Draw": faulty["draw"].astype(str),
+            "Label": faulty["label"].astype(str),
+            "Stored": faulty["prediction"].astype(str),
+            "Recomputed": faulty["again"].astype(str),
+            "Logits apart": ["" if pd.isna(gap) else f"{gap:.3g}" for gap in faulty["gap"]],
+            "What": faulty["fault"],
+        }
+    )
+
+
+def _provenance(folder: Path, runs: Mapping[str, Run], settings: RunSettings) -> str:
+    """Who verified what, where."""
+    files = [
+        f"{name} {_digest(folder / 'outcomes' / f'{name}.parquet')[:16]}"
+        for name in runs
+        if (folder / "outcomes" / f"{name}.parquet").is_file()
+    ]
+    software = describe_software(REPOSITORY)
+    hardware = describe_hardware(find_device(str(settings.engine.devices)))
+    versions = [
+        f"{key} {software[key]}" for key in ("python", "torch", "openvino") if software[key]
+    ]
+    return (
+        f"Outcomes (SHA-256): {', '.join(files)}. Verified {datetime.now(UTC):%Y-%m-%d} by commit "
+        f"{software['commit']}, {', '.join(versions)}, on {hardware['gpu'] or hardware['device']}."
+    )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

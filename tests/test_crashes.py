@@ -1,0 +1,279 @@
+"""Runs go on where they were stopped, whatever stopped them, and end as if nothing had."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from experiments import measuring
+from experiments.status import main as status
+from experiments.status import run_statuses
+from pixelrobust.answers import UNKNOWN, Answers
+from pixelrobust.grid import Cell
+from pixelrobust.store import AnswerStore, RowStore
+from tests.conftest import REPOSITORY, Happened, Run
+from tests.fault_cases import folder_of, images, network, saved, state
+
+KIND = "Crashes"
+ENDED = 24
+CELLS = [Cell(4), Cell(8)]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("crashes")
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.crash_cases", str(folder), str(ENDED)],
+        capture_output=True, text=True, cwd=REPOSITORY,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    return dict(json.loads(finished.stdout.splitlines()[-1]))
+
+
+def by_signal(cases: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [case for case in cases["ended"] if case["signal"] == name]
+
+
+@pytest.mark.tries(KIND, "killed (SIGKILL) at 18 random moments, and begun again")
+def test_killed_runs_end_as_if_nothing_had_happened(
+    cases: dict[str, Any], happened: Happened
+) -> None:
+    killed = by_signal(cases, "SIGKILL")
+    # A few moments may fall behind the end of a run.
+    assert sum(case["code"] == -9 for case in killed) >= 14
+    assert any(0 < case["parts"] < cases["whole_parts"] for case in killed)
+    assert all(case["again"] == 0 and case["same"] for case in killed)
+    # Nothing that was there is computed again.
+    assert all(case["all_parts"] == cases["whole_parts"] for case in killed)
+    assert {Path(name).suffix for name in cases["files"]} == {
+        ".csv", ".md", ".tex", ".parquet", ".png",
+    }  # fmt: skip
+    count = sum(case["same"] for case in killed)
+    happened(
+        f"{count} of {len(killed)} end with the same tables, figures and outcomes, byte for byte."
+    )
+
+
+@pytest.mark.tries(KIND, "interrupted (Ctrl-C) at 6 random moments, and begun again")
+def test_interrupted_runs_end_in_one_line(cases: dict[str, Any], happened: Happened) -> None:
+    interrupted = by_signal(cases, "SIGINT")
+    stopped = [case for case in interrupted if case["code"] != 0]
+    assert len(stopped) >= 4
+    for case in stopped:
+        assert case["code"] == 130
+        assert "Traceback" not in case["said"]
+        assert case["said"].splitlines()[-1].strip() == "interrupted"
+    assert all(case["again"] == 0 and case["same"] for case in interrupted)
+    happened("Each ends with the line “interrupted” and exit code 130; then as above.")
+
+
+@pytest.mark.tries(KIND, "the same run twice at once")
+def test_two_runs_at_once_do_not_disturb_each_other(
+    cases: dict[str, Any], happened: Happened
+) -> None:
+    together = cases["together"]
+    assert together["codes"] == [0, 0]
+    assert together["same"]
+    assert together["parts"] == cases["whole_parts"]
+    happened("Both end well, with the same tables; no answer is computed twice.")
+
+
+# --- damaged parts ----------------------------------------------------------------------------
+
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def small(run: Run, tmp_path: Path) -> Call:
+    """A small run over four images."""
+    weights = saved(state(), tmp_path / "w.safetensors")
+    root = folder_of(tmp_path / "images", *(f"cat/{number}.png" for number in range(4)))
+    usual = [*images(root), *network(weights), "draws=3", "engine=eager"]
+
+    def call(*arguments: str) -> Any:
+        return run(*usual, "perturbation.num=[4,64]", *arguments)
+
+    return call
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize(
+    "harm",
+    [flip_a_bit, lambda content: content[:-7], lambda content: b""],
+    ids=["a part of answers with one bit flipped", "one that is cut short", "one that is empty"],
+)
+def test_a_damaged_part_is_found_and_computed_again(
+    harm: Callable[[bytes], bytes], small: Call, tmp_path: Path, happened: Happened
+) -> None:
+    assert small().code == 0
+    (table,) = (tmp_path / "results").glob("run-*/table.csv")
+    before = table.read_bytes()
+    part, *_ = sorted((tmp_path / "results").glob("store/answers/*/n64-*/*.parquet"))
+    content = part.read_bytes()
+    part.write_bytes(harm(content))
+    table.unlink()
+    ended = small()
+    assert ended.code == 0
+    assert f"{part} is damaged" in ended.out
+    assert part.read_bytes() == content
+    assert table.read_bytes() == before
+    happened("Reported, and computed again; the table is the same.")
+
+
+def test_nothing_is_computed_twice_unless_asked_for(
+    small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown: list[int] = []
+    answers = measuring.Passes.answers
+
+    def counted(self: Any, image: Any, draw: Any, cells: Any) -> Any:
+        shown.append(len(image) * len(cells))
+        return answers(self, image, draw, cells)
+
+    monkeypatch.setattr("pixelrobust.passes.Passes.answers", counted)
+    assert small().code == 0
+    assert sum(shown) == 4 * 3 * 2
+    shown.clear()
+    # Of more draws, and another cell, only those that are new.
+    assert small("draws=5", "perturbation.num=[4,64,100]").code == 0
+    assert sum(shown) == 4 * 2 * 2 + 4 * 5
+    shown.clear()
+    assert small("recompute=true").code == 0
+    assert sum(shown) == 4 * 3 * 2
+
+
+# --- the store --------------------------------------------------------------------------------
+
+
+def answers_of(values: list[int]) -> Answers:
+    return Answers(np.array(values), np.array(values, dtype=np.float32) / 2)
+
+
+def test_answers_come_back_where_they_belong(tmp_path: Path) -> None:
+    store = AnswerStore(tmp_path, print, range(3))
+    store.keep(CELLS[0], np.array([0, 2]), np.array([1, 0]), answers_of([7, 8]))
+    store.keep(CELLS[0], np.array([1]), np.array([5]), answers_of([9]))
+    found = store.load(CELLS[0], 2)
+    assert found.classes.tolist() == [[UNKNOWN, 7], [UNKNOWN, UNKNOWN], [8, UNKNOWN]]
+    assert found.margins[0, 1] == 3.5
+    assert np.isnan(found.margins[1]).all()
+    assert store.load(CELLS[0], 6).classes[1, 5] == 9
+    assert (store.load(CELLS[1], 2).classes == UNKNOWN).all()
+    assert (store.count(CELLS[0]), store.count(CELLS[1])) == (3, 0)
+    # Another process may have the last two images.
+    shard = store.shard(slice(1, 3))
+    assert shard.load(CELLS[0], 1).classes.tolist() == [[UNKNOWN], [8]]
+    shard.keep(CELLS[1], np.array([0]), np.array([0]), answers_of([4]))
+    assert store.load(CELLS[1], 1).classes.tolist() == [[UNKNOWN], [4], [UNKNOWN]]
+    store.forget([CELLS[0]])
+    assert (store.count(CELLS[0]), store.count(CELLS[1])) == (0, 1)
+
+
+def test_cells_that_another_run_works_on_come_last(tmp_path: Path) -> None:
+    said: list[str] = []
+    store = AnswerStore(tmp_path, said.append, range(2))
+    assert list(store.claims(CELLS)) == [CELLS]
+    (lock,) = tmp_path.glob("n4-*/*.lock")
+    other = FileLock(lock)
+    other.acquire()
+    claims = store.claims(CELLS)
+    assert next(claims) == [Cell(8)]
+    assert not said
+    threading.Timer(0.3, other.release).start()
+    assert list(claims) == [[Cell(4)]]
+    assert said == ["waiting for another run that evaluates n4-rfull-pwhole too"]
+
+
+def test_rows_are_computed_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def compute() -> pd.DataFrame:
+        calls.append(1)
+        return pd.DataFrame({"a": [1, 2], "b": pd.Categorical(["x", "y"])})
+
+    store = RowStore(tmp_path / "parts", print)
+    first = store.rows("epsilon 1/255: a|b", compute)
+    pd.testing.assert_frame_equal(first, store.rows("epsilon 1/255: a|b", compute))
+    assert len(calls) == 1
+    store.rows("another", compute)
+    store.forget()
+    store.rows("another", compute)
+    assert len(calls) == 3
+
+
+# --- sweeps and status ------------------------------------------------------------------------
+
+
+@pytest.mark.tries(KIND, "one of three jobs of a sweep fails")
+def test_a_failed_job_is_told_and_its_cells_are_missing(
+    small: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    happened: Happened,
+) -> None:
+    evaluate = measuring.evaluate_shards
+
+    def failing(*arguments: Any) -> Any:
+        if Cell(64) in arguments[5]:
+            raise ZeroDivisionError("of all things")
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(measuring, "evaluate_shards", failing)
+    sweep = ("-m", "perturbation.num=4,64,9")
+    ended = small(*sweep)
+    assert ended.code != 0
+    assert "2 of 3 jobs finished" in ended.out
+    assert "ZeroDivisionError" in ended.err
+    results = tmp_path / "results"
+    (failure,) = results.glob("sweeps/*/1/failure.txt")
+    assert "of all things" in failure.read_text()
+    settings = json.loads(failure.with_name("settings.json").read_text())
+    assert settings["perturbation"]["num"] == [64]
+    (merged,) = results.glob("run-sweep-*/table.md")
+    rows = {
+        line.split("|")[1].split()[0]: line
+        for line in merged.read_text().splitlines()
+        if line.startswith("| ")
+    }
+    assert "missing" in rows["64"]
+    assert "missing" not in rows["4"] + rows["9"]
+    table = pd.read_csv(merged.with_suffix(".csv")).set_index("num")
+    assert np.isnan(table["wrong_rate"][64])
+    assert table["wrong_rate"][4] == 0
+    states = {run.state for run in run_statuses(results)}
+    assert states == {"done", "failed"}
+    assert status([str(results)]) == 0
+    shown = capsys.readouterr().out
+    assert "n64-rfull-pwhole" in shown.replace("\n", "")
+    # Then everything is there, and only what was missing is computed.
+    monkeypatch.setattr(measuring, "evaluate_shards", evaluate)
+    ended = small(*sweep)
+    assert ended.code == 0
+    assert "missing" not in merged.read_text()
+    assert {run.state for run in run_statuses(results)} == {"done"}
+    happened(
+        "The others go on; traceback and settings lie in the job's folder, its cells are listed as "
+        "missing, the exit code is not 0; repeated, the sweep computes what is missing."
+    )
+
+
+def test_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status([str(tmp_path)]) == 2
+    assert "no run is recorded" in capsys.readouterr().err

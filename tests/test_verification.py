@@ -1,0 +1,171 @@
+"""`python -m experiments.verify`: what is stored is computed again, and what was tampered with is found."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.verification import REPORT
+from experiments.verify import main
+from tests.conftest import Happened, Run
+from tests.fault_cases import folder_of, images, network, saved, state
+from tests.reliability import Ended, sentence
+
+KIND = "Verification"
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def stored(run: Run, tmp_path: Path) -> tuple[Path, list[str]]:
+    """The results of a small run, and where its images and weights lie."""
+    weights = saved(state(), tmp_path / "w.safetensors")
+    root = folder_of(tmp_path / "images", *(f"cat/{number}.png" for number in range(5)))
+    keys = [*images(root), *network(weights)]
+    ended = run(
+        *keys, "perturbation.num=[4,64]", "perturbation.area=[null,20]", "draws=4", "engine=eager"
+    )
+    assert ended.code == 0, ended.err
+    (folder,) = (tmp_path / "results").glob("run-*")
+    return folder, [*keys, f"paths.cache={tmp_path / 'cache'}"]
+
+
+Verify = Callable[..., Ended]
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
+    def call(folder: Path, *arguments: str) -> Ended:
+        capsys.readouterr()
+        code = main([str(folder), *arguments])
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return call
+
+
+def tamper(folder: Path, change: Callable[[pd.DataFrame], None]) -> None:
+    path = folder / "outcomes" / "table.parquet"
+    outcomes = pd.read_parquet(path)
+    change(outcomes)
+    outcomes.to_parquet(path, index=False)
+
+
+@pytest.mark.tries(KIND, "results as they were written")
+def test_sound_results_are_confirmed(
+    stored: tuple[Path, list[str]], verify: Verify, happened: Happened
+) -> None:
+    folder, keys = stored
+    ended = verify(folder, *keys, "--share", "1")
+    assert ended.code == 0, ended.err
+    # 5 images: the control once, and four cells with four draws.
+    found = re.search(r"85 stored outcomes of run, 85 were recomputed", ended.out)
+    assert found, ended.out
+    assert (folder / REPORT).read_text() == ended.out.removesuffix("\n")
+    happened("All outcomes are recomputed; none is contradicted.")
+
+
+def test_a_share_is_at_least_one_of_each_cell(
+    stored: tuple[Path, list[str]], verify: Verify
+) -> None:
+    folder, keys = stored
+    assert "5 were recomputed (1 % of each cell" in verify(folder, *keys).out
+    assert "24 were recomputed" in verify(folder, *keys, "--share", "0.3").out
+
+
+def flip_prediction(outcomes: pd.DataFrame) -> None:
+    outcomes.loc[37, ["prediction", "wrong"]] = [1, True]
+
+
+def flip_wrong(outcomes: pd.DataFrame) -> None:
+    outcomes.loc[37, "wrong"] = True
+
+
+def flip_label(outcomes: pd.DataFrame) -> None:
+    outcomes.loc[37, ["label", "wrong"]] = [1, True]
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (flip_prediction, "prediction"),
+        (flip_wrong, "label or wrong"),
+        (flip_label, "label or wrong"),
+    ],
+    ids=["one stored prediction changed", "one outcome called wrong", "one label changed"],
+)
+def test_tampering_with_one_outcome_is_found(
+    change: Callable[[pd.DataFrame], None],
+    what: str,
+    stored: tuple[Path, list[str]],
+    verify: Verify,
+    happened: Happened,
+) -> None:
+    folder, keys = stored
+    tamper(folder, change)
+    ended = verify(folder, *keys, "--share", "1")
+    assert ended.code == 1
+    assert "1 are contradicted." in ended.out
+    (row,) = [line for line in ended.out.splitlines() if line.startswith("| run ")]
+    assert row.rstrip(" |").endswith(what)
+    happened(f"Found and listed ({what}); exit code 1.")
+
+
+@pytest.mark.tries(KIND, "other images of the same names")
+def test_other_images_are_told(
+    stored: tuple[Path, list[str]], verify: Verify, tmp_path: Path, happened: Happened
+) -> None:
+    folder, keys = stored
+    (tmp_path / "images" / "cat" / "0.png").write_bytes(
+        (tmp_path / "images" / "cat" / "1.png").read_bytes()
+    )
+    happened(sentence(verify(folder, *keys, "seed=1"), tmp_path))
+
+
+@pytest.mark.tries(KIND, "other weights")
+def test_other_weights_are_told(
+    stored: tuple[Path, list[str]], verify: Verify, tmp_path: Path, happened: Happened
+) -> None:
+    folder, keys = stored
+    other = state()
+    other["classifier.1.bias"][1] += 1
+    saved(other, tmp_path / "other.safetensors")
+    changed = f"models.torchvision.weights={tmp_path / 'other.safetensors'}"
+    happened(sentence(verify(folder, *keys, changed), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--share", "0"], "--share=0.0 is wrong"),
+        (["--runs=table9"], "no outcomes of plain images of table9"),
+        (["model=alexnet"], "is not among the models"),
+        (["foo=3"], "foo is not a key"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    arguments: list[str], words: str, stored: tuple[Path, list[str]], verify: Verify
+) -> None:
+    folder, keys = stored
+    own = [key for key in keys if "model" not in key] if "model" in arguments[0] else keys
+    assert words in sentence(verify(folder, *own, *arguments))
+
+
+def test_runs_of_the_profile_are_verified(verify: Verify, tmp_path: Path) -> None:
+    """The committed ones, on this machine's own engine: some predictions may be borderline."""
+    source = Path(__file__).resolve().parent.parent / "results" / "bundled"
+    folder = tmp_path / "bundled"
+    (folder / "outcomes").mkdir(parents=True)
+    for end in (".json", ".parquet"):
+        content = (source / "outcomes" / f"table6{end}").read_bytes()
+        (folder / "outcomes" / f"table6{end}").write_bytes(content)
+    ended = verify(folder, "profile=bundled", "--share", "0.005")
+    assert ended.code == 0, ended.err + ended.out
+    images_of = json.loads((folder / "outcomes" / "table6.json").read_text())["images"]
+    # A control and five cells of 20 draws, of three networks.
+    each = 1 + 5 * max(1, round(0.005 * 20 * images_of))
+    assert f"{3 * each} were recomputed" in ended.out
