@@ -132,6 +132,19 @@ def plain(config: Any) -> dict[str, Any]:
     return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
+def settings_of(*overrides: str) -> RunSettings:
+    """The settings that these overrides give.
+
+    Raises:
+        InputError: an override or a value is wrong.
+    """
+    try:
+        config = compose(*overrides)
+    except _COMPOSING_ERRORS as error:
+        raise InputError(_sentence(error)) from error
+    return read_settings(config)
+
+
 def read_settings(config: DictConfig) -> RunSettings:
     """A composed config as validated settings.
 

@@ -34,7 +34,7 @@ from pixelrobust.figures_amplification import amplification_curves
 from pixelrobust.figures_ranking import pixel_index_curves
 from pixelrobust.figures_returns import returns_map
 from pixelrobust.figures_survival import survival_figure
-from pixelrobust.files import check_inside
+from pixelrobust.files import check_inside, remove_leftovers
 from pixelrobust.grid import Cell
 from pixelrobust.manifest import Manifest, read_manifest
 from pixelrobust.outcomes import read_outcomes, write_outcomes
@@ -65,6 +65,8 @@ Run = tuple[Manifest, pd.DataFrame]
 
 def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> None:
     """Write what a run found, and who found it where."""
+    for folder in (directory, directory / "outcomes"):
+        remove_leftovers(folder)
     check_inside(directory / "outcomes", directory.parent)
     stem = experiment_called(manifest.name).table
     write_outcomes(outcomes, directory / "outcomes" / f"{stem}.parquet")

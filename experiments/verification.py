@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from experiments.resources import Session, get_classifier, image_set
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.engine import Engine, find_device, make_engine
 from pixelrobust.errors import InputError
+from pixelrobust.escaping import escape_markdown
 from pixelrobust.evaluation import draws_of
 from pixelrobust.files import write_text
 from pixelrobust.manifest import Manifest
@@ -29,7 +31,7 @@ from pixelrobust.perturbation import PixelChange
 from pixelrobust.provenance import describe_hardware, describe_software
 from pixelrobust.selection import image_list_digest
 from pixelrobust.settings import RunSettings, model_label
-from pixelrobust.tables import escape_markdown, markdown_table
+from pixelrobust.tables import markdown_table
 
 REPORT = "verification.md"
 # Of logits: what another order of the same sums can change. Engines in float32 differ by some 1e-5 of
@@ -79,7 +81,7 @@ def verify_folder(
             f"{folder} holds no outcomes of plain images{' of ' + ', '.join(wanted) if wanted else ''}; "
             "those of attacked images, activations and retrained networks cannot be recomputed one by one."
         )
-    progress = Progress(Console(stderr=True))
+    progress = Progress(Console())
     session = Session(
         settings.on_device("auto"), progress, RunRecord(settings, False, progress.say)
     )
@@ -147,11 +149,13 @@ def _engine(session: Session, manifest: Manifest, model: str, images: ImageSet) 
         )
     if classifier.weights_sha256 != manifest.weights_sha256.get(model):
         raise InputError(
-            f"the weights of {model} are not those that {manifest.name} ran with; give them: "
-            f"models.{model}.weights=…"
+            f"the weights of {model} are not those that {manifest.name} ran with; give them "
+            f"(models.{model}.weights)."
         )
     used = manifest.engines.get(model, {})
-    own = {key: used[key] for key in ("name", "precision", "batch_size") if key in used}
+    own: dict[str, Any] = {
+        key: used[key] for key in ("name", "precision", "batch_size") if key in used
+    }
     engine = session.settings.engine
     if find_device(str(engine.devices)).type == "cuda":
         own.pop("name", None)
@@ -174,29 +178,28 @@ def _compare(
 ) -> pd.DataFrame:
     """Some outcomes of one model and cell, with what they are found to be."""
     cell = cell_of(stored)
-    image = stored["image"].cat.codes.to_numpy(np.int64)
-    draw = stored["draw"].to_numpy(np.int64)
+    image = np.asarray(stored["image"].cat.codes, dtype=np.int64)
+    draw = np.asarray(stored["draw"], dtype=np.int64)
     again = passes.answers(image, draw, [cell])[cell].classes
     position = {key: row for row, key in enumerate(images.keys)}
-    rows = np.array([position[str(key)] for key in stored["image"]])
+    rows = np.array([position[str(key)] for key in stored["image"]], dtype=np.int64)
     labels = images.labels[rows]
     prediction = stored["prediction"].to_numpy(np.int64)
-    found = stored.astype({"image": str, "model": str}).assign(again=again, gap=np.nan, fault="")
-    for index in np.flatnonzero(prediction != again):
+    gaps, faults = np.full(len(stored), np.nan), np.full(len(stored), "", dtype=object)
+    for index in np.flatnonzero(prediction != again).tolist():
         change = PixelChange(cell.num, cell.amplitude, cell.area, int(manifest.config["seed"]))
         picture = torch.tensor(np.asarray(images.pixels[rows[index]]))[None]
         changed = change(picture, [images.keys[rows[index]]], int(draw[index]))
         gap = _gap(engine.logits(changed.to(engine.device))[0], int(prediction[index]))
-        found.iloc[index, found.columns.get_loc("gap")] = gap
-        fault = "borderline" if gap <= _BORDERLINE else "prediction"
-        found.iloc[index, found.columns.get_loc("fault")] = fault
+        gaps[index], faults[index] = gap, "borderline" if gap <= _BORDERLINE else "prediction"
     # What does not follow from label and prediction was not written by this software.
     inconsistent = (stored["label"].to_numpy() != labels) | (
         stored["wrong"].to_numpy() != (prediction != labels)
     )
     beyond = draw >= draws_of(cell, manifest.draws)
-    found.loc[inconsistent | beyond, "fault"] = "label or wrong"
-    return found
+    faults[inconsistent | beyond] = "label or wrong"
+    known = stored.astype({"image": str, "model": str})
+    return known.assign(again=again, gap=gaps, fault=faults)
 
 
 def _gap(logits: torch.Tensor, stored: int) -> float:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.configuration import compose, read_settings
+from experiments.configuration import settings_of
 from experiments.run import EXIT_INPUT, EXIT_INTERRUPTED
 from pixelrobust.errors import InputError
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         wanted = [name for name in given.runs.split(",") if name]
         # Loads torch: what is wrong with the config is told before.
-        settings = read_settings(compose(*given.keys))
+        settings = settings_of(*given.keys)
         from experiments.verification import verify_folder
 
         report = verify_folder(given.folder, wanted, settings, given.share, given.seed)

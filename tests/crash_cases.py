@@ -53,10 +53,13 @@ def end(pid: int) -> int:
 
 
 def files(results: Path) -> dict[str, bytes]:
-    """What tables, figures and outcomes hold, by name."""
+    """What tables, figures and outcomes hold, by name.
+
+    What was being written when a run was killed has a name with a dot in front, and stays a while.
+    """
     return {
         str(path.relative_to(results)): path.read_bytes()
-        for path in sorted(results.rglob("*"))
+        for path in sorted(results.rglob("[!.]*"))
         if path.suffix in _COMPARED and "store" not in path.relative_to(results).parts
     }
 
@@ -101,6 +104,11 @@ def all_cases(folder: Path, count: int) -> dict[str, Any]:
                 "parts": left,
                 "again": again,
                 "same": files(folder / name) == whole,
+                "others": sorted(
+                    file
+                    for file, content in files(folder / name).items()
+                    if content != whole.get(file)
+                ),
                 "all_parts": parts(folder / name),
             }
         )

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 
-from experiments import measuring
+from experiments import measuring, resources
 from experiments.status import main as status
 from experiments.status import run_statuses
 from pixelrobust.answers import UNKNOWN, Answers
+from pixelrobust.engine import EagerEngine
 from pixelrobust.grid import Cell
 from pixelrobust.store import AnswerStore, RowStore
 from tests.conftest import REPOSITORY, Happened, Run
@@ -52,7 +54,8 @@ def test_killed_runs_end_as_if_nothing_had_happened(
     # A few moments may fall behind the end of a run.
     assert sum(case["code"] == -9 for case in killed) >= 14
     assert any(0 < case["parts"] < cases["whole_parts"] for case in killed)
-    assert all(case["again"] == 0 and case["same"] for case in killed)
+    for case in killed:
+        assert (case["again"], case["others"], case["same"]) == (0, [], True)
     # Nothing that was there is computed again.
     assert all(case["all_parts"] == cases["whole_parts"] for case in killed)
     assert {Path(name).suffix for name in cases["files"]} == {
@@ -102,7 +105,10 @@ def small(run: Run, tmp_path: Path) -> Call:
     usual = [*images(root), *network(weights), "draws=3", "engine=eager"]
 
     def call(*arguments: str) -> Any:
-        return run(*usual, "perturbation.num=[4,64]", *arguments)
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        keys = [argument for argument in arguments if not argument.startswith("-")]
+        # The last one of a key counts.
+        return run(*flags, *usual, "perturbation.num=[4,64]", *keys)
 
     return call
 
@@ -158,6 +164,41 @@ def test_nothing_is_computed_twice_unless_asked_for(
     assert sum(shown) == 4 * 3 * 2
 
 
+class Tight(EagerEngine):
+    """Has memory for four images once, and for two from then on."""
+
+    calls = 0
+
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls > 1 and len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super()._forward(images)
+
+
+@pytest.mark.tries(KIND, "memory that does not suffice for a batch")
+def test_flips_that_halved_batches_may_cause_are_counted(
+    small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, happened: Happened
+) -> None:
+    assert small("name=usual").code == 0
+    monkeypatch.setattr(resources, "_ENGINES", {})
+    monkeypatch.setattr(
+        resources, "make_engine", lambda module, *others: Tight(module, torch.device("cpu"), 4)
+    )
+    ended = small("name=tight", "seed=0", "engine.compared=3", f"paths.cache={tmp_path / 'other'}")
+    assert ended.code == 0, ended.err
+    assert "batches became 2 images instead of 4; that flips 0 of 3 predictions" in ended.out
+    (manifest,) = (tmp_path / "results").glob("tight-*/outcomes/*.json")
+    (engine,) = json.loads(manifest.read_text())["engines"].values()
+    assert (engine["batch_size"], engine["halved_to"], engine["flipped_by_halving"]) == (4, 2, 0)
+    usual, tight = (
+        pd.read_parquet(path)
+        for path in sorted((tmp_path / "results").glob("*/outcomes/*.parquet"))
+    )
+    pd.testing.assert_frame_equal(usual, tight)
+    happened("The batch is halved, nothing is lost, and predictions that flip by it are counted.")
+
+
 # --- the store --------------------------------------------------------------------------------
 
 
@@ -190,13 +231,22 @@ def test_cells_that_another_run_works_on_come_last(tmp_path: Path) -> None:
     store = AnswerStore(tmp_path, said.append, range(2))
     assert list(store.claims(CELLS)) == [CELLS]
     (lock,) = tmp_path.glob("n4-*/*.lock")
-    other = FileLock(lock)
-    other.acquire()
+    held, wanted = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with FileLock(lock):
+            held.set()
+            wanted.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(10)
     claims = store.claims(CELLS)
     assert next(claims) == [Cell(8)]
     assert not said
-    threading.Timer(0.3, other.release).start()
+    threading.Timer(0.3, wanted.set).start()
     assert list(claims) == [[Cell(4)]]
+    other.join()
     assert said == ["waiting for another run that evaluates n4-rfull-pwhole too"]
 
 
@@ -266,7 +316,8 @@ def test_a_failed_job_is_told_and_its_cells_are_missing(
     monkeypatch.setattr(measuring, "evaluate_shards", evaluate)
     ended = small(*sweep)
     assert ended.code == 0
-    assert "missing" not in merged.read_text()
+    (whole,) = set(results.glob("run-sweep-*/table.md")) - {merged}
+    assert "missing" not in whole.read_text()
     assert {run.state for run in run_statuses(results)} == {"done"}
     happened(
         "The others go on; traceback and settings lie in the job's folder, its cells are listed as "
