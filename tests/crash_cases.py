@@ -91,7 +91,13 @@ def all_cases(folder: Path, count: int) -> dict[str, Any]:
         kind = signal.SIGINT if number % 4 == 3 else signal.SIGKILL
         name = f"ended{number}"
         pid = begin(arguments(name), folder / f"{name}.log")
-        time.sleep(rng.uniform(0.02, length))
+        # A random time after the start, or, every other time, after so many parts.
+        moment, wanted = rng.uniform(0.02, length), rng.randrange(1, parts(folder / "whole"))
+        begun = time.monotonic()
+        while time.monotonic() - begun < (moment if number % 4 < 2 else 3 * length):
+            if number % 4 >= 2 and parts(folder / name) >= wanted:
+                break
+            time.sleep(0.002)
         os.kill(pid, kind)
         code = end(pid)
         left = parts(folder / name)

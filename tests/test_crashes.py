@@ -51,9 +51,9 @@ def test_killed_runs_end_as_if_nothing_had_happened(
     cases: dict[str, Any], happened: Happened
 ) -> None:
     killed = by_signal(cases, "SIGKILL")
-    # A few moments may fall behind the end of a run.
-    assert sum(case["code"] == -9 for case in killed) >= 14
-    assert any(0 < case["parts"] < cases["whole_parts"] for case in killed)
+    # Some moments may fall behind the end of a run.
+    assert sum(case["code"] == -9 for case in killed) >= 10
+    assert sum(0 < case["parts"] < cases["whole_parts"] for case in killed) >= 4
     for case in killed:
         assert (case["again"], case["others"], case["same"]) == (0, [], True)
     # Nothing that was there is computed again.
