@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims status verify benchmark audit reliability test lint format
+	amplification breakdown distances claims status verify benchmark audit reliability test coverage mutants lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -80,6 +80,14 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 
 test: | $(BIN)/python  ## Run the tests.
 	@$(BIN)/python -m pytest
+
+coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
+	@$(BIN)/python -m pytest --cov
+
+mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a test must fail. Writes docs/mutants.md.
+	@rm -rf mutants
+	@OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1
+	@$(BIN)/python -m scripts.mutants
 
 reliability: | $(BIN)/python  ## Try every fault and bad input, and write docs/reliability.md from what happens.
 	@$(BIN)/python -m pytest -m tries --write-reliability

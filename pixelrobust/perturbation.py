@@ -234,13 +234,14 @@ def _candidates_needed(room: int, num: int) -> int:
     waiting time of the coupon collector (Janson 2018, Theorem 2.1).
     """
     enough = _coupon_bound(room, num)
-    for repetitions in range(enough - num):
-        drawn = num + repetitions
-        mean = drawn * (drawn - 1) / (2 * room)
-        wanted = repetitions + 1
-        if wanted > mean and wanted * math.log(wanted / max(mean, 1e-300)) - wanted + mean > _NATS:
-            return drawn
-    return enough
+    return next((drawn for drawn in range(num, enough) if _suffices(room, num, drawn)), enough)
+
+
+def _suffices(room: int, num: int, drawn: int) -> bool:
+    """Whether Chernoff's bound for repetitions says that so many draws hold num distinct values."""
+    mean = drawn * (drawn - 1) / (2 * room)
+    wanted = drawn - num + 1
+    return wanted > mean and wanted * math.log(wanted / max(mean, 1e-300)) - wanted + mean > _NATS
 
 
 def _coupon_bound(room: int, num: int) -> int:

@@ -182,7 +182,11 @@ def _as_bytes(rows: pd.DataFrame) -> bytes:
 
 def _read(path: Path, digest: str, say: Callable[[str], None]) -> pd.DataFrame | None:
     """A part, if its contents have this digest; else it is reported and removed."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        # Another process found it damaged first.
+        return None
     if _digest(content) == digest:
         return pd.read_parquet(io.BytesIO(content))
     say(f"{path} is damaged; what was in it is computed again")

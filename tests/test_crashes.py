@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from filelock import FileLock
 
 from experiments import measuring, resources
 from experiments.status import main as status
 from experiments.status import run_statuses
-from pixelrobust.answers import UNKNOWN, Answers
 from pixelrobust.engine import EagerEngine
 from pixelrobust.grid import Cell
-from pixelrobust.store import AnswerStore, RowStore
 from tests.conftest import REPOSITORY, Happened, Run
 from tests.fault_cases import folder_of, images, network, saved, state
 
 KIND = "Crashes"
 ENDED = 24
-CELLS = [Cell(4), Cell(8)]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -197,74 +192,6 @@ def test_flips_that_halved_batches_may_cause_are_counted(
     )
     pd.testing.assert_frame_equal(usual, tight)
     happened("The batch is halved, nothing is lost, and predictions that flip by it are counted.")
-
-
-# --- the store --------------------------------------------------------------------------------
-
-
-def answers_of(values: list[int]) -> Answers:
-    return Answers(np.array(values), np.array(values, dtype=np.float32) / 2)
-
-
-def test_answers_come_back_where_they_belong(tmp_path: Path) -> None:
-    store = AnswerStore(tmp_path, print, range(3))
-    store.keep(CELLS[0], np.array([0, 2]), np.array([1, 0]), answers_of([7, 8]))
-    store.keep(CELLS[0], np.array([1]), np.array([5]), answers_of([9]))
-    found = store.load(CELLS[0], 2)
-    assert found.classes.tolist() == [[UNKNOWN, 7], [UNKNOWN, UNKNOWN], [8, UNKNOWN]]
-    assert found.margins[0, 1] == 3.5
-    assert np.isnan(found.margins[1]).all()
-    assert store.load(CELLS[0], 6).classes[1, 5] == 9
-    assert (store.load(CELLS[1], 2).classes == UNKNOWN).all()
-    assert (store.count(CELLS[0]), store.count(CELLS[1])) == (3, 0)
-    # Another process may have the last two images.
-    shard = store.shard(slice(1, 3))
-    assert shard.load(CELLS[0], 1).classes.tolist() == [[UNKNOWN], [8]]
-    shard.keep(CELLS[1], np.array([0]), np.array([0]), answers_of([4]))
-    assert store.load(CELLS[1], 1).classes.tolist() == [[UNKNOWN], [4], [UNKNOWN]]
-    store.forget([CELLS[0]])
-    assert (store.count(CELLS[0]), store.count(CELLS[1])) == (0, 1)
-
-
-def test_cells_that_another_run_works_on_come_last(tmp_path: Path) -> None:
-    said: list[str] = []
-    store = AnswerStore(tmp_path, said.append, range(2))
-    assert list(store.claims(CELLS)) == [CELLS]
-    (lock,) = tmp_path.glob("n4-*/*.lock")
-    held, wanted = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with FileLock(lock):
-            held.set()
-            wanted.wait(10)
-
-    other = threading.Thread(target=hold)
-    other.start()
-    held.wait(10)
-    claims = store.claims(CELLS)
-    assert next(claims) == [Cell(8)]
-    assert not said
-    threading.Timer(0.3, wanted.set).start()
-    assert list(claims) == [[Cell(4)]]
-    other.join()
-    assert said == ["waiting for another run that evaluates n4-rfull-pwhole too"]
-
-
-def test_rows_are_computed_once(tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    def compute() -> pd.DataFrame:
-        calls.append(1)
-        return pd.DataFrame({"a": [1, 2], "b": pd.Categorical(["x", "y"])})
-
-    store = RowStore(tmp_path / "parts", print)
-    first = store.rows("epsilon 1/255: a|b", compute)
-    pd.testing.assert_frame_equal(first, store.rows("epsilon 1/255: a|b", compute))
-    assert len(calls) == 1
-    store.rows("another", compute)
-    store.forget()
-    store.rows("another", compute)
-    assert len(calls) == 3
 
 
 # --- sweeps and status ------------------------------------------------------------------------

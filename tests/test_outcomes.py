@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from pixelrobust import InputError
@@ -45,6 +46,23 @@ def test_one_row_for_each_cell_image_and_draw() -> None:
     assert table["prediction"].tolist() == [3, 5, 3, 4, 5, 5]
     assert table["wrong"].tolist() == [False, False, False, True, False, False]
     assert table["amplitude"].isna().tolist() == [True, True, False, False, False, False]
+    assert table["label"].tolist() == [3, 5, 3, 3, 5, 5]
+    assert set(table["model"]) == {"net"}
+
+
+def test_rows_take_little_room_and_keep_the_order_of_images(tmp_path: Path) -> None:
+    table = make_outcomes("net", ["b.jpg", "a.jpg"], np.array([3, 5]), PREDICTIONS)
+    kinds = dict.fromkeys(("num", "area", "draw", "label", "prediction"), "int32")
+    kinds |= {"amplitude": "int16", "wrong": "bool", "model": "category", "image": "category"}
+    assert {name: str(kind).lower() for name, kind in table.dtypes.items()} == kinds
+    assert list(table["image"].cat.categories) == ["b.jpg", "a.jpg"]
+    assert table.index.tolist() == list(range(6))
+    # Some of them, too, and without their row numbers.
+    write_outcomes(table[table["wrong"]], tmp_path / "some.parquet")
+    assert pq.read_schema(tmp_path / "some.parquet").names == COLUMNS
+    column = pq.read_metadata(tmp_path / "some.parquet").row_group(0).column(0)
+    assert column.compression == "ZSTD"
+    assert read_outcomes(tmp_path / "some.parquet").index.tolist() == [0]
 
 
 def test_parquet_keeps_everything(tmp_path: Path) -> None:
@@ -58,6 +76,25 @@ def test_merging_keeps_each_row_once() -> None:
     merged = concatenate([outcomes("one"), outcomes("two"), outcomes("one")])
     assert len(merged) == 12
     assert list(merged["model"].cat.categories) == ["one", "two"]
+
+
+def test_of_rows_that_are_there_twice_the_first_is_kept() -> None:
+    """Networks of other engines may take the same image for something else."""
+    other = {cell: table + 1 for cell, table in PREDICTIONS.items()}
+    twice = make_outcomes("one", ["a.jpg", "b, c.jpg"], np.array([3, 5]), other)
+    merged = concatenate([outcomes("one"), twice, outcomes("two")])
+    assert merged["prediction"].tolist() == [3, 5, 3, 4, 5, 5] * 2
+    assert merged.index.tolist() == list(range(12))
+
+
+def test_merged_models_and_images_keep_their_order() -> None:
+    parts = [
+        make_outcomes(model, [image], np.array([0]), {Cell(0): np.array([[0]])})
+        for model, image in (("zebra", "b.jpg"), ("ant", "c.jpg"), ("zebra", "a.jpg"))
+    ]
+    merged = concatenate(parts)
+    assert list(merged["model"].cat.categories) == ["zebra", "ant"]
+    assert list(merged["image"].cat.categories) == ["b.jpg", "c.jpg", "a.jpg"]
 
 
 def test_what_is_not_outcomes_is_refused(tmp_path: Path) -> None:

@@ -1,18 +1,27 @@
 """The change itself: its laws, and every bit against an independent implementation."""
 
+import hashlib
+import math
 import time
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
-from pixelrobust import InputError, PixelChange
+from pixelrobust import InputError, PixelChange, perturbation
 from pixelrobust.grid import Cell
-from pixelrobust.perturbation import ChangeRandomness, apply_change, image_keys
+from pixelrobust.perturbation import (
+    ChangeRandomness,
+    _candidates_needed,
+    _coupon_bound,
+    _order_of_first_appearance,
+    apply_change,
+    image_keys,
+)
 from tests import reference
 
 GREY = 128
@@ -49,6 +58,9 @@ def positions(images: Tensor, num: int, area: int | None = None, seed: int = 0) 
     channels=st.integers(1, 5),
     key=st.text(max_size=20),
 )
+@example(num=1, amplitude=None, area=None, seed=0, draw=0, channels=1, key="a")
+@example(num=1, amplitude=0, area=8, seed=1, draw=2**32 - 1, channels=2, key="b")
+@example(num=60, amplitude=255, area=None, seed=0, draw=1, channels=3, key="c")
 def test_every_bit_agrees_with_an_independent_implementation(
     num: int,
     amplitude: int | None,
@@ -155,6 +167,44 @@ def test_composed_and_decomposed_names_are_one_key() -> None:
     assert torch.equal(change(grey(1), ["caf\u00e9.jpg"]), change(grey(1), ["cafe\u0301.jpg"]))
 
 
+def test_names_that_are_no_unicode_are_hashed_as_their_bytes() -> None:
+    """What the file system cannot decode comes as surrogates, which stand for single bytes."""
+    digest = hashlib.blake2b(b"1\x000\0\xff.jpg", digest_size=8).digest()
+    words = [int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")]
+    assert image_keys(["\udcff.jpg"], 0).tolist() == [words]
+
+
+@pytest.mark.parametrize("amplitude", [None, 10])
+def test_no_images_give_none(amplitude: int | None) -> None:
+    change = PixelChange(num=4, amplitude=amplitude)
+    for images in (grey(0), grey(0).double()):
+        assert torch.equal(change(images, []), images)
+    keys = image_keys([], 0)
+    assert (keys.shape, keys.dtype) == ((0, 2), torch.int64)
+
+
+@pytest.mark.parametrize("cell", [Cell(4), Cell(64, 40, 12)])
+def test_everything_lies_on_the_device_of_the_images(cell: Cell) -> None:
+    """On a device without data, which refuses tensors of others as every device does."""
+    images = noise(3).to("meta")
+    change = PixelChange(cell.num, cell.amplitude, cell.area)
+    result = change(images, names(3))
+    assert (result.device, result.shape, result.dtype) == (
+        images.device, images.shape, images.dtype,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_floating_point_images_keep_their_dtype_and_precision(dtype: torch.dtype) -> None:
+    images = (noise(2).double() / 255).to(dtype)
+    for amplitude in (None, 30):
+        result = PixelChange(num=40, amplitude=amplitude)(images, names(2))
+        assert result.dtype == dtype
+        exact = PixelChange(num=40, amplitude=amplitude)(noise(2), names(2)).double() / 255
+        # Of the image, the step and their sum each is rounded.
+        assert (result.double() - exact).abs().max() <= 2 * torch.finfo(dtype).eps
+
+
 def test_input_is_left_alone_and_num_0_copies() -> None:
     images = noise(2)
     before = images.clone()
@@ -174,6 +224,51 @@ def test_every_pixel_can_change() -> None:
 def test_an_odd_margin_leans_to_the_top_left() -> None:
     images = grey(1, side=7)
     assert sorted(positions(images, 4, area=2)[0].tolist()) == [16, 17, 23, 24]
+
+
+ROOMS = [(1, 1), (4, 2), (4, 4), (100, 1), (100, 50), (480, 480), (50176, 4), (50176, 300)]
+
+
+@pytest.mark.parametrize(("room", "num"), ROOMS)
+def test_so_many_candidates_that_they_do_not_fall_short(room: int, num: int) -> None:
+    """The chance that fewer than num different values are seen, from one candidate to the next."""
+    known = np.arange(num) / room
+    seen = np.zeros(num)
+    seen[0] = 1.0
+    for _ in range(_candidates_needed(room, num)):
+        fresh = seen * (1 - known)
+        seen = seen * known
+        seen[1:] += fresh[:-1]
+    assert seen.sum() < math.exp(-35)
+
+
+@pytest.mark.parametrize(("room", "num"), ROOMS)
+def test_no_more_candidates_than_the_bounds_ask_for(room: int, num: int) -> None:
+    """Janson's bound solved for the draws by Lambert's function; Chernoff's by SciPy's divergence."""
+    mean = room * float(special.digamma(room + 1) - special.digamma(room - num + 1))
+    exponent = 35 * room / (mean * (room - num + 1))
+    waiting = math.ceil(mean * -special.lambertw(-math.exp(-1 - exponent), -1).real)
+    enough = [
+        drawn
+        for drawn in range(num, waiting)
+        if drawn - num + 1 > (repeated := drawn * (drawn - 1) / (2 * room))
+        and special.kl_div(drawn - num + 1, repeated) > 35
+    ]
+    assert _candidates_needed(room, num) == min(enough, default=waiting)
+    assert _coupon_bound(room, num) == waiting
+
+
+def test_too_few_candidates_would_be_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for too_few in (3, 1):
+        monkeypatch.setattr(perturbation, "_candidates_needed", lambda room, num, k=too_few: k)
+        with pytest.raises(RuntimeError):
+            positions(grey(2), 4)
+
+
+def test_the_order_of_first_appearance_by_hand() -> None:
+    ranks = torch.tensor([[5, 3, 5, 7, 3], [1, 1, 0, 0, 1]])
+    expected = [[0, 1, -1, 2, -1], [0, -1, 1, -1, -1]]
+    assert _order_of_first_appearance(ranks).tolist() == expected
 
 
 def test_positions_are_uniform() -> None:
@@ -247,11 +342,24 @@ def test_a_gpu_gives_the_same_bits() -> None:
         ({"num": 4, "amplitude": 256}, "amplitude=256"),
         ({"num": 4, "area": 0}, "area=0"),
         ({"num": 4, "seed": -1}, "seed=-1"),
+        ({"num": 4, "seed": 1.5}, "seed=1.5"),
+        ({"num": 4, "seed": True}, "seed=True"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, int], word: str) -> None:
     with pytest.raises(InputError, match=word):
         PixelChange(**arguments)
+
+
+@pytest.mark.parametrize("draw", [-1, 2**32, 1.5, True])
+def test_draws_that_are_none_are_refused(draw: int) -> None:
+    with pytest.raises(InputError, match=rf"draw={draw} is not a draw; give an integer in 0\.\."):
+        PixelChange(4)(grey(1), ["a"], draw=draw)
+
+
+UNSCALED = (
+    r"^floating-point images leave \[0, 1\]; give them before normalisation, scaled to \[0, 1\]\.$"
+)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +368,10 @@ def test_wrong_arguments_are_named(arguments: dict[str, int], word: str) -> None
         (grey(2), ["a"], PixelChange(4), "1 keys were given for 2 images"),
         (grey(1)[0], ["a"], PixelChange(4), "shape"),
         (grey(1).int(), ["a"], PixelChange(4), "dtype"),
-        (grey(1).float(), ["a"], PixelChange(4), r"\[0, 1\]"),
-        (grey(1).float() * float("nan"), ["a"], PixelChange(4), r"\[0, 1\]"),
+        (grey(1).float(), ["a"], PixelChange(4), UNSCALED),
+        (grey(1).float() * float("nan"), ["a"], PixelChange(4), UNSCALED),
+        (grey(1).double() * 0 + 1.001, ["a"], PixelChange(4), UNSCALED),
+        (grey(1).double() * 0 - 0.001, ["a"], PixelChange(4), UNSCALED),
         (grey(1), ["a"], PixelChange(1025), "1024 pixels"),
         (grey(1), ["a"], PixelChange(5, area=2), "4 pixels"),
         (grey(1), ["a"], PixelChange(4, area=33), "larger than the image"),

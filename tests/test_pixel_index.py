@@ -1,6 +1,7 @@
 """The Pixel-index: the paper's worked example, and what the formula implies."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,15 @@ def test_the_value_range_enters_as_its_share(amplitude: int | None, share: str, 
     assert value == pytest.approx(0.5 / (0.1 * r))
 
 
+def test_the_range_is_what_counts_unless_asked_otherwise() -> None:
+    assert pixel_index(0.5, 10, 51, None, (10, 10)) == pytest.approx(0.5 / (0.1 * 0.4))
+
+
+def test_all_wrong_is_a_share_too() -> None:
+    """Of 10 x 20 pixels 5 are changed, drawn from 4 x 4: 1 / (1/40 * 16/200)."""
+    assert pixel_index(1.0, 5, None, 4, (10, 20)) == pytest.approx(500)
+
+
 def test_no_wrong_outcomes_give_zero_and_no_change_gives_nan() -> None:
     assert pixel_index(0.0, 4) == 0.0
     assert math.isnan(pixel_index(0.0, 0))
@@ -47,5 +57,25 @@ def test_a_rate_is_a_share(rate: float) -> None:
 
 
 def test_an_unknown_share_is_refused() -> None:
-    with pytest.raises(InputError, match="amplitude_share='third'"):
+    with pytest.raises(InputError) as refused:
         pixel_index(0.1, 4, 10, amplitude_share="third")
+    assert str(refused.value) == (
+        "pixel_index.amplitude_share='third' is unknown; give 'range' (2k/255, at most 1) or 'half' "
+        "(k/255)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num": -1}, "num=-1"),
+        ({"num": 4, "amplitude": 256}, "amplitude=256"),
+        ({"num": 4, "area": 0}, "area=0"),
+        ({"num": 4, "area": 225}, "area=225 is larger than the image"),
+        ({"num": 5, "area": 2}, "num=5 is more than the 4 pixels"),
+        ({"num": 101, "image_size": (10, 10)}, "num=101 is more than the 100 pixels"),
+    ],
+)
+def test_what_no_change_can_be_is_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        pixel_index(0.1, **arguments)

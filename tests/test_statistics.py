@@ -53,6 +53,41 @@ def test_the_effective_sample_size_by_hand() -> None:
     assert effective_sample_size([0, 0, 0.5, 0.5], draws=4) == pytest.approx(3.48808, rel=1e-5)
 
 
+def test_two_draws_and_another_confidence_by_hand() -> None:
+    """Three images with shares 0, 0, 1/2: rate 1/6, binary variance 5/36.
+
+    Squares 1/6; with two imaginary images (1/6 + 5/18) / 4 = 1/9 at 4 degrees of freedom, so
+    5/36 / (1/9 / 3) = 15/4, times (1.281552 / 1.533206)^2 = 0.698668: n = 2.620006. With
+    u = 1.281552^2 / n = 0.626859, Wilson's bounds are (1/6 + u/2 ± sqrt(5/36 u + u^2/4)) / (1 + u).
+    """
+    for counts in ([0, 0, 1], np.array([0, 0, 1], dtype=np.uint8)):
+        interval = wrong_rate_interval(counts, draws=2, confidence=0.8)
+        assert (interval.low, interval.high) == pytest.approx((0.030506, 0.559706), abs=1e-6)
+
+
+def test_numbers_of_low_precision_are_counted_in_full() -> None:
+    """Thirds of 16 bits are off by 8e-5, and so would be their mean."""
+    halves = np.array([1, 1, 2, 0, 0, 1], dtype=np.float16)
+    assert wrong_rate_interval(halves, draws=3) == wrong_rate_interval(halves.tolist(), draws=3)
+    single = np.array([1 / 3, 0.0, 1.0, 1 / 3, 1 / 7], dtype=np.float32)
+    assert effective_sample_size(single, 3) == effective_sample_size(single.tolist(), 3)
+
+
+def test_images_that_agree_count_no_more_than_all_their_draws() -> None:
+    """100 images wrong at every other draw show no variance between them: all 400 draws count."""
+    assert effective_sample_size([0.5] * 100, draws=4) == 400
+
+
+def test_intervals_end_where_shares_end() -> None:
+    nearly_none, nearly_all = np.nextafter(0, 1), np.nextafter(1, 0)
+    for n in np.arange(1, 300):
+        assert wilson_interval(0.0, n).low == 0.0
+        assert wilson_interval(1.0, n).high == 1.0
+        for rate in (nearly_none, nearly_all):
+            interval = wilson_interval(rate, n)
+            assert 0 <= interval.low <= interval.high <= 1
+
+
 def test_the_interval_holds_the_rate_and_stays_a_share() -> None:
     rng = np.random.default_rng(2)
     for _ in range(200):
