@@ -86,8 +86,8 @@ coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ 
 
 mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a test must fail. Writes docs/mutants.md.
 	@rm -rf mutants
-	@OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1
-	@$(BIN)/python -m scripts.mutants
+	@begun=$$(date +%s); OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 && \
+		$(BIN)/python -m scripts.mutants $$(( ($$(date +%s) - begun + 59) / 60 ))
 
 reliability: | $(BIN)/python  ## Try every fault and bad input, and write docs/reliability.md from what happens.
 	@$(BIN)/python -m pytest -m tries --write-reliability

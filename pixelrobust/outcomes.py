@@ -139,10 +139,7 @@ def cell_of(outcomes: pd.DataFrame) -> Cell:
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Rows of several models or cells in one frame, each row once."""
-    combined = pd.concat(
-        [part.astype(dict.fromkeys(_held(part, _CATEGORIES), object)) for part in parts],
-        ignore_index=True,
-    )
+    combined = pd.concat(parts)
     return _compact(combined.drop_duplicates(_held(combined, _IDENTITY), ignore_index=True))
 
 

@@ -271,4 +271,4 @@ def _new_values(words: Tensor, images: Tensor, index: Tensor, amplitude: int | N
     current = images.gather(2, index)
     if images.is_floating_point():
         return (current + steps.to(images.dtype) / 255).clamp(0, 1)
-    return (current.to(torch.int64) + steps).clamp(0, 255).to(torch.uint8)
+    return (current + steps).clamp(0, 255).to(torch.uint8)

@@ -20,14 +20,17 @@ EXPLANATIONS = REPOSITORY / "scripts" / "mutants.toml"
 
 _CAUGHT = ("killed", "timeout", "segfault")
 _RESULT = re.compile(
-    r"^\s*pixelrobust\.(?P<module>\w+)\.(?P<function>\S+)__mutmut_\d+: (?P<status>.+)$"
+    r"^\s*(?P<name>pixelrobust\.(?P<module>\w+)\.(?P<function>\S+)__mutmut_\d+): (?P<status>.+)$"
 )
 _TITLE = """# Mutants
 
 `make mutants` changes one place at a time in the modules below (an operator, a number, a text, an
 argument) and runs their tests, of which at least one must fail. It takes about {minutes} minutes on one
-core and writes this page. Survivors that change nothing that could be seen are explained in
-`scripts/mutants.toml`; any other makes the command fail.
+core and writes this page. What tests cannot find, because it changes nothing that they could see, is
+explained in `scripts/mutants.toml`; anything else that they do not find makes the command fail.
+
+| module | mutants | found | explained |
+|:--|--:|--:|--:|
 """
 
 
@@ -37,15 +40,18 @@ class Mutant:
 
     Attributes:
         name: what mutmut calls it.
-        module: such as store.
-        function: such as AnswerStore.load.
+        function: module and function, such as store.AnswerStore.load.
         status: what became of it, in mutmut's words.
     """
 
     name: str
-    module: str
     function: str
     status: str
+
+    @property
+    def found(self) -> bool:
+        """Whether a test failed, or did not end."""
+        return self.status in _CAUGHT
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,8 @@ class Explanation:
     """Why no test can tell some mutants of a function from the original.
 
     Attributes:
-        function: module and function, such as store.AnswerStore.load.
-        becomes: changed lines, each as it is in one of the mutants, without indentation.
+        function: module and function.
+        becomes: changed lines, each as it is in a mutant, without indentation.
         why: the reason.
     """
 
@@ -67,9 +73,8 @@ def mutants(results: str) -> list[Mutant]:
     """All mutants that `mutmut results --all true` lists."""
     return [
         Mutant(
-            line.split(": ")[0].strip(),
-            match["module"],
-            match["function"].removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."),
+            match["name"],
+            f"{match['module']}.{re.sub('^x[ǁ_]', '', match['function']).replace('ǁ', '.')}",
             match["status"],
         )
         for line in results.splitlines()
@@ -86,55 +91,54 @@ def explanations() -> list[Explanation]:
 
 
 def changed_line(difference: str) -> str:
-    """What a mutant's first changed line becomes, without indentation."""
+    """What the first line that a mutant changes becomes, without indentation."""
     added = [line for line in difference.splitlines() if re.match(r"\+(?!\+\+)", line)]
     return added[0][1:].strip()
 
 
-def render(found: Iterable[Mutant], explained: Iterable[Explanation], minutes: int) -> str:
+def unexplained(left: set[tuple[str, str]], explained: Iterable[Explanation]) -> list[str]:
+    """What is wrong with the explanations of what is left, as pairs of function and changed line."""
+    known = {(one.function, line) for one in explained for line in one.becomes}
+    return [
+        *(f"tests do not find {': '.join(change)}" for change in sorted(left - known)),
+        *(
+            f"scripts/mutants.toml explains what tests find: {': '.join(change)}"
+            for change in sorted(known - left)
+        ),
+    ]
+
+
+def render(every: Iterable[Mutant], explained: Iterable[Explanation], minutes: int) -> str:
     """The page."""
-    counts = Counter((mutant.module, mutant.status in _CAUGHT) for mutant in found)
-    lines = [_TITLE.format(minutes=minutes)]
-    lines += ["| module | mutants | found by tests | explained |", "|:--|--:|--:|--:|"]
+    counts = Counter((mutant.function.partition(".")[0], mutant.found) for mutant in every)
+    lines = [_TITLE.format(minutes=minutes).rstrip()]
     for module in sorted({module for module, _ in counts}):
-        caught, left = counts[module, True], counts[module, False]
-        lines.append(f"| `pixelrobust/{module}.py` | {caught + left} | {caught} | {left} |")
-    lines += ["", "## Explained", ""]
-    for explanation in explained:
-        lines += [f"`{explanation.function}`: {explanation.why}", "", "```python"]
-        lines += [*explanation.becomes, "```", ""]
-    return "\n".join(lines).rstrip() + "\n"
+        found, left = counts[module, True], counts[module, False]
+        lines.append(f"| `pixelrobust/{module}.py` | {found + left} | {found} | {left} |")
+    for one in explained:
+        lines += ["", f"`{one.function}`: {one.why}", "", "```", *one.becomes, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """The exit code. The argument is how many minutes mutmut took."""
+    every = mutants(_mutmut("results", "--all", "true"))
+    left = [mutant for mutant in every if not mutant.found]
+    changes = {(mutant.function, changed_line(_mutmut("show", mutant.name))) for mutant in left}
+    explained = explanations()
+    faults = unexplained(changes, explained)
+    if faults:
+        print("\n".join(faults))
+        return 1
+    PAGE.write_text(render(every, explained, int(sys.argv[1])), encoding="utf-8")
+    print(f"{len(every)} mutants, {len(left)} of them explained; written to docs/mutants.md")
+    return 0
 
 
 def _mutmut(*arguments: str) -> str:
     command = [sys.executable, "-m", "mutmut", *arguments]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return ended.stdout
-
-
-def main() -> int:
-    """The exit code."""
-    found = mutants(_mutmut("results", "--all", "true"))
-    left = [mutant for mutant in found if mutant.status not in _CAUGHT]
-    becomes = {
-        mutant.name: (
-            f"{mutant.module}.{mutant.function}",
-            changed_line(_mutmut("show", mutant.name)),
-        )
-        for mutant in left
-    }
-    explained = explanations()
-    known = {(one.function, line) for one in explained for line in one.becomes}
-    unexplained = {name: change for name, change in becomes.items() if change not in known}
-    for name, change in unexplained.items():
-        print(f"{name} is not found by tests: {': '.join(change)}")
-    for change in sorted(known - set(becomes.values())):
-        print(f"scripts/mutants.toml explains what did not survive: {': '.join(change)}")
-    if unexplained or known - set(becomes.values()):
-        return 1
-    PAGE.write_text(render(found, explained, int(sys.argv[1])), encoding="utf-8")
-    print(f"{len(found)} mutants, {len(left)} of them explained; written to docs/mutants.md")
-    return 0
 
 
 if __name__ == "__main__":

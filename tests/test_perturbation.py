@@ -219,6 +219,14 @@ def test_input_is_left_alone_and_num_0_copies() -> None:
 def test_every_pixel_can_change() -> None:
     images = noise(2)
     assert sorted(positions(images, 480)[0].tolist()) == list(range(480))
+    white = torch.ones(1, 3, 20, 24)
+    # Of 1,440 values some 6 become white again.
+    assert (PixelChange(num=480)(white, ["a"]) < 1).sum() > 1400
+
+
+def test_the_first_draw_is_the_usual_one() -> None:
+    images, change = noise(2), PixelChange(num=16)
+    assert torch.equal(change(images, names(2)), change(images, names(2), draw=0))
 
 
 def test_an_odd_margin_leans_to_the_top_left() -> None:
@@ -242,20 +250,30 @@ def test_so_many_candidates_that_they_do_not_fall_short(room: int, num: int) -> 
     assert seen.sum() < math.exp(-35)
 
 
-@pytest.mark.parametrize(("room", "num"), ROOMS)
-def test_no_more_candidates_than_the_bounds_ask_for(room: int, num: int) -> None:
-    """Janson's bound solved for the draws by Lambert's function; Chernoff's by SciPy's divergence."""
+def waiting_time(room: int, num: int) -> int:
+    """Janson's bound, solved for the draws by Lambert's function."""
     mean = room * float(special.digamma(room + 1) - special.digamma(room - num + 1))
     exponent = 35 * room / (mean * (room - num + 1))
-    waiting = math.ceil(mean * -special.lambertw(-math.exp(-1 - exponent), -1).real)
-    enough = [
+    return math.ceil(mean * -special.lambertw(-math.exp(-1 - exponent), -1).real)
+
+
+@pytest.mark.parametrize(("room", "num"), [*ROOMS, (50176, 50176)])
+def test_the_coupon_collectors_bound(room: int, num: int) -> None:
+    assert _coupon_bound(room, num) == waiting_time(room, num)
+
+
+@pytest.mark.parametrize(("room", "num"), ROOMS)
+def test_no_more_candidates_than_the_bounds_ask_for(room: int, num: int) -> None:
+    """Chernoff's bound by SciPy's divergence."""
+    waiting = waiting_time(room, num)
+    enough = (
         drawn
         for drawn in range(num, waiting)
         if drawn - num + 1 > (repeated := drawn * (drawn - 1) / (2 * room))
         and special.kl_div(drawn - num + 1, repeated) > 35
-    ]
-    assert _candidates_needed(room, num) == min(enough, default=waiting)
-    assert _coupon_bound(room, num) == waiting
+    )
+    _candidates_needed.cache_clear()
+    assert _candidates_needed(room, num) == next(enough, waiting)
 
 
 def test_too_few_candidates_would_be_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +391,7 @@ UNSCALED = (
         (grey(1).double() * 0 + 1.001, ["a"], PixelChange(4), UNSCALED),
         (grey(1).double() * 0 - 0.001, ["a"], PixelChange(4), UNSCALED),
         (grey(1), ["a"], PixelChange(1025), "1024 pixels"),
+        (noise(1), ["a"], PixelChange(481), "480 pixels"),
         (grey(1), ["a"], PixelChange(5, area=2), "4 pixels"),
         (grey(1), ["a"], PixelChange(4, area=33), "larger than the image"),
     ],
