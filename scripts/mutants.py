@@ -26,8 +26,9 @@ _TITLE = """# Mutants
 
 `make mutants` changes one place at a time in the modules below (an operator, a number, a text, an
 argument) and runs their tests, of which at least one must fail. It takes about {minutes} minutes on one
-core and writes this page. What tests cannot find, because it changes nothing that they could see, is
-explained in `scripts/mutants.toml`; anything else that they do not find makes the command fail.
+core and writes this page. Only what functions do is changed, not constants and not decorated functions.
+What tests cannot find, because it changes nothing that they could see, is explained in
+`scripts/mutants.toml`; anything else that they do not find makes the command fail.
 
 | module | mutants | found | explained |
 |:--|--:|--:|--:|
@@ -116,7 +117,8 @@ def render(every: Iterable[Mutant], explained: Iterable[Explanation], minutes: i
         found, left = counts[module, True], counts[module, False]
         lines.append(f"| `pixelrobust/{module}.py` | {found + left} | {found} | {left} |")
     for one in explained:
-        lines += ["", f"`{one.function}`: {one.why}", "", "```", *one.becomes, "```"]
+        module, _, function = one.function.partition(".")
+        lines += ["", f"`{function}` in {module}.py: {one.why}", "", "```", *one.becomes, "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -56,7 +56,7 @@ def test_what_tests_do_not_find_must_be_explained() -> None:
     page = render(FOUND, [one], 7)
     assert "| `pixelrobust/statistics.py` | 2 | 1 | 1 |" in page
     assert "| `pixelrobust/store.py` | 2 | 1 | 1 |" in page
-    assert "`store.RowStore.rows`: No reason." in page
+    assert "`RowStore.rows` in store.py: No reason." in page
 
 
 def test_the_committed_page_has_the_committed_explanations() -> None:

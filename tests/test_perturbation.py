@@ -3,6 +3,7 @@
 import hashlib
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -326,6 +327,22 @@ def test_shared_randomness_gives_what_each_cell_alone_gives() -> None:
             alone = PixelChange(cell.num, cell.amplitude, cell.area, seed=9)
             expected = alone(images[index : index + 1], [names(3)[index]], draw=draw)
             assert torch.equal(result[index : index + 1], expected)
+
+
+def test_randomness_is_drawn_once_for_all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    stream = perturbation._stream
+
+    def counted(*arguments: Any) -> Tensor:
+        drawn.append(1)
+        return stream(*arguments)
+
+    monkeypatch.setattr(perturbation, "_stream", counted)
+    shared = ChangeRandomness(image_keys(names(2), 0), torch.tensor([0, 1]), (3, 20, 24))
+    for num in (64, 64, 4):
+        shared.positions(num, None)
+        shared.words(num)
+    assert len(drawn) == 2
 
 
 def test_ten_thousand_changes_take_under_two_seconds_on_one_core() -> None:
