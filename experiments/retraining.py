@@ -195,6 +195,7 @@ def _retrained(
             report=lambda row: bar.note(
                 f"epoch {row['epoch'] + 1} of {recipe.epochs}, loss {row['loss']:.3g}"
             ),
+            say=session.progress.say,
         )
     chosen.histories.append(made.history.assign(model=name, training_seed=seed))
     if settings.retrain.save and session.context.is_main:

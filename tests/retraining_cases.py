@@ -72,7 +72,7 @@ def labels(count: int) -> list[int]:
 
 def train(directory: Path, *, count: int = 13, **options: Any) -> Retrained:
     """`retrain` on the first so many images; options are its own, or the recipe's."""
-    own = ("module", "context", "advance", "augmentation", "images")
+    own = ("module", "context", "advance", "augmentation", "images", "say")
     given = {key: options.pop(key) for key in own if key in options}
     recipe = Recipe(**{"epochs": 3, "batch_size": 4, "learning_rate": 0.05} | options)
     return retrain(

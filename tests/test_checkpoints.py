@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pixelrobust.models import load_classifier, weights_digest
 from pixelrobust.retraining import Recipe, load_model, save_model, training_fingerprint
 from pixelrobust.retraining.checkpoint import read_checkpoint
 from pixelrobust.settings import ModelSettings
+from tests.conftest import Happened
 from tests.retraining_cases import (
     CHANGE,
     CLASSES,
@@ -149,19 +152,62 @@ def test_a_checkpoint_of_something_else_is_not_continued(tmp_path: Path) -> None
         assert weights_digest(result.module) == weights_digest(fresh.module)
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "nonsense"])
-def test_a_damaged_checkpoint_is_not_continued(tmp_path: Path, damage: str) -> None:
-    train(tmp_path, epochs=1)
-    weights = next(tmp_path.glob("weights-*"))
-    if damage == "cut":
-        weights.write_bytes(weights.read_bytes()[:-9])
-    elif damage == "missing":
-        weights.unlink()
-    else:
-        (tmp_path / "checkpoint.json").write_text("[1, 2")
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.folder),))
+
+
+def damage_cut(weights: Path) -> None:
+    weights.write_bytes(weights.read_bytes()[:-9])
+
+
+def damage_bit(weights: Path) -> None:
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def damage_missing(weights: Path) -> None:
+    weights.unlink()
+
+
+def damage_record(weights: Path) -> None:
+    (weights.parent / "checkpoint.json").write_text("[1, 2")
+
+
+def damage_pickle(weights: Path) -> None:
+    weights.write_bytes(pickle.dumps(Trap(weights.parent / "sprung")))
+
+
+@pytest.mark.tries("Crashes")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(damage_cut, id="a checkpoint of a retraining that was cut"),
+        pytest.param(damage_bit, id="one bit of a checkpoint changed"),
+        pytest.param(damage_missing, id="a checkpoint without its weights"),
+        pytest.param(damage_record, id="a checkpoint whose record is damaged"),
+        pytest.param(damage_pickle, id="a pickle with code in it instead of a checkpoint"),
+    ],
+)
+def test_a_damaged_checkpoint_is_told_and_not_continued(
+    tmp_path: Path, damage: Callable[[Path], None], happened: Happened
+) -> None:
+    first = train(tmp_path, epochs=1)
+    damage(next(tmp_path.glob("weights-*")))
     done: list[int] = []
-    train(tmp_path, epochs=1, advance=done.append)
+    said: list[str] = []
+    again = train(tmp_path, epochs=1, advance=done.append, say=said.append)
     assert max(done) <= 4
+    assert weights_digest(again.module) == weights_digest(first.module)
+    assert not (tmp_path / "sprung").exists()
+    (told,) = said
+    assert told.startswith(f"the checkpoint in {tmp_path} is damaged, so training starts anew: ")
+    happened("It is told, and training starts anew: the same network comes out.")
 
 
 def test_a_checkpoint_holds_what_training_changes(tmp_path: Path) -> None:

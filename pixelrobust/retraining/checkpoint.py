@@ -5,8 +5,9 @@ JSON file, which is written last, says which of them count. Whatever the moment 
 the JSON file that is there and its two files belong together.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import replacing, write_text
 
-_FORMAT = 1
+_FORMAT = 2
 _RECORD = "checkpoint.json"
 _KINDS = ("weights", "optimizer")
 
@@ -62,6 +63,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, about: Mapping[str
         "fingerprint": checkpoint.fingerprint,
         "epochs": checkpoint.epochs,
         **names,
+        "sha256": {kind: _digest(directory / name) for kind, name in names.items()},
         "history": checkpoint.history,
         "about": about,
     }
@@ -74,15 +76,28 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, about: Mapping[str
                 path.unlink(missing_ok=True)
 
 
-def read_checkpoint(directory: Path, fingerprint: str) -> Checkpoint | None:
-    """The checkpoint of a folder; None where there is none, it is damaged, or of something else."""
+def read_checkpoint(
+    directory: Path, fingerprint: str, say: Callable[[str], None] = lambda sentence: None
+) -> Checkpoint | None:
+    """The checkpoint of a folder; None where there is none, it is damaged, or of something else.
+
+    Args:
+        directory: its folder.
+        fingerprint: of what is to be continued.
+        say: told in a sentence that it is damaged.
+    """
+    if not (directory / _RECORD).exists():
+        return None
     try:
         record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
         if (record["format"], record["fingerprint"]) != (_FORMAT, fingerprint):
             return None
-        weights, optimizer = (load_file(directory / record[kind]) for kind in _KINDS)
+        weights, optimizer = (
+            _read_tensors(directory / record[kind], record["sha256"][kind]) for kind in _KINDS
+        )
         return Checkpoint(fingerprint, record["epochs"], record["history"], weights, optimizer)
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError):
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        say(f"the checkpoint in {directory} is damaged, so training starts anew: {first_line(error)}")
         return None
 
 
@@ -98,6 +113,18 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         # What a full disk raises here.
         except SafetensorError as error:
             raise OSError(str(error)) from error
+
+
+def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    """The tensors of a file; safetensors never unpickles."""
+    if _digest(path) != digest:
+        raise ValueError(f"{path.name} is not what was written")
+    return load_file(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

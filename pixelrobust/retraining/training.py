@@ -72,6 +72,7 @@ def retrain(
     context: Context = SINGLE,
     advance: Advance = lambda done: None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Retrained:
     """A copy of a classifier, with a new last layer, retrained on changed images.
 
@@ -96,6 +97,7 @@ def retrain(
             of them writes, and reports.
         advance: told how many more samples are done, of `count_samples`.
         report: given the row of the history of each epoch that has ended.
+        say: told in a sentence that a checkpoint is damaged.
 
     Returns:
         The same in all processes, on the context's device. The time that fingerprints, checkpoints
@@ -122,7 +124,7 @@ def retrain(
         for part in network.modules():
             part.training = isinstance(part, _BatchNorm)
     optimizer = _optimizer(parameters, recipe)
-    known = read_checkpoint(directory, identity)
+    known = read_checkpoint(directory, identity, say)
     history: list[dict[str, Any]] = []
     if known:
         restore(network, optimizer, parameters, known)
