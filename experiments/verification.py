@@ -16,27 +16,29 @@ from rich.console import Console
 from experiments.configuration import REPOSITORY
 from experiments.presentation import Run, stored_runs
 from experiments.progress import Progress
+from experiments.recomputing import (
+    BORDERLINE,
+    Recompute,
+    Shown,
+    count_outcomes,
+    recomputed_counts,
+    recomputed_outcomes,
+)
 from experiments.records import RunRecord
 from experiments.resources import Session, get_classifier, image_set
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.engine import Engine, find_device, make_engine
 from pixelrobust.errors import InputError
 from pixelrobust.escaping import escape_markdown
-from pixelrobust.evaluation import draws_of
 from pixelrobust.files import write_text
 from pixelrobust.manifest import Manifest
-from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS, cell_of
-from pixelrobust.passes import Passes
-from pixelrobust.perturbation import PixelChange
+from pixelrobust.outcomes import ALLOTTED_COLUMNS, CELL_COLUMNS, COLUMNS
 from pixelrobust.provenance import describe_hardware, describe_software
 from pixelrobust.selection import image_list_digest
 from pixelrobust.settings import RunSettings, model_label
 from pixelrobust.tables import markdown_table
 
 REPORT = "verification.md"
-# Of logits: what another order of the same sums can change. Engines in float32 differ by some 1e-5 of
-# the largest logit.
-_BORDERLINE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def verify_folder(
 ) -> Verification:
     """Recompute a random share of the outcomes of plain images, and write the report.
 
+    Of adaptive evaluations, which keep how many draws of an image were wrong, these numbers are.
+
     Args:
         folder: of results.
         wanted: names of runs; none: all.
@@ -74,7 +78,7 @@ def verify_folder(
     runs = {
         name: run
         for name, run in stored_runs(folder).items()
-        if list(run[1].columns) == COLUMNS and (not wanted or name in wanted)
+        if list(run[1].columns) in (COLUMNS, ALLOTTED_COLUMNS) and (not wanted or name in wanted)
     }
     if not runs:
         raise InputError(
@@ -98,20 +102,23 @@ def verify_folder(
 def _verify_run(
     session: Session, images: ImageSet, name: str, run: Run, share: float, seed: int
 ) -> pd.DataFrame:
-    """The outcomes that were recomputed, with columns again, gap (see `_gap`) and fault."""
+    """The outcomes that were recomputed; columns as `Recompute` says, and run."""
     manifest, outcomes = run
     rows = _rows_of(images, manifest, outcomes)
+    recompute: Recompute = recomputed_outcomes
+    if list(outcomes.columns) == ALLOTTED_COLUMNS:
+        recompute, outcomes = recomputed_counts, outcomes[outcomes["draws"] > 0]
     parts = []
     for model, own in outcomes.groupby("model", observed=True):
         engine = _engine(session, manifest, str(model), images)
         sample = _sample(own, share, seed)
-        with session.progress.task(f"{name}: {model}", len(sample)) as advance:
-            passes = Passes(
+        with session.progress.task(f"{name}: {model}", count_outcomes(sample)) as advance:
+            shown = Shown(
                 engine, PixelRows(images.pixels, rows), [images.keys[row] for row in rows],
-                images.labels[rows], int(manifest.config["seed"]), advance,
+                images.labels[rows], int(manifest.config["seed"]), manifest.draws, advance,
             )  # fmt: skip
             parts += [
-                _compare(engine, passes, images, manifest, cell_rows)
+                recompute(shown, cell_rows)
                 for _, cell_rows in sample.groupby(CELL_COLUMNS, dropna=False)
             ]
     return pd.concat(parts, ignore_index=True).assign(run=name)
@@ -173,42 +180,6 @@ def _sample(outcomes: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _compare(
-    engine: Engine, passes: Passes, images: ImageSet, manifest: Manifest, stored: pd.DataFrame
-) -> pd.DataFrame:
-    """Some outcomes of one model and cell, with what they are found to be."""
-    cell = cell_of(stored)
-    image = np.asarray(stored["image"].cat.codes, dtype=np.int64)
-    draw = np.asarray(stored["draw"], dtype=np.int64)
-    again = passes.answers(image, draw, [cell])[cell].classes
-    position = {key: row for row, key in enumerate(images.keys)}
-    rows = np.array([position[str(key)] for key in stored["image"]], dtype=np.int64)
-    labels = images.labels[rows]
-    prediction = stored["prediction"].to_numpy(np.int64)
-    gaps, faults = np.full(len(stored), np.nan), np.full(len(stored), "", dtype=object)
-    for index in np.flatnonzero(prediction != again).tolist():
-        change = PixelChange(cell.num, cell.amplitude, cell.area, int(manifest.config["seed"]))
-        picture = torch.tensor(np.asarray(images.pixels[rows[index]]))[None]
-        changed = change(picture, [images.keys[rows[index]]], int(draw[index]))
-        gap = _gap(engine.logits(changed.to(engine.device))[0], int(prediction[index]))
-        gaps[index], faults[index] = gap, "borderline" if gap <= _BORDERLINE else "prediction"
-    # What does not follow from label and prediction was not written by this software.
-    inconsistent = (stored["label"].to_numpy() != labels) | (
-        stored["wrong"].to_numpy() != (prediction != labels)
-    )
-    beyond = draw >= draws_of(cell, manifest.draws)
-    faults[inconsistent | beyond] = "label or wrong"
-    known = stored.astype({"image": str, "model": str})
-    return known.assign(again=again, gap=gaps, fault=faults)
-
-
-def _gap(logits: torch.Tensor, stored: int) -> float:
-    """How far the largest logit lies above that of the stored prediction."""
-    if not 0 <= stored < len(logits):
-        return float("inf")
-    return float(logits.max() - logits[stored])
-
-
 def _report(
     folder: Path,
     runs: Mapping[str, Run],
@@ -219,16 +190,16 @@ def _report(
 ) -> Verification:
     faulty = found[found["fault"] != ""]
     borderline = int((faulty["fault"] == "borderline").sum())
-    contradicted = len(faulty) - borderline
+    contradicted, checked = len(faulty) - borderline, int(found["outcomes"].sum())
     verdict = (
         "No outcome is contradicted." if not contradicted else f"{contradicted:,} are contradicted."
     )
     lines = [
         "# Verification",
-        f"Of {sum(len(outcomes) for _, outcomes in runs.values()):,} stored outcomes of "
-        f"{', '.join(runs)}, {len(found):,} were recomputed ({100 * share:g} % of each cell, at least "
+        f"Of {sum(count_outcomes(outcomes) for _, outcomes in runs.values()):,} stored outcomes of "
+        f"{', '.join(runs)}, {checked:,} were recomputed ({100 * share:g} % of each cell, at least "
         f"one; seed {seed}). {borderline:,} predictions differ where two logits are within "
-        f"{_BORDERLINE:g} of each other, as another order of sums can make them. {verdict}",
+        f"{BORDERLINE:g} of each other, as another order of sums can make them. {verdict}",
     ]
     if len(faulty):
         lines.append(markdown_table(_readable(faulty)))
@@ -236,7 +207,7 @@ def _report(
     body = "\n\n".join(lines)
     signature = hashlib.sha256(body.encode()).hexdigest()
     text = f"{body}\n\nSHA-256 of all above: {signature}\n"
-    return Verification(len(found), borderline, contradicted, text)
+    return Verification(checked, borderline, contradicted, text)
 
 
 def _readable(faulty: pd.DataFrame) -> pd.DataFrame:
@@ -246,10 +217,10 @@ def _readable(faulty: pd.DataFrame) -> pd.DataFrame:
             "Model": faulty["model"],
             "Num": faulty["num"].astype(str),
             "Image": faulty["image"],
-            "Draw": faulty["draw"].astype(str),
+            "Draw": faulty["draw"],
             "Label": faulty["label"].astype(str),
-            "Stored": faulty["prediction"].astype(str),
-            "Recomputed": faulty["again"].astype(str),
+            "Stored": faulty["stored"],
+            "Recomputed": faulty["again"],
             "Logits apart": ["" if pd.isna(gap) else f"{gap:.3g}" for gap in faulty["gap"]],
             "What": faulty["fault"],
         }

@@ -47,13 +47,14 @@ ALLOTTED_COLUMNS = [
     "round",
     "weight",
     "expected",
+    "first",
     "draws",
     "wrong",
     "guessed",
 ]
 """Of adaptive evaluations. expected: how many draws an image was to get in a round (below 1: the
-probability of one); draws, wrong: how many it got, and how many of them were wrong; guessed: its
-wrong rate as expected before the round; weight: of the round."""
+probability of one); first, draws, wrong: the first of those that it got, how many they were, and how
+many of them were wrong; guessed: its wrong rate as expected before the round; weight: of the round."""
 DISTANCE_COLUMNS = ["model", "training_seed", "images_are", "image", "distance", "measured"]
 
 _LAYOUTS = (

@@ -116,6 +116,54 @@ def test_tampering_with_one_outcome_is_found(
     happened(f"Found and listed ({what}); exit code 1.")
 
 
+@pytest.fixture
+def adaptive(run: Run, tmp_path: Path) -> tuple[Path, list[str]]:
+    """The same of a small adaptive run."""
+    weights = saved(state(), tmp_path / "w.safetensors")
+    root = folder_of(tmp_path / "images", *(f"cat/{number}.png" for number in range(5)))
+    keys = [*images(root), *network(weights)]
+    ended = run(*keys, "evaluation=adaptive", "perturbation.num=[4,64]", "draws=8", "engine=eager")
+    assert ended.code == 0, ended.err
+    (folder,) = (tmp_path / "results").glob("run-*")
+    return folder, [*keys, f"paths.cache={tmp_path / 'cache'}"]
+
+
+@pytest.mark.tries(KIND, "adaptive results as they were written")
+def test_sound_adaptive_results_are_confirmed(
+    adaptive: tuple[Path, list[str]], verify: Verify, happened: Happened
+) -> None:
+    folder, keys = adaptive
+    stored = pd.read_parquet(folder / "outcomes" / "table.parquet")
+    # No draw of an image is shown twice.
+    for _, own in stored[(stored["num"] > 0) & (stored["draws"] > 0)].groupby("image"):
+        own = own.sort_values("first")
+        assert own["first"].tolist() == [0, *own["draws"].cumsum()[:-1]]
+    ended = verify(folder, *keys, "--share", "1")
+    assert ended.code == 0, ended.err
+    count = stored["draws"].sum()
+    assert f"{count} stored outcomes of run, {count} were recomputed" in ended.out
+    happened("All outcomes are recomputed; none is contradicted.")
+
+
+@pytest.mark.tries(KIND, "one count of an adaptive evaluation changed")
+def test_tampering_with_one_count_is_found(
+    adaptive: tuple[Path, list[str]], verify: Verify, happened: Happened
+) -> None:
+    def one_more(stored: pd.DataFrame) -> None:
+        row = stored.index[(stored["num"] == 64) & (stored["draws"] > 0)][0]
+        draws, wrong = stored.loc[row, ["draws", "wrong"]]
+        stored.loc[row, "wrong"] = wrong - 1 if wrong == draws else wrong + 1
+
+    folder, keys = adaptive
+    tamper(folder, one_more)
+    ended = verify(folder, *keys, "--share", "1")
+    assert ended.code == 1
+    assert "1 are contradicted." in ended.out
+    (row,) = [line for line in ended.out.splitlines() if line.startswith("| run ")]
+    assert row.rstrip(" |").endswith("wrong")
+    happened("Found and listed (wrong); exit code 1.")
+
+
 @pytest.mark.tries(KIND, "other images of the same names")
 def test_other_images_are_told(
     stored: tuple[Path, list[str]], verify: Verify, tmp_path: Path, happened: Happened

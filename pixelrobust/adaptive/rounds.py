@@ -79,6 +79,7 @@ def control_rows(
             "round": np.int32(1),
             "weight": 1.0,
             "expected": 1.0,
+            "first": np.int32(0),
             "draws": np.int32(1),
             "wrong": (classes != labels).astype(np.int32),
             "guessed": 0.0,
@@ -117,11 +118,11 @@ class _Rounds:
         once[self._pilot] = 1
         margins = {}
         for cell in cells:
+            first = self._unseen.copy()
             _, answers, wrong = self._show(cell, once)
             margins[cell] = answers.margins
-            self._note(
-                cell, 0, 0.0, Allotment(once.astype(np.float64), once), wrong, np.zeros(len(once))
-            )
+            certain = Allotment(once.astype(np.float64), once)
+            self._note(cell, 0, 0.0, certain, first, wrong, np.zeros(len(once)))
         self._sensitivity.begin(self._pilot, margins)
 
     def go(self, cell: Cell, number: int, weight: float) -> None:
@@ -131,9 +132,10 @@ class _Rounds:
             [self._seed, cell.num, cell.amplitude or 0, cell.area or 0, number]
         )
         allotted = allot(spread, weight, self._draws, rng)
+        first = self._unseen.copy()
         image, answers, wrong = self._show(cell, allotted.draws)
         self._sensitivity.see(cell, image, answers.margins)
-        self._note(cell, number, weight, allotted, wrong, expected)
+        self._note(cell, number, weight, allotted, first, wrong, expected)
 
     def _show(
         self, cell: Cell, draws: NDArray[np.int64]
@@ -153,6 +155,7 @@ class _Rounds:
         number: int,
         weight: float,
         allotted: Allotment,
+        first: NDArray[np.int64],
         wrong: NDArray[np.int64],
         guessed: NDArray[np.float64],
     ) -> None:
@@ -163,6 +166,7 @@ class _Rounds:
                 "round": np.int32(number),
                 "weight": weight,
                 "expected": allotted.expected,
+                "first": first.astype(np.int32),
                 "draws": allotted.draws.astype(np.int32),
                 "wrong": wrong.astype(np.int32),
                 "guessed": guessed,

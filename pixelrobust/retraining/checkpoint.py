@@ -97,7 +97,9 @@ def read_checkpoint(
         )
         return Checkpoint(fingerprint, record["epochs"], record["history"], weights, optimizer)
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        say(f"the checkpoint in {directory} is damaged, so training starts anew: {first_line(error)}")
+        say(
+            f"the checkpoint in {directory} is damaged, so training starts anew: {first_line(error)}"
+        )
         return None
 
 
