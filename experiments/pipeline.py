@@ -9,6 +9,7 @@ from rich.console import Console
 
 from experiments.configuration import REPOSITORY
 from experiments.descriptions import describe
+from experiments.engine_checks import compare_with_eager, count_flips_of_halving
 from experiments.measuring import Chosen, Subject, measurement
 from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
@@ -19,8 +20,6 @@ from experiments.records import RunRecord
 from experiments.resources import (
     Session,
     all_models,
-    compare_with_eager,
-    count_flips_of_halving,
     get_classifier,
     get_engine,
     image_set,

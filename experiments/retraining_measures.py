@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from experiments.engine_checks import compare_network_with_eager
 from experiments.measuring import Chosen, attack_of, crafting_of, outcomes_of
-from experiments.resources import Session, compare_network_with_eager, start_engine
+from experiments.resources import Session, start_engine
 from experiments.retraining import Network, Plan, networks
 from pixelrobust.adversarial import Fooling, epsilon_text, fooling_batches
 from pixelrobust.attacks import round_to_8_bits
