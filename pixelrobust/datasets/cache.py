@@ -19,8 +19,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelrobust.datasets.class_names import ClassNames
 from pixelrobust.datasets.decoding import decode
 from pixelrobust.datasets.image_list import ImageList
+from pixelrobust.datasets.sources import Source
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings, fingerprint
 
@@ -43,6 +45,7 @@ class ImageSet:
         labels: (N,) int64.
         digests: N hexadecimal digests of the pixels.
         unreadable: of the files that were left out, by image key: why.
+        classes: where labels are the data set's own numbers, the names that go with them.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,6 +53,7 @@ class ImageSet:
     labels: NDArray[np.int64]
     digests: tuple[str, ...]
     unreadable: dict[str, str] = field(default_factory=dict)
+    classes: ClassNames | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -94,7 +98,7 @@ def load_images(
     """The decoded images, from the cache where they are in it.
 
     An entry is keyed by everything that determines it: preprocessing, the decoder's version, and
-    path, size and modification time of every file. It appears under its final name only when it is
+    name, size and modification time of every file, and the place of an image in it. It appears under its final name only when it is
     complete; a second run that wants the same entry at the same time waits for the first. Files that
     could not be read are tried again each time.
 
@@ -145,25 +149,25 @@ def _read(entry: Path, images: ImageList, settings: PreprocessingSettings) -> Im
     unreadable = {}
     for index in sorted(set(range(len(images))) - set(readable)):
         try:
-            decode(images.paths[index], settings)
+            decode(images.sources[index], settings)
         except InputError as error:
             unreadable[images.keys[index]] = str(error)
         else:
             return None
     kept = images.take(readable)
-    return ImageSet(pixels, kept.keys, kept.labels, tuple(digests[i] for i in readable), unreadable)
+    known = tuple(digests[i] for i in readable)
+    return ImageSet(pixels, kept.keys, kept.labels, known, unreadable, kept.classes)
 
 
 def _entry_name(images: ImageList, settings: PreprocessingSettings, skip_unreadable: bool) -> str:
-    files: list[tuple[str, int, int]] = []
-    for key, path in zip(images.keys, images.paths, strict=True):
+    files: list[tuple[int | str, ...]] = []
+    for key, source in zip(images.keys, images.sources, strict=True):
         try:
-            status = path.stat()
-            files.append((key, status.st_size, status.st_mtime_ns))
+            files.append((key, *source.stamp()))
         except OSError:
             if not skip_unreadable:
                 # It says why it cannot.
-                decode(path, settings)
+                decode(source, settings)
             files.append((key, -1, -1))
     return fingerprint(_FORMAT, PIL.__version__, settings.model_dump(), str(images.root), files)[
         :32
@@ -224,11 +228,11 @@ def _write_header(file: BinaryIO, images: int, settings: PreprocessingSettings) 
 def _decoded(
     images: ImageList, settings: PreprocessingSettings
 ) -> Generator[NDArray[np.uint8] | InputError]:
-    """Each file's pixels, in order, or why there are none."""
+    """Each image's pixels, in order, or why there are none."""
 
-    def attempt(path: Path) -> NDArray[np.uint8] | InputError:
+    def attempt(source: Source) -> NDArray[np.uint8] | InputError:
         try:
-            return decode(path, settings)
+            return decode(source, settings)
         except InputError as error:
             return error
 
@@ -236,4 +240,4 @@ def _decoded(
         # Of large images; those that are too large are refused.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for start in range(0, len(images), _AT_ONCE):
-            yield from pool.map(attempt, images.paths[start : start + _AT_ONCE])
+            yield from pool.map(attempt, images.sources[start : start + _AT_ONCE])

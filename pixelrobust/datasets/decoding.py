@@ -1,6 +1,5 @@
 """From an image file to the uint8 crop that pixels are changed on."""
 
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from pixelrobust.datasets.sources import ImageFile, Source
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import PreprocessingSettings
 
-# Pillow tells a format by a file's content, and would hand PostScript to a program of that name.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # 16- and 32-bit integers and floats: converting them to RGB clips them to nonsense.
 _WIDE_MODES = ("I", "F")
 # Beyond it Pillow itself takes a file for an attack on memory. Enlarging a narrow strip to its short
@@ -21,7 +19,7 @@ _WIDE_MODES = ("I", "F")
 _MAX_PIXELS = 178_956_970
 
 
-def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
+def decode(image: Path | Source, settings: PreprocessingSettings) -> NDArray[np.uint8]:
     """Decode to RGB, resize the short side, crop the centre.
 
     Orientation tags are ignored, as torchvision's ImageFolder ignores them; transparency is dropped;
@@ -32,16 +30,14 @@ def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
         uint8 (3, crop, crop).
 
     Raises:
-        InputError: the file is missing or is not an image that can be decoded.
+        InputError: the image is missing, or cannot be decoded.
     """
+    source = ImageFile(image) if isinstance(image, Path) else image
     try:
-        # Reading a pipe would wait for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is not a regular file")
-        with Image.open(path, formats=_FORMATS) as image:
-            _check(image, settings)
+        with source.open() as opened:
+            _check(opened, settings)
             resized = F.resize(
-                image.convert("RGB"),
+                opened.convert("RGB"),
                 [settings.resize],
                 interpolation=InterpolationMode(settings.interpolation),
                 antialias=True,
@@ -51,7 +47,7 @@ def decode(path: Path, settings: PreprocessingSettings) -> NDArray[np.uint8]:
     # Damaged files raise nearly anything.
     except Exception as error:
         raise InputError(
-            f"image {path} cannot be read ({_reason(error, path)}); convert it to an 8-bit image, "
+            f"image {source.name} cannot be read ({_reason(error, source)}); convert it to an 8-bit image, "
             "remove it from the data set, or leave such files out: dataset.unreadable=skip."
         ) from error
     crop = F.center_crop(resized, [settings.crop, settings.crop])
@@ -69,8 +65,8 @@ def _check(image: Image.Image, settings: PreprocessingSettings) -> None:
         )
 
 
-def _reason(error: Exception, path: Path) -> str:
-    """Why, without the path, which the sentence has named."""
+def _reason(error: Exception, source: Source) -> str:
+    """Why, without the name, which the sentence has given."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return first_line(error).replace(f" {str(path)!r}", "").rstrip(".")
+    return first_line(error).replace(f" {source.name!r}", "").rstrip(".")

@@ -5,13 +5,15 @@ import itertools
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrobust.datasets.class_names import ClassNames
+from pixelrobust.datasets.sources import ImageFile, Source
 from pixelrobust.errors import InputError, first_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -19,31 +21,39 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 @dataclass(frozen=True)
 class ImageList:
-    """Files with labels, in a fixed order.
+    """Images with labels, in a fixed order.
 
     Attributes:
-        root: the folder that the keys are relative to.
-        keys: N names, unique: paths relative to root, POSIX separators, Unicode NFC.
-        paths: N files.
+        root: the folder, or file, that they are in.
+        keys: N names, unique, in Unicode NFC; of files, their paths relative to root, with POSIX
+            separators.
+        sources: N images, not decoded yet.
         labels: (N,) int64, indices into the classifiers' outputs.
+        classes: where labels are the data set's own numbers, the names that go with them.
     """
 
     root: Path
     keys: tuple[str, ...]
-    paths: tuple[Path, ...]
+    sources: tuple[Source, ...]
     labels: NDArray[np.int64]
+    classes: ClassNames | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def take(self, indices: Sequence[int]) -> "ImageList":
         """The images at these indices, in this order."""
-        return ImageList(
-            self.root,
-            tuple(self.keys[i] for i in indices),
-            tuple(self.paths[i] for i in indices),
-            self.labels[list(indices)],
+        return replace(
+            self,
+            keys=tuple(self.keys[i] for i in indices),
+            sources=tuple(self.sources[i] for i in indices),
+            labels=self.labels[list(indices)],
         )
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of those images that are files of their own."""
+        return tuple(source.path for source in self.sources if isinstance(source, ImageFile))
 
 
 def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) -> ImageList:
@@ -58,7 +68,7 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
     )
     keys = tuple(key for key, _, _ in keyed)
     for key in keys:
-        if any("\ud800" <= character <= "\udfff" for character in key):
+        if not is_unicode(key):
             raise InputError(
                 f"the file {key!r} in {root} has a name that is not Unicode, as outcomes keep it; "
                 "rename it."
@@ -69,7 +79,12 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
                 f"two files in {root} are both called {first!r} once Unicode is normalised; rename one."
             )
     ordered = np.array([label for _, _, label in keyed], dtype=np.int64)
-    return ImageList(root, keys, tuple(path for _, path, _ in keyed), ordered)
+    return ImageList(root, keys, tuple(ImageFile(path) for _, path, _ in keyed), ordered)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a name can be written as UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def image_key(path: Path, root: Path) -> str:
