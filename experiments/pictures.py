@@ -43,15 +43,18 @@ def draw_pictures(
         change = PixelChange(num, cell.amplitude, cell.area, settings.seed)
         return np.asarray(change(image, [key], 0)[0].numpy())
 
-    strips = strips_from_outcomes(outcomes, keys, changed, _class_names(settings))
+    names = _class_names(settings, images)
+    strips = strips_from_outcomes(outcomes, keys, changed, names)
     caption = " ".join([_FRAGILE, *images_notes(manifest, None)])
     write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
 
 
-def _class_names(settings: RunSettings) -> ClassNames:
-    """What the outputs are called: as the user's file says, else ImageNet's names, or numbers."""
+def _class_names(settings: RunSettings, images: ImageSet) -> ClassNames:
+    """What the outputs are called: as file or data set say, else ImageNet's names, or numbers."""
     if isinstance(settings.dataset.classes, Path):
         return read_class_names(settings.dataset.classes)
     outputs = max(model.classes for model in settings.models.values())
+    if images.classes is not None and len(images.classes) >= outputs:
+        return images.classes
     names = imagenet_class_names()
     return names if outputs == len(names) else tuple((f"class {k}",) for k in range(outputs))

@@ -20,6 +20,7 @@ from experiments.records import RunRecord
 from experiments.resources import (
     Session,
     all_models,
+    check_outputs,
     get_classifier,
     get_engine,
     image_set,
@@ -181,6 +182,7 @@ def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, Pr
     for key, model in all_models(settings).items():
         classifier = get_classifier(key, model)
         check_classifier(classifier, images.image_size, int(images.labels.max()))
+        check_outputs(session, classifier, images)
     known = {key: predictions_of(session, key, images) for key in settings.selection_models}
     predictions = {
         get_classifier(key, settings.selection_models[key]).name: found.classes

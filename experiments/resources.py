@@ -127,6 +127,23 @@ def get_classifier(key: str, settings: ModelSettings) -> Classifier:
     return load_classifier(key, settings)
 
 
+def check_outputs(session: Session, classifier: Classifier, images: ImageSet) -> None:
+    """Raise InputError where a data set numbers its own classes, and a network has more or fewer.
+
+    `dataset.classes` says what is meant where they are not the same.
+    """
+    if images.classes is None or session.settings.dataset.classes is not None:
+        return
+    with torch.inference_mode():
+        outputs = classifier.module(torch.zeros(1, 3, *images.image_size)).shape[1]
+    if outputs != len(images.classes):
+        raise InputError(
+            f"the data set has {len(images.classes)} classes of its own, but model {classifier.name} has "
+            f"{outputs} outputs; give dataset.classes: imagenet, if they are called as classes of "
+            "ImageNet, or a text file with one class name a line in the order of the outputs."
+        )
+
+
 _ENGINES: dict[tuple[object, ...], Engine] = {}
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from experiments.measuring import Chosen
 from experiments.resources import (
     Session,
+    check_outputs,
     get_classifier,
     image_set,
     predictions_of,
@@ -110,13 +111,14 @@ def plan(session: Session) -> Plan:
     tested = image_set(session)
     trained = training_set(session)
     candidates = trained or tested
-    known = settings.dataset.classes != "folders"
+    known = not settings.dataset.has_own_classes
     check_classifier(
         classifier, candidates.image_size, int(candidates.labels.max()) if known else 0
     )
+    check_outputs(session, classifier, candidates)
     if retraining.selected and not known:
         raise InputError(
-            "dataset.classes=folders names classes that are not the network's own, so it cannot "
+            f"dataset.classes={settings.dataset.classes} names classes that are not the network's own, so it cannot "
             "classify them; set retrain.selected=false."
         )
     if not known and not retraining.num and not retraining.controls:

@@ -79,8 +79,8 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
     """
     if not chosen.known:
         raise InputError(
-            "measure=transfer needs a network that knows the classes; dataset.classes=folders says "
-            "that it does not."
+            "measure=transfer needs a network that knows the classes; "
+            f"dataset.classes={session.settings.dataset.classes} says that it does not."
         )
     settings = session.settings
     model = settings.models[chosen.key]

@@ -11,6 +11,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.pixel_index import pixel_index
 
 if TYPE_CHECKING:
+    from pixelrobust.datasets.collecting import collect
     from pixelrobust.evaluation import evaluate
     from pixelrobust.perturbation import PixelChange
     from pixelrobust.tables import summarize
@@ -20,6 +21,7 @@ __all__ = [
     "InputError",
     "PixelChange",
     "RandomPixelChange",
+    "collect",
     "evaluate",
     "pixel_index",
     "summarize",
@@ -28,6 +30,7 @@ __all__ = [
 _LAZY = {
     "PixelChange": "perturbation",
     "RandomPixelChange": "transforms",
+    "collect": "datasets.collecting",
     "evaluate": "evaluation",
     "summarize": "tables",
 }

@@ -1,12 +1,17 @@
-"""Image sets: from a config to labelled image files, and from files to uint8 arrays."""
+"""Image sets: from a config to labelled images, and from these to uint8 arrays."""
 
 from pathlib import Path
 
+from pixelrobust.datasets.csv_file import read_csv
 from pixelrobust.datasets.folder import read_class_folders
 from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
+from pixelrobust.datasets.huggingface import read_huggingface
 from pixelrobust.datasets.image_list import ImageList, sample
 from pixelrobust.datasets.imagenet import read_imagenet
 from pixelrobust.datasets.imagenette import read_imagenette
+from pixelrobust.datasets.npz import read_npz
+from pixelrobust.datasets.torchvision_sets import read_torchvision
+from pixelrobust.datasets.webdataset import read_webdataset
 from pixelrobust.settings import DatasetSettings
 
 
@@ -21,14 +26,31 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
     Raises:
         InputError: the images cannot be found or labelled.
     """
-    if settings.kind == "foolbox":
-        images = read_foolbox_samples()
-    elif settings.kind == "imagenet":
-        images = read_imagenet(settings.root, settings.labels)
-    elif settings.kind == "imagenette":
-        images = read_imagenette(settings.root, cache)
-    else:
-        images = read_class_folders(settings.root, settings.classes, other=settings.train_root)
+    given = settings
+    columns = given.image_column, given.label_column
+    match given.kind:
+        case "foolbox":
+            images = read_foolbox_samples()
+        case "imagenet":
+            images = read_imagenet(given.root, given.labels)
+        case "imagenette":
+            images = read_imagenette(given.root, cache)
+        case "imagefolder":
+            images = read_class_folders(given.root, given.classes, other=given.train_root)
+        case "csv":
+            images = read_csv(
+                given.file, given.root, given.classes, columns, other=given.train_file
+            )
+        case "npz":
+            images = read_npz(given.file, given.classes, cache, columns, other=given.train_file)
+        case "webdataset":
+            images = read_webdataset(given.file, given.classes, columns[1], other=given.train_file)
+        case "huggingface":
+            images = read_huggingface(given.root, given.split, given.classes, columns)
+        case "torchvision":
+            images = read_torchvision(
+                given.name, given.root, given.split, given.download, cache, given.classes
+            )
     return images.take(sample(images.keys, settings.candidates, seed))
 
 
@@ -36,7 +58,8 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
     """The images of the training split; None where the data set has none.
 
     Args:
-        settings: the `dataset` group; `train_root` names the split, but for Imagenette.
+        settings: the `dataset` group; `train_root`, `train_file` or `train_split` names the split, but
+            for Imagenette.
         cache: folder for what is downloaded.
         seed: decides which images a `candidates` limit keeps.
 
@@ -45,7 +68,11 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
     """
     if settings.kind == "imagenette":
         images = read_imagenette(settings.root, cache, "train")
-    elif settings.train_root is None:
+    elif settings.train_file is not None:
+        images = _list_train_file(settings, cache)
+    elif settings.train_split is not None:
+        images = _list_train_split(settings, cache)
+    elif settings.train_root is None or settings.kind == "csv":
         return None
     else:
         # Other data sets have ImageNet's classes, whatever `classes` says.
@@ -53,6 +80,25 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
         key = "dataset.train_root"
         images = read_class_folders(settings.train_root, classes, key, settings.root)
     return images.take(sample(images.keys, settings.candidates, seed))
+
+
+def _list_train_file(given: DatasetSettings, cache: Path) -> ImageList:
+    columns, key = (given.image_column, given.label_column), "dataset.train_file"
+    file, classes, other = given.train_file, given.classes, given.file
+    if given.kind == "csv":
+        root = given.train_root or given.root
+        return read_csv(file, root, classes, columns, key, other)
+    if given.kind == "npz":
+        return read_npz(file, classes, cache, columns, key, other)
+    return read_webdataset(file, classes, columns[1], key, other)
+
+
+def _list_train_split(given: DatasetSettings, cache: Path) -> ImageList:
+    root, split, classes, key = given.root, given.train_split, given.classes, "dataset.train_split"
+    if given.kind == "torchvision":
+        return read_torchvision(given.name, root, split, given.download, cache, classes, key)
+    columns = given.image_column, given.label_column
+    return read_huggingface(root, split, classes, columns, key)
 
 
 __all__ = ["ImageList", "list_images", "list_training_images"]

@@ -11,6 +11,7 @@ from pixelrobust.errors import InputError
 ClassNames = tuple[tuple[str, ...], ...]
 """For each output of a classifier, the names that its class goes by."""
 
+_PLURALS = {"class folder": "folders", "class": "classes"}
 _GIVE_CLASSES = (
     "give dataset.classes, a text file with one class name a line in the order of the classifiers' "
     "outputs."
@@ -48,34 +49,38 @@ def read_class_names(path: Path) -> ClassNames:
     return tuple((line.strip(),) for line in lines if line.strip())
 
 
-def class_indices(names: Sequence[str], class_names: ClassNames | None) -> dict[str, int]:
-    """The output index of each class folder.
+def class_indices(
+    names: Sequence[str], class_names: ClassNames | None, what: str = "class folder"
+) -> dict[str, int]:
+    """The output index of each class.
 
     With class names given (a classes.txt) those alone count. Else WordNet ids and English names
-    mean ImageNet's indices.
+    mean ImageNet's indices. Sentences call a name `what`: a class folder, or a class.
 
     Raises:
         InputError: a name is unknown, or fits several classes.
     """
     if class_names is not None:
-        return _lookup(names, _known_names(class_names), "the names in dataset.classes")
+        return _lookup(names, _known_names(class_names), "the names in dataset.classes", what)
     known = _known_names(imagenet_class_names())
     known |= {wnid: {index} for wnid, index in imagenet_wnids().items()}
-    return _lookup(names, known, "ImageNet-1k's classes")
+    return _lookup(names, known, "ImageNet-1k's classes", what)
 
 
-def _lookup(names: Sequence[str], known: Mapping[str, set[int]], source: str) -> dict[str, int]:
+def _lookup(
+    names: Sequence[str], known: Mapping[str, set[int]], source: str, what: str
+) -> dict[str, int]:
     found = {name: known.get(_normalised(name), set()) for name in names}
     unknown = [name for name, indices in found.items() if not indices]
     if unknown:
         raise InputError(
-            f"class folder {unknown[0]!r} is not among {source} ({len(unknown)} of {len(names)} "
-            f"folders are not); rename it, remove it, or {_GIVE_CLASSES}"
+            f"{what} {unknown[0]!r} is not among {source} ({len(unknown)} of {len(names)} "
+            f"{_PLURALS[what]} are not); rename it, remove it, or {_GIVE_CLASSES}"
         )
     for name, indices in found.items():
         if len(indices) > 1:
             raise InputError(
-                f"class folder {name!r} fits {len(indices)} of {source}; name folders by WordNet id "
+                f"{what} {name!r} fits {len(indices)} of {source}; name {_PLURALS[what]} by WordNet id "
                 f"(such as n01440764), or {_GIVE_CLASSES}"
             )
     return {name: min(indices) for name, indices in found.items()}

@@ -35,13 +35,7 @@ def decode(image: Path | Source, settings: PreprocessingSettings) -> NDArray[np.
     source = ImageFile(image) if isinstance(image, Path) else image
     try:
         with source.open() as opened:
-            _check(opened, settings)
-            resized = F.resize(
-                opened.convert("RGB"),
-                [settings.resize],
-                interpolation=InterpolationMode(settings.interpolation),
-                antialias=True,
-            )
+            return crop_centre(opened, settings)
     except MemoryError:
         raise
     # Damaged files raise nearly anything.
@@ -50,6 +44,21 @@ def decode(image: Path | Source, settings: PreprocessingSettings) -> NDArray[np.
             f"image {source.name} cannot be read ({_reason(error, source)}); convert it to an 8-bit image, "
             "remove it from the data set, or leave such files out: dataset.unreadable=skip."
         ) from error
+
+
+def crop_centre(image: Image.Image, settings: PreprocessingSettings) -> NDArray[np.uint8]:
+    """The central crop of an opened image, uint8 (3, crop, crop); as `decode` does it.
+
+    Raises:
+        ValueError: its values have more than 8 bits, or it is too narrow a strip.
+    """
+    _check(image, settings)
+    resized = F.resize(
+        image.convert("RGB"),
+        [settings.resize],
+        interpolation=InterpolationMode(settings.interpolation),
+        antialias=True,
+    )
     crop = F.center_crop(resized, [settings.crop, settings.crop])
     return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))
 

@@ -13,9 +13,7 @@ from pixelrobust.datasets.image_list import (
     make_image_list,
 )
 from pixelrobust.errors import InputError
-
-FOLDERS = "folders"
-"""What `classes` says where the folders' own names, sorted, are the classes."""
+from pixelrobust.settings import OWN_CLASSES
 
 
 def read_class_folders(
@@ -29,8 +27,8 @@ def read_class_folders(
     Args:
         root: the folder.
         classes: a text file with one class name a line in the order of the classifiers' outputs;
-            "folders": the folders' own names, sorted; None: folder names are WordNet ids or English
-            names of ImageNet's classes.
+            "folders" or "own": the folders' own names, sorted; "imagenet" or None: folder names are
+            WordNet ids or English names of ImageNet's classes.
         key: of the config, that gave the root.
         other: where the folders' own names are the classes, another such folder whose names count
             too, so that a class is the same number in both splits of a data set.
@@ -46,7 +44,7 @@ def read_class_folders(
             "it must look like root/<class>/<image>.jpg."
         )
     names = set(files)
-    if classes == FOLDERS and other is not None and is_folder(other):
+    if classes in OWN_CLASSES and other is not None and is_folder(other):
         names |= set(_image_files(other))
     indices = class_indices(list(files), _class_names(sorted(names), classes))
     paths = [path for members in files.values() for path in members]
@@ -65,6 +63,6 @@ def _image_files(root: Path) -> dict[str, list[Path]]:
 
 
 def _class_names(folders: list[str], classes: Path | str | None) -> ClassNames | None:
-    if classes == FOLDERS:
+    if classes in OWN_CLASSES:
         return tuple((name,) for name in folders)
-    return read_class_names(Path(classes)) if classes else None
+    return read_class_names(classes) if isinstance(classes, Path) else None

@@ -95,7 +95,7 @@ class ArrayImage:
         if self.container is not None:
             return (*self.container, self.place)
         values = self.read()
-        return str(values.shape), hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+        return str(values.shape), hashlib.sha256(values.tobytes()).hexdigest()
 
     def open(self) -> AbstractContextManager[Image.Image]:
         return Image.fromarray(np.ascontiguousarray(self.read()))

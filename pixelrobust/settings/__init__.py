@@ -1,9 +1,10 @@
 """Configuration as plain typed values: the one place where a config becomes arguments."""
 
-from pixelrobust.settings.building import build_settings, engine_settings
+from pixelrobust.settings.building import build_settings, engine_settings, preprocessing_settings
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
     ATTACK_PREFIX,
+    OWN_CLASSES,
     PACKAGE_PREFIX,
     AttackSettings,
     DatasetSettings,
@@ -19,6 +20,7 @@ from pixelrobust.settings.sections import (
 
 __all__ = [
     "ATTACK_PREFIX",
+    "OWN_CLASSES",
     "PACKAGE_PREFIX",
     "RETRAINED",
     "AttackSettings",
@@ -35,4 +37,5 @@ __all__ = [
     "fingerprint",
     "is_weights_file",
     "model_label",
+    "preprocessing_settings",
 ]

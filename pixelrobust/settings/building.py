@@ -1,5 +1,6 @@
 """From a resolved config to settings: paths made absolute, values checked, faults as sentences."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,14 +11,20 @@ from pixelrobust.errors import InputError
 from pixelrobust.settings.faults import fault_sentences, shown
 from pixelrobust.settings.run import RunSettings
 from pixelrobust.settings.sections import (
+    CLASSES,
     EngineSettings,
     GridDraws,
+    PreprocessingSettings,
     Section,
     SelectionSettings,
     is_weights_file,
 )
 
 _NOT_PASSED_ON = ("selection", "grid_draws")
+_FILES_OF_IMAGES = ("root", "train_root", "file", "train_file", "labels", "classes")
+
+# A single letter is a drive of Windows.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 _S = TypeVar("_S", bound=Section)
 
@@ -35,9 +42,7 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
     data = {key: value for key, value in config.items() if key not in _NOT_PASSED_ON}
     data["paths"] = _absolute_paths(_group(config, "paths"))
     root = data["paths"]["root"]
-    data["dataset"] = _anchored(
-        config, "dataset", ("root", "train_root", "labels", "classes"), root
-    )
+    data["dataset"] = _anchored(config, "dataset", _FILES_OF_IMAGES, root)
     data["retrain"] = _anchored(config, "retrain", ("save",), root)
     if isinstance(config.get("attack"), Mapping) and config["attack"].get("kind") == "none":
         data["attack"] = None
@@ -61,6 +66,11 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
 def engine_settings(**values: Any) -> EngineSettings:
     """Settings of an engine by its keys; InputError where one is wrong."""
     return _validate(EngineSettings, values, "engine.")
+
+
+def preprocessing_settings(**values: Any) -> PreprocessingSettings:
+    """How images are resized and cropped, by its keys; InputError where one is wrong."""
+    return _validate(PreprocessingSettings, values, "")
 
 
 def _group(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -94,9 +104,20 @@ def _anchored(
     """A section with its relative paths taken from paths.root."""
     anchored = dict(_group(config, section))
     for key in keys:
-        if anchored.get(key) not in (None, "folders"):
+        if anchored.get(key) is not None and not (key == "classes" and anchored[key] in CLASSES):
+            if key in ("file", "train_file"):
+                _check_no_address(anchored[key], f"{section}.{key}")
             anchored[key] = root / _path(anchored[key], f"{section}.{key}")
     return anchored
+
+
+def _check_no_address(value: Any, key: str) -> None:
+    """Raise InputError where a value is an address, such as `pipe:…`, rather than a file."""
+    if isinstance(value, str) and _ADDRESS.match(value):
+        raise InputError(
+            f"{key}={shown(value)} is an address, but only files of this machine are read, and no command "
+            "is run for them (pipe:); give a path."
+        )
 
 
 def _anchored_weights(models: Mapping[str, Any], name: str, root: Path) -> Any:

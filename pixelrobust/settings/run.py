@@ -27,6 +27,10 @@ from pixelrobust.settings.sections import (
 RETRAINED = ("retraining", "transfer", "distances")
 """What `measure` says where networks are retrained."""
 
+# Of a data set: where it is, and which part of it is meant.
+_PLACES = {"root", "train_root", "file", "train_file"}
+_PARTS = ("name", "split", "train_split", "image_column", "label_column")
+
 # In one figure.
 _MAX_PICTURES = 100
 
@@ -128,7 +132,7 @@ class RunSettings(Section):
                 "pictures": True,
                 "recompute": True,
                 "engine": {"name", "devices", "batch_size", "compared"},
-                "dataset": {"root", "train_root", "labels", "classes", "description", "caveat"},
+                "dataset": _PLACES | {"labels", "classes", "description", "caveat", "download"},
                 "models": {"__all__": {"label", "path"}},
                 "selection_models": {"__all__": {"label", "path"}},
             },
@@ -142,6 +146,9 @@ class RunSettings(Section):
             del data["measure"]
         if self.dataset.unreadable == "stop":
             del data["dataset"]["unreadable"]
+        for key in _PARTS:
+            if data["dataset"][key] is None:
+                del data["dataset"][key]
         if self.measure in RETRAINED:
             del data["retrain"]["save"]
         else:
