@@ -84,11 +84,11 @@ def idx_of(values: NDArray[np.uint8]) -> bytes:
 def mnist(
     root: Path, images: NDArray[np.uint8], labels: Sequence[int], name: str = "MNIST"
 ) -> Path:
-    """The test split, and the same as the training split."""
+    """The test split, and as the training split the same in negative."""
     folder = root / name / "raw"
     folder.mkdir(parents=True)
-    for prefix in ("t10k", "train"):
-        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx_of(images))
+    for prefix, own in (("t10k", images), ("train", 255 - images)):
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx_of(own))
         (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx_of(np.array(labels, np.uint8)))
     return root
 

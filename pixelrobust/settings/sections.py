@@ -128,6 +128,7 @@ CLASSES = (*OWN_CLASSES, "imagenet")
 _KINDS_OF_KEY: dict[str, tuple[DatasetKind, ...]] = {
     "file": ("csv", "npz", "webdataset"),
     "train_file": ("csv", "npz", "webdataset"),
+    "train_root": ("foolbox", "imagefolder", "imagenet", "imagenette", "csv"),
     "name": ("torchvision",),
     "split": ("torchvision", "huggingface"),
     "train_split": ("torchvision", "huggingface"),

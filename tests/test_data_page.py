@@ -1,0 +1,80 @@
+"""docs/data.md: every command, run to a table on data made on the spot; and every kind has one."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch import nn
+
+from tests.conftest import REPOSITORY, Run
+from tests.data_cases import cifar10, csv_of, mnist, noise, saved_by_datasets, shard_of
+from tests.fault_cases import folder_of, network, picture, saved, state
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+PREFIX = "python -m experiments.run "
+COMMANDS = re.findall(rf"```bash\n{PREFIX}(.*?)\n```", PAGE)
+KINDS = {
+    path.stem for path in (REPOSITORY / "configs" / "dataset").glob("*.yaml")
+} - {"base", "bundled", "imagenet", "imagenette"}  # fmt: skip
+
+
+def test_every_command_is_run_here_and_every_kind_has_one() -> None:
+    assert len(COMMANDS) == PAGE.count("```bash") == PAGE.count(PREFIX)
+    assert {re.search(r"dataset=(\w+)", command)[1] for command in COMMANDS} == KINDS
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the page's /data holds: two pictures of each kind, the first class's among them."""
+    root = tmp_path / "data"
+    folder_of(root / "images", "tench/1.png", "goldfish/2.png")
+    folder_of(root, "cats/1.jpg", "dogs/2.jpg")
+    csv_of(root, [("cats/1.jpg", "tench"), ("dogs/2.jpg", "n01443537")])
+    np.savez(root / "images.npz", images=noise(2, 40, 48, 3), labels=[0, 1])
+    digits = np.tile(np.arange(2), 4)
+    mnist(root / "torchvision", noise(8, 28, 28), digits.tolist())
+    cifar10(root / "torchvision", noise(4, 3, 32, 32), [0, 0, 1, 2], monkeypatch)
+    saved_by_datasets(root / "saved", [0, 1], ["tench", "goldfish"], "test")
+    shard_of(root / "shards-000.tar", {"0001": 0})
+    shard_of(root / "shards-001.tar", {"0002": 1}, seed=5)
+    return root
+
+
+def small(command: str, root: Path, folder: Path) -> list[str]:
+    """A command as written, on the data of the test, with a network as small as they are."""
+    arguments = [part.replace("/data/", f"{root}/") for part in shlex.split(command)]
+    classes = 10 if "torchvision" in command else 2
+    weights = saved(state(classes), folder / "w.safetensors")
+    extra = [*network(weights, classes), "draws=1", "perturbation.num=4"]
+    if "preprocessing" not in command:
+        extra += ["dataset.preprocessing.resize=32", "dataset.preprocessing.crop=32"]
+    if "table10" in command:
+        extra += ["retrain.num=[4]", "retrain.controls=[]", "retrain.epochs=1"]
+    return [*arguments, *extra]
+
+
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda command: re.search(r"dataset=\w+|table10", command)[0]
+)
+def test_every_command_gives_a_table(command: str, run: Run, data: Path, tmp_path: Path) -> None:
+    ended = run(*small(command, data, tmp_path))
+    assert ended.code == 0, ended.err
+    (table,) = (pd.read_csv(path) for path in (tmp_path / "results").glob("*-*/table*.csv"))
+    if "table10" in command:
+        assert set(table["images_are"]) == {"same", "heldout"}
+        return
+    # The network takes everything for the first class: its images alone take part, and never flip.
+    assert table["images"].tolist() == [2 if "CIFAR10" in command else 1] * 2
+    assert table["wrong"].tolist() == [0, 0]
+
+
+def test_the_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3))
+    exec(block, {"dataset": [(picture(number), 0) for number in range(3)], "model": model})
+    assert "wrong_rate" in capsys.readouterr().out
