@@ -25,7 +25,7 @@ setup:  ## Make .venv and install the package with everything that the other tar
 		{ echo "pixelrobust needs Python 3.11 or newer; give one: make setup PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[bundled,clusters,dev,docs,huggingface,openvino,tracking,webdataset]'
+		--constraint constraints.txt --editable '.[bundled,clusters,dev,docs,huggingface,openvino,tracking]'
 	@echo "Ready. Type \`make reproduce-table6\` to see real networks under pixel changes, \`make help\` for more."
 
 $(EXPERIMENTS:%=reproduce-%): reproduce-%: | $(BIN)/python

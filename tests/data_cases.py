@@ -17,7 +17,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from tests.fault_cases import picture
+from pixelrobust.datasets import ImageList, list_images
+from pixelrobust.settings import DatasetSettings, PreprocessingSettings
+from tests.fault_cases import SIDE, picture
+
+SMALL = PreprocessingSettings(resize=SIDE, crop=SIDE, interpolation="bilinear")
+
+
+def listed(
+    kind: str, cache: Path = Path("/nonexistent-cache"), listing: Any = None, **keys: Any
+) -> ImageList:
+    """The images of a data set's config, or those of its training split by another listing."""
+    usual = {
+        "root": None,
+        "labels": None,
+        "classes": None,
+        "candidates": None,
+        "limit": None,
+        "preprocessing": SMALL,
+        "description": "images of a test",
+        "caveat": "",
+    }
+    return (listing or list_images)(DatasetSettings(kind=kind, **usual | keys), cache, 0)
 
 
 def encoded(image: Image.Image, form: str = "PNG") -> bytes:
@@ -62,6 +83,7 @@ def saved_by_datasets(
 ) -> Path:
     """Pictures that Hugging Face's library saved, in a split if one is named."""
     datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(names))}
     )

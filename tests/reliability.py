@@ -22,6 +22,8 @@ KINDS = {
     "Image files": "Each beside two sound images, on the command line; with `dataset.unreadable=stop`, the "
     "default, and with `skip`. Sentences go on with what to do.",
     "Folders of images": "On the command line.",
+    "Data sets of other kinds": "On the command line: CSV files, NumPy archives, data sets of torchvision and "
+    "of Hugging Face, WebDataset shards; and given to `pixelrobust.collect`.",
     "Models": "On the command line, and given to `pixelrobust.evaluate`.",
     "Arguments": "Of `pixelrobust.evaluate`.",
     "Numbers in the configuration": "Every numeric key, each at 0, -1, 10^30, nan and a word.",

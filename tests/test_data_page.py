@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from torch import nn
 
+from experiments.verify import main as verify
 from tests.conftest import REPOSITORY, Run
 from tests.data_cases import cifar10, csv_of, mnist, noise, saved_by_datasets, shard_of
 from tests.fault_cases import folder_of, network, picture, saved, state
@@ -61,7 +62,9 @@ def small(command: str, root: Path, folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "command", COMMANDS, ids=lambda command: re.search(r"dataset=\w+|table10", command)[0]
 )
-def test_every_command_gives_a_table(command: str, run: Run, data: Path, tmp_path: Path) -> None:
+def test_every_command_gives_a_table_that_verifies(
+    command: str, run: Run, data: Path, tmp_path: Path, cache: Path
+) -> None:
     ended = run(*small(command, data, tmp_path))
     assert ended.code == 0, ended.err
     (table,) = (pd.read_csv(path) for path in (tmp_path / "results").glob("*-*/table*.csv"))
@@ -71,6 +74,9 @@ def test_every_command_gives_a_table(command: str, run: Run, data: Path, tmp_pat
     # The network takes everything for the first class: its images alone take part, and never flip.
     assert table["images"].tolist() == [2 if "CIFAR10" in command else 1] * 2
     assert table["wrong"].tolist() == [0, 0]
+    (folder,) = (tmp_path / "results").glob("run-*")
+    keys = [*small(command, data, tmp_path), f"paths.cache={cache}"]
+    assert verify([str(folder), "--share=1", *keys]) == 0
 
 
 def test_the_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:

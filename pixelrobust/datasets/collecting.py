@@ -80,13 +80,15 @@ def _iterate(items: Any) -> Iterator[Any]:
     if isinstance(items, Iterable):
         return iter(items)
     raise InputError(
-        f"a {type(items).__name__} cannot be gone through; give a torch Dataset, or pairs (image, label)."
+        f"items of type {type(items).__name__} cannot be gone through; give a torch Dataset, or pairs (image, label)."
     )
 
 
 def _pair(item: Any, position: int) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise InputError(f"item {position} is a {type(item).__name__}; give pairs (image, label).")
+        raise InputError(
+            f"item {position} is of type {type(item).__name__}; give pairs (image, label)."
+        )
     return item[0], item[1]
 
 
@@ -124,7 +126,7 @@ def _as_image(image: Any, position: int) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(as_picture(image, layout)))
     if not isinstance(image, Image.Image):
         raise InputError(
-            f"item {position} holds a {type(image).__name__}; give a PIL image, a tensor or an array."
+            f"item {position} holds an image of type {type(image).__name__}; give a PIL image, a tensor or an array."
         )
     if image.mode.startswith(("I", "F")):
         raise InputError(

@@ -85,7 +85,7 @@ def _parse(file: Path, columns: tuple[str | None, str | None], key: str) -> Iter
                     continue
                 if len(fields) != len(header):
                     raise InputError(
-                        f"{place} has {len(fields)} fields, the header {len(header)}; put a field "
+                        f"{place} has {len(fields)} fields where the header has {len(header)}; put a field "
                         "that holds commas in quotes."
                     )
                 yield _Row(

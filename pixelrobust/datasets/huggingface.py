@@ -47,6 +47,11 @@ def read_huggingface(
         )
     root = check_folder(root, "dataset.root", _EXAMPLE)
     folder, prefix = _folder(root, split, split_key)
+    if not (folder / _STATE).is_file():
+        raise InputError(
+            f"dataset.root={root} holds no saved data set ({folder / _STATE} is not there); give a folder "
+            "that save_to_disk wrote."
+        )
     try:
         _check_files(folder)
         saved = _load(folder)

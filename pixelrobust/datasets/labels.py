@@ -95,9 +95,9 @@ def free_labels(
 def _index(label: int, classes: int | None, place: str) -> int:
     largest = _LARGEST if classes is None else classes - 1
     if not 0 <= label <= largest:
-        among = f"dataset.classes has {classes} names" if classes is not None else "outputs"
+        names = "" if classes is None else f", but dataset.classes has {classes} names"
         raise InputError(
-            f"{place} has label {label}, which is out of range ({among}); give the index of an output, "
-            f"0 to {largest}, or the name of a class."
+            f"{place} has label {label}{names}; give the index of an output, 0 to {largest}, or the name of "
+            "a class."
         )
     return label

@@ -74,7 +74,7 @@ def read_npz(
         with zipfile.ZipFile(file) as archive:
             images = _header(archive, images_name, place)
             _check_images(images, place)
-            layout = find_layout(images.shape, f"{place}: {images_name}")
+            layout = find_layout(images.shape, f"{place}: array {images_name}")
             labels = _labels(archive, labels_name, place)
             keys = _keys(archive, images.shape[0], place)
         stamp = file_stamp(file)
@@ -133,17 +133,17 @@ def _read_header(opened: IO[bytes], name: str) -> _Array:
 def _check_images(images: _Array, place: str) -> None:
     if images.dtype.hasobject:
         raise InputError(
-            f"{place}: {images.name} holds Python objects, which could run code; save an array of "
+            f"{place}: array {images.name} holds Python objects, which could run code; save an array of "
             "uint8, all images of one size."
         )
     if images.dtype != np.uint8:
         raise InputError(
-            f"{place}: {images.name} is {images.dtype}, whose range is not stated; save values from 0 "
+            f"{place}: array {images.name} is {images.dtype}, whose range is not stated; save values from 0 "
             "to 255 as uint8."
         )
     if images.fortran:
         raise InputError(
-            f"{place}: {images.name} is in Fortran's order; save numpy.ascontiguousarray of it."
+            f"{place}: array {images.name} is in Fortran's order; save numpy.ascontiguousarray of it."
         )
 
 
@@ -152,12 +152,12 @@ def _small_array(archive: zipfile.ZipFile, name: str, place: str) -> NDArray[Any
     header, entry = _header(archive, name, place), _member(archive, name, place)
     if header.dtype.hasobject:
         raise InputError(
-            f"{place}: {name} holds Python objects, which could run code; save integers, or text "
+            f"{place}: array {name} holds Python objects, which could run code; save integers, or text "
             "(dtype str)."
         )
     if len(header.shape) != 1:
         raise InputError(
-            f"{place}: {name} has shape {header.shape}; give one value for each image."
+            f"{place}: array {name} has shape {header.shape}; give one value for each image."
         )
     if header.shape[0] * header.dtype.itemsize > entry.file_size:
         raise ValueError(f"{name} is shorter than its header says")
@@ -169,7 +169,7 @@ def _labels(archive: zipfile.ZipFile, name: str, place: str) -> list[int | str]:
     values = _small_array(archive, name, place)
     if values.dtype.kind not in "iuU":
         raise InputError(
-            f"{place}: {name} is {values.dtype}; give integers, or names of classes (dtype str)."
+            f"{place}: array {name} is {values.dtype}; give integers, or names of classes (dtype str)."
         )
     return [str(value) if values.dtype.kind == "U" else int(value) for value in values]
 
@@ -185,7 +185,7 @@ def _keys(archive: zipfile.ZipFile, images: int, place: str) -> tuple[str, ...]:
     values = _small_array(archive, _KEYS, place)
     if values.dtype.kind != "U" or values.shape != (images,):
         raise InputError(
-            f"{place}: keys are {values.dtype} of shape {values.shape}; give a name (dtype str) for each "
+            f"{place}: array {_KEYS} is {values.dtype} of shape {values.shape}; give a name (dtype str) for each "
             f"of the {images} images, or leave them out."
         )
     keys = tuple(unicodedata.normalize("NFC", str(value)) for value in values)

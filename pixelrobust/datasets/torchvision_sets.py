@@ -86,7 +86,8 @@ def read_torchvision(
         InputError: the name or split is unknown, or the files are absent or not the published ones.
     """
     if name not in KNOWN:
-        raise InputError(f"dataset.name={name} is unknown; give one of {', '.join(KNOWN)}.")
+        fault = "dataset.name is not set" if name is None else f"dataset.name={name} is unknown"
+        raise InputError(f"{fault}; give one of {', '.join(KNOWN)}.")
     kind = KNOWN[name]
     if split not in kind.splits:
         raise InputError(f"{name} has no {key}={split}; give one of {', '.join(kind.splits)}.")
