@@ -520,14 +520,19 @@ def test_a_shard_cut_between_members_is_refused(refused: Refused, tmp_path: Path
 @pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     "pattern",
-    ["pipe:touch CANARY", "pipe:touch CANARY | cat shards-{000..009}.tar", "file:/data/s.tar",
+    ["pipe:touch canary", "pipe:touch canary | cat shards-{000..009}.tar", "file:/data/s.tar",
      "https://example.org/s.tar", "s3://bucket/s.tar"],
 )  # fmt: skip
 def test_an_address_is_refused_and_no_command_is_run(
-    pattern: str, refused: Refused, tmp_path: Path, happened: Happened
+    pattern: str,
+    refused: Refused,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    happened: Happened,
 ) -> None:
-    told = refused("webdataset", f'dataset.file="{pattern.replace("CANARY", str(tmp_path / "c"))}"')
-    assert not (tmp_path / "c").exists()
+    monkeypatch.chdir(tmp_path)
+    told = refused("webdataset", f'dataset.file="{pattern}"')
+    assert not (tmp_path / "canary").exists()
     happened(told)
 
 

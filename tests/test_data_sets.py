@@ -22,8 +22,8 @@ from pixelrobust.datasets import ImageList, list_training_images
 from pixelrobust.datasets.array_layout import find_layout
 from pixelrobust.datasets.cache import ImageSet, load_images
 from pixelrobust.datasets.decoding import decode
+from pixelrobust.datasets.shards import expand_shards
 from pixelrobust.datasets.torchvision_sets import KNOWN
-from pixelrobust.datasets.webdataset import expand_shards
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings
 from tests.data_cases import (

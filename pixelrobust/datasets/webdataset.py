@@ -6,47 +6,55 @@ name in an archive leads anywhere.
 """
 
 import functools
-import itertools
 import json
 import re
 import tarfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from pixelrobust.datasets.image_list import SUFFIXES, ImageList, is_unicode
 from pixelrobust.datasets.labels import Label, free_labels
+from pixelrobust.datasets.shards import expand_shards
 from pixelrobust.datasets.sources import EncodedImage, file_stamp
 from pixelrobust.errors import InputError, first_line
 
 _IMAGES = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 _CLASS, _JSON = "cls", "json"
 _LABEL = "label"
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
 # The key of a sample ends at the first dot of the name, and folders belong to it.
 _SAMPLE = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)", re.DOTALL)
-_MOST_SHARDS = 100_000
 _LARGEST_LABEL = 1 << 20
 _LARGEST_IMAGE = 1 << 28
 _BLOCK = 512
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Sample:
-    """What a shard holds under one key: names and places of members."""
+    """An image of a shard: its key, name, place, size in bytes, and label."""
 
     shard: Path
     key: str
-    images: list[tuple[str, int, int]] = field(default_factory=list)
-    labels: dict[str, tuple[int, int]] = field(default_factory=dict)
+    name: str
+    offset: int
+    size: int
+    label: Label
 
     @property
     def place(self) -> str:
-        return f"{self.key!r} in {self.shard}"
+        return _place(self.shard, self.key)
+
+
+@dataclass
+class _Group:
+    """Members of a shard under one key: names, places and sizes of images, and contents of labels."""
+
+    images: list[tuple[str, int, int]] = field(default_factory=list)
+    labels: dict[str, bytes] = field(default_factory=dict)
 
 
 def read_webdataset(
@@ -76,20 +84,21 @@ def read_webdataset(
         raise InputError(
             f'{key} is not set; give tar files, for example {key}="/data/shards-{{000..009}}.tar".'
         )
-    samples = _samples(pattern, key)
-    values = [_label(sample, label or _LABEL) for sample in samples]
-    others = [_label(sample, label or _LABEL) for sample in _samples(other, key)] if other else []
-    indices = free_labels(values, classes, lambda position: samples[position].place, others)
-    shards = sorted({sample.shard for sample in samples})
-    stamps = {shard: file_stamp(shard) for shard in shards}
+    samples = _samples(pattern, label or _LABEL, key)
+    others = _samples(other, label or _LABEL, key) if other else []
+    indices = free_labels(
+        [sample.label for sample in samples],
+        classes,
+        lambda position: f"sample {samples[position].place}",
+        [sample.label for sample in others],
+    )
+    stamps = {shard: file_stamp(shard) for shard in {sample.shard for sample in samples}}
     keyed = sorted(zip(_keys(samples), samples, indices, strict=True), key=lambda entry: entry[0])
     sources = []
     for _, sample, _ in keyed:
-        name, offset, size = sample.images[0]
-        read = functools.partial(_read, sample.shard, offset, size, _LARGEST_IMAGE)
-        sources.append(
-            EncodedImage(f"{name} in {sample.shard}", stamps[sample.shard], offset, read)
-        )
+        read = functools.partial(_read, sample.shard, sample.offset, sample.size)
+        name, stamp = f"{sample.name} in {sample.shard}", stamps[sample.shard]
+        sources.append(EncodedImage(name, stamp, sample.offset, read))
     return ImageList(
         pattern,
         tuple(name for name, _, _ in keyed),
@@ -98,53 +107,9 @@ def read_webdataset(
     )
 
 
-def expand_shards(pattern: Path, key: str = "dataset.file") -> list[Path]:
-    """The files that a pattern stands for, in the order of their names.
-
-    Raises:
-        InputError: there is none, or braces are wrong.
-    """
-    found: set[Path] = set()
-    for name in _expand_braces(str(pattern), key):
-        path = Path(name)
-        wild = set("*?") & set(name) and not path.exists()
-        found |= set(Path(path.anchor).glob(name.removeprefix(path.anchor))) if wild else {path}
-    missing = next((path for path in sorted(found) if not path.is_file()), None)
-    if missing is not None or not found:
-        raise InputError(
-            f"{key}={pattern}: {'no file fits' if missing is None else f'{missing} is not a file'}; give "
-            "the tar files as a pattern, such as /data/shards-{000..009}.tar or /data/shards-*.tar."
-        )
-    return sorted(found)
-
-
-def _expand_braces(text: str, key: str) -> list[str]:
-    parts = _BRACES.split(text)
-    if any(brace in part for part in parts[::2] for brace in "{}"):
-        raise InputError(
-            f"{key}={text} has a brace too many; write such as shards-{{000..009}}.tar."
-        )
-    choices: list[list[str]] = []
-    for index, part in enumerate(parts):
-        bounds = _RANGE.fullmatch(part)
-        if index % 2 == 0:
-            choices.append([part])
-        elif bounds:
-            first, last, width = int(bounds[1]), int(bounds[2]), len(bounds[1])
-            if last - first >= _MOST_SHARDS:
-                raise InputError(
-                    f"{key}={text} is more than {_MOST_SHARDS:,} files; give a smaller range."
-                )
-            choices.append([f"{number:0{width}}" for number in range(first, last + 1)])
-        else:
-            choices.append(part.split(","))
-    if np.prod([len(choice) for choice in choices], dtype=float) > _MOST_SHARDS:
-        raise InputError(f"{key}={text} is more than {_MOST_SHARDS:,} files; give smaller ranges.")
-    return ["".join(choice) for choice in itertools.product(*choices)]
-
-
-def _samples(pattern: Path, key: str) -> list[_Sample]:
-    every = [sample for shard in expand_shards(pattern, key) for sample in _samples_of(shard)]
+def _samples(pattern: Path, label: str, key: str) -> list[_Sample]:
+    shards = expand_shards(pattern, key)
+    every = [sample for shard in shards for sample in _samples_of(shard, label)]
     if not every:
         raise InputError(
             f"{key}={pattern}: the tar files hold no image; members must be called such as 0001.jpg "
@@ -153,45 +118,23 @@ def _samples(pattern: Path, key: str) -> list[_Sample]:
     return every
 
 
-def _samples_of(shard: Path) -> list[_Sample]:
+def _samples_of(shard: Path, label: str) -> Iterator[_Sample]:
     """The samples of a shard that hold an image, in its order."""
-    samples: dict[str, _Sample] = {}
-    for name, offset, size in _members(shard):
-        parts = _SAMPLE.fullmatch(name)
-        if not parts:
-            continue
-        sample = samples.setdefault(parts[1], _Sample(shard, parts[1]))
-        extension = parts[2].lower()
-        if extension in _IMAGES:
-            sample.images.append((name, offset, size))
-        elif extension in (_CLASS, _JSON) and sample.labels.setdefault(
-            extension, (offset, size)
-        ) != (offset, size):
-            raise InputError(f"{shard} holds {name!r} twice; write the shard anew.")
-    found = [sample for sample in samples.values() if sample.images]
-    several = next((sample for sample in found if len(sample.images) > 1), None)
-    if several:
-        names = " and ".join(repr(name) for name, _, _ in several.images[:2])
-        raise InputError(
-            f"sample {several.place} has several images ({names}); a sample is to have one."
-        )
-    return found
+    for key, group in _groups(shard).items():
+        if len(group.images) > 1:
+            names = " and ".join(repr(name) for name, _, _ in group.images[:2])
+            raise InputError(
+                f"sample {_place(shard, key)} has several images ({names}); a sample is to have one."
+            )
+        for name, offset, size in group.images:
+            value = _label(group.labels, label, _place(shard, key))
+            yield _Sample(shard, key, name, offset, size, value)
 
 
-def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, place and size of every plain file of an archive."""
+def _groups(shard: Path) -> dict[str, _Group]:
     try:
-        with tarfile.open(shard, "r:") as archive:
-            while (member := archive.next()) is not None:
-                # Else all of them would be kept in memory.
-                archive.members = []  # type: ignore[attr-defined]
-                if member.isreg() and not member.issparse():
-                    yield member.name.removeprefix("./"), member.offset_data, member.size
-            end = archive.offset
         with shard.open("rb") as file:
-            file.seek(end)
-            if file.read(_BLOCK) != bytes(_BLOCK):
-                raise tarfile.ReadError("it ends, or is damaged, before its end mark")
+            return _read_groups(shard, file)
     except InputError:
         raise
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
@@ -200,6 +143,44 @@ def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
             f"{shard} cannot be read as an uncompressed tar file ({reason}); fetch or write it anew, or "
             "unpack it if it is compressed."
         ) from error
+
+
+def _read_groups(shard: Path, file: IO[bytes]) -> dict[str, _Group]:
+    groups: dict[str, _Group] = {}
+    for name, offset, size in _members(shard):
+        parts = _SAMPLE.fullmatch(name)
+        extension = parts[2].lower() if parts else ""
+        if not parts or extension not in (*_IMAGES, _CLASS, _JSON):
+            continue
+        group = groups.setdefault(parts[1], _Group())
+        if extension in _IMAGES:
+            group.images.append((name, offset, size))
+            continue
+        if extension in group.labels:
+            raise InputError(f"{shard} holds {name!r} twice; write the shard anew.")
+        file.seek(offset)
+        group.labels[extension] = file.read(min(size, _LARGEST_LABEL))
+    return groups
+
+
+def _place(shard: Path, key: str) -> str:
+    return f"{key!r} in {shard}"
+
+
+def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, place and size of every plain file of an archive."""
+    with tarfile.open(shard, "r:") as archive:
+        while (member := archive.next()) is not None:
+            # Else all of them would be kept in memory.
+            archive.members = []  # type: ignore[attr-defined]
+            if member.isreg() and not member.issparse():
+                yield member.name.removeprefix("./"), member.offset_data, member.size
+        end = archive.offset
+    # For tarfile an archive ends wherever it cannot be read further.
+    with shard.open("rb") as file:
+        file.seek(end)
+        if file.read(_BLOCK) != bytes(_BLOCK):
+            raise tarfile.ReadError("it ends, or is damaged, before its end mark")
 
 
 def _keys(samples: list[_Sample]) -> list[str]:
@@ -217,34 +198,32 @@ def _keys(samples: list[_Sample]) -> list[str]:
     return keys
 
 
-def _label(sample: _Sample, name: str) -> Label:
-    extension = _CLASS if _CLASS in sample.labels else _JSON
-    if extension not in sample.labels:
-        raise InputError(f"sample {sample.place} has no label; give it a .cls or a .json.")
+def _label(labels: Mapping[str, bytes], name: str, place: str) -> Label:
+    extension = _CLASS if _CLASS in labels else _JSON
+    if extension not in labels:
+        raise InputError(f"sample {place} has no label; give it a .cls or a .json.")
     try:
-        text = _read(sample.shard, *sample.labels[extension], _LARGEST_LABEL).decode()
+        text = labels[extension].decode()
         value = json.loads(text) if extension == _JSON else text.strip()
         if isinstance(value, dict):
             value = value[name]
     except KeyError as error:
         raise InputError(
-            f"sample {sample.place}: its .json has no member {name!r}; give dataset.label_column."
+            f"sample {place}: its .json has no member {name!r}; give dataset.label_column."
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
-            f"sample {sample.place}: its .{extension} cannot be read ({first_line(error)}); it is to "
-            "hold a class's number or name."
+            f"sample {place}: its .{extension} cannot be read ({first_line(error)}); it is to hold a "
+            "class's number or name."
         ) from error
     if not isinstance(value, int | str) or isinstance(value, bool) or value == "":
-        raise InputError(
-            f"sample {sample.place}: its label is {value!r}; give a class's number or name."
-        )
+        raise InputError(f"sample {place}: its label is {value!r}; give a class's number or name.")
     return value
 
 
-def _read(shard: Path, offset: int, size: int, most: int) -> bytes:
-    if size > most:
-        raise ValueError(f"it has {size:,} bytes, more than {most:,}")
+def _read(shard: Path, offset: int, size: int) -> bytes:
+    if size > _LARGEST_IMAGE:
+        raise ValueError(f"it has {size:,} bytes, more than {_LARGEST_IMAGE:,}")
     with shard.open("rb") as file:
         file.seek(offset)
         return file.read(size)
