@@ -290,6 +290,20 @@ def test_other_classes_than_the_networks_are_refused(
     happened(sentence(run(*keys, *network(weights, 1000), *SMALL), tmp_path))
 
 
+def test_retraining_refuses_other_classes_unless_they_are_to_be_learnt(
+    run: Run, small_network: list[str], tmp_path: Path
+) -> None:
+    mnist(tmp_path, noise(4, 28, 28), [0, 1, 0, 1])
+    short = ["retrain.num=[4]", "retrain.controls=[]", "retrain.epochs=1", "retrain.selected=false"]
+    command = [
+        "experiment=table10", "dataset=torchvision", "dataset.name=MNIST", f"dataset.root={tmp_path}",
+        *small_network, *SMALL, *short,
+    ]  # fmt: skip
+    told = sentence(run(*command), tmp_path)
+    assert "has 10 classes of its own, but model squeezenet1_1 has 2 outputs" in told
+    assert run(*command, "dataset.classes=own").code == 0
+
+
 @pytest.mark.tries(KIND, "MNIST with a label too few")
 def test_labels_that_are_missing_are_told(
     refused: Refused, tmp_path: Path, happened: Happened

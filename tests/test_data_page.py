@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from torch import nn
 
+import experiments.pictures
 from experiments.verify import main as verify
+from pixelrobust.figures_strip import Strip
 from tests.conftest import REPOSITORY, Run
 from tests.data_cases import cifar10, csv_of, mnist, noise, saved_by_datasets, shard_of
 from tests.fault_cases import folder_of, network, picture, saved, state
@@ -84,3 +87,19 @@ def test_the_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3))
     exec(block, {"dataset": [(picture(number), 0) for number in range(3)], "model": model})
     assert "wrong_rate" in capsys.readouterr().out
+
+
+def test_pictures_call_classes_as_the_data_set_does(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Strip] = []
+
+    def draw(strips: list[Strip], *words: str) -> Figure:
+        drawn.extend(strips)
+        return Figure()
+
+    monkeypatch.setattr(experiments.pictures, "picture_strip", draw)
+    (command,) = (command for command in COMMANDS if "dataset=huggingface" in command)
+    ended = run(*small(command, data, tmp_path), "pictures=1")
+    assert ended.code == 0, ended.err
+    assert [strip.label for strip in drawn] == ["tench"]

@@ -25,6 +25,7 @@ from pixelrobust.datasets.decoding import decode
 from pixelrobust.datasets.shards import expand_shards
 from pixelrobust.datasets.torchvision_sets import KNOWN
 from pixelrobust.errors import InputError
+from pixelrobust.selection import image_list_digest
 from pixelrobust.settings import PreprocessingSettings
 from tests.data_cases import (
     SMALL,
@@ -554,6 +555,14 @@ def test_each_kind_is_decoded_once_and_samples_go_with_their_labels(tmp_path, mo
             patch.setattr("pixelrobust.datasets.cache.decode", None)
             assert loaded(listed(kind, cache=cache, **keys), cache).digests == whole.digests, kind
         assert whole.classes == listed(kind, cache=cache, **keys).classes
+
+
+def test_a_folder_and_a_csv_of_the_same_files_are_the_same_images(tmp_path):
+    root = folder_of(tmp_path / "images", "tench/b.png", "goldfish/a.png", "tench/a.png")
+    rows = [("tench/a.png", 0), ("goldfish/a.png", 1), ("tench/b.png", 0)]
+    by_csv = loaded(listed("csv", file=csv_of(tmp_path, rows), root=root), tmp_path / "cache")
+    by_folder = loaded(listed("imagefolder", root=root), tmp_path / "cache")
+    assert image_list_digest(by_csv, range(3)) == image_list_digest(by_folder, range(3))
 
 
 def test_what_cannot_be_read_is_left_out_and_tried_again(tmp_path):
