@@ -17,6 +17,7 @@ import pytest
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pixelrobust.datasets import ImageList, list_training_images
 from pixelrobust.datasets.array_layout import find_layout
@@ -563,6 +564,28 @@ def test_a_folder_and_a_csv_of_the_same_files_are_the_same_images(tmp_path):
     by_csv = loaded(listed("csv", file=csv_of(tmp_path, rows), root=root), tmp_path / "cache")
     by_folder = loaded(listed("imagefolder", root=root), tmp_path / "cache")
     assert image_list_digest(by_csv, range(3)) == image_list_digest(by_folder, range(3))
+
+
+def test_other_arrays_and_columns_of_a_file_are_other_images(tmp_path):
+    """Where all else is the same: the file, the number of images, their keys."""
+    cache, first, second = tmp_path / "cache", noise(2, 40, 48, 3), noise(2, 40, 48, 3, seed=1)
+    np.savez(tmp_path / "a.npz", a=first, b=second, labels=[0, 1])
+    datasets = pytest.importorskip("datasets")
+    image = datasets.Image()
+    features = datasets.Features({"a": image, "b": image, "label": datasets.Value("int64")})
+    columns = {
+        name: [{"bytes": encoded(Image.fromarray(one)), "path": None} for one in values]
+        for name, values in {"a": first, "b": second}.items()
+    }
+    made = datasets.Dataset.from_dict(columns | {"label": [0, 1]}, features=features)
+    made.save_to_disk(str(tmp_path / "saved"))
+    digests = [
+        loaded(listed("npz", file=tmp_path / "a.npz", image_column=name), cache).digests
+        for name in "ab"
+    ]
+    keys = {"root": tmp_path / "saved", "label_column": "label"}
+    digests += [loaded(listed("huggingface", image_column=x, **keys), cache).digests for x in "ab"]
+    assert digests[0] == digests[2] != digests[1] == digests[3]
 
 
 def test_what_cannot_be_read_is_left_out_and_tried_again(tmp_path):

@@ -55,7 +55,9 @@ def read_huggingface(
     try:
         _check_files(folder)
         saved = _load(folder)
-        stamp = tuple(part for name in _files(folder) for part in file_stamp(folder / name))
+        stamp: tuple[int | str, ...] = tuple(
+            part for name in _files(folder) for part in file_stamp(folder / name)
+        )
     except InputError:
         raise
     # The library raises nearly anything where files are damaged.
@@ -66,7 +68,7 @@ def read_huggingface(
         ) from error
     image, label = _columns(saved.features, columns, folder)
     labels, names = _labels(saved, label, classes, folder)
-    rows = _Rows(saved, image)
+    rows, stamp = _Rows(saved, image), (*stamp, image)
     sources = tuple(
         EncodedImage(f"{index} of {folder}", stamp, index, functools.partial(rows.encoded, index))
         for index in range(len(labels))
@@ -186,7 +188,7 @@ def _labels(
     def place(position: int) -> str:
         return f"image {position} of {folder}"
 
-    values: list[Label | None] = list(saved[column])
+    values: list[Label | None] = saved[column][:]
     for position, value in enumerate(values):
         if not isinstance(value, int | str) or isinstance(value, bool):
             raise InputError(

@@ -77,7 +77,7 @@ def read_npz(
             layout = find_layout(images.shape, f"{place}: array {images_name}")
             labels = _labels(archive, labels_name, place)
             keys = _keys(archive, images.shape[0], place)
-        stamp = file_stamp(file)
+        stamp = (*file_stamp(file), images_name)
         others = _labels_of(other, labels_name, key) if other else []
     except InputError:
         raise
