@@ -28,6 +28,7 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
     """
     given = settings
     columns = given.image_column, given.label_column
+    other = given.train_file if given.has_own_classes else None
     match given.kind:
         case "foolbox":
             images = read_foolbox_samples()
@@ -38,13 +39,11 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
         case "imagefolder":
             images = read_class_folders(given.root, given.classes, other=given.train_root)
         case "csv":
-            images = read_csv(
-                given.file, given.root, given.classes, columns, other=given.train_file
-            )
+            images = read_csv(given.file, given.root, given.classes, columns, other=other)
         case "npz":
-            images = read_npz(given.file, given.classes, cache, columns, other=given.train_file)
+            images = read_npz(given.file, given.classes, cache, columns, other=other)
         case "webdataset":
-            images = read_webdataset(given.file, given.classes, columns[1], other=given.train_file)
+            images = read_webdataset(given.file, given.classes, columns[1], other=other)
         case "huggingface":
             images = read_huggingface(given.root, given.split, given.classes, columns)
         case "torchvision":
@@ -84,7 +83,8 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
 
 def _list_train_file(given: DatasetSettings, cache: Path) -> ImageList:
     columns, key = (given.image_column, given.label_column), "dataset.train_file"
-    file, classes, other = given.train_file, given.classes, given.file
+    file, classes = given.train_file, given.classes
+    other = given.file if given.has_own_classes else None
     if given.kind == "csv":
         root = given.train_root or given.root
         return read_csv(file, root, classes, columns, key, other)

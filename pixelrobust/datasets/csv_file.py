@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pixelrobust.datasets.image_list import ImageList, check_folder, make_image_list
-from pixelrobust.datasets.labels import free_labels
+from pixelrobust.datasets.labels import free_labels, other_split
 from pixelrobust.errors import InputError, first_line
 
 _PATH, _LABEL = "path", "label"
@@ -47,7 +47,7 @@ def read_csv(
         raise InputError(f"{key} is not set; give a file, for example {key}=/data/labels.csv.")
     rows = _read_rows(file, columns, key)
     root = check_folder(file.parent if root is None else root, "dataset.root", "/data/images")
-    others = _read_rows(other, columns, key) if other else []
+    others = _read_rows(other, columns, other_split(key)) if other else []
     labels = free_labels(
         [row.label for row in rows],
         classes,

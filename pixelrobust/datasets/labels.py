@@ -16,6 +16,11 @@ Label = int | str
 """A class by its number or by its name."""
 
 
+def other_split(key: str) -> str:
+    """The key that names the other one of two splits."""
+    return "dataset.file" if key == "dataset.train_file" else "dataset.train_file"
+
+
 def numbered_labels(
     labels: Sequence[int],
     names: Sequence[str],
@@ -80,7 +85,7 @@ def free_labels(
     known = read_class_names(classes) if isinstance(classes, Path) else None
     called_by_number = any(_NUMBER.fullmatch(name) for names in known or () for name in names)
     every = [*labels, *other]
-    if not called_by_number and all(_NUMBER.fullmatch(str(label)) for label in every):
+    if not called_by_number and all(map(_is_number, every)):
         return [
             _index(int(label), len(known) if known else None, place(position))
             for position, label in enumerate(labels)
@@ -90,6 +95,10 @@ def free_labels(
     names = [str(label) for label in labels]
     indices = class_indices(sorted(set(names)), known, "class")
     return [indices[name] for name in names]
+
+
+def _is_number(label: Label) -> bool:
+    return isinstance(label, int) or _NUMBER.fullmatch(label) is not None
 
 
 def _index(label: int, classes: int | None, place: str) -> int:

@@ -8,18 +8,21 @@ import unicodedata
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrobust.datasets.array_layout import as_picture, find_layout
+from pixelrobust.datasets.array_layout import Layout, as_picture, find_layout
 from pixelrobust.datasets.image_list import ImageList, is_unicode
-from pixelrobust.datasets.labels import free_labels
+from pixelrobust.datasets.labels import Label, free_labels, other_split
 from pixelrobust.datasets.sources import ArrayImage, file_stamp
 from pixelrobust.errors import InputError, first_line
+
+_T = TypeVar("_T")
 
 _IMAGES, _LABELS, _KEYS = "images", "labels", "keys"
 # Unpacked at once, in bytes.
@@ -38,6 +41,13 @@ class _Array:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran: bool
+
+
+class _Contents(NamedTuple):
+    images: _Array
+    layout: Layout
+    labels: list[Label]
+    keys: tuple[str, ...]
 
 
 def read_npz(
@@ -68,17 +78,34 @@ def read_npz(
     """
     if file is None:
         raise InputError(f"{key} is not set; give a file, for example {key}=/data/images.npz.")
-    place = f"{key}={file}"
-    images_name, labels_name = columns[0] or _IMAGES, columns[1] or _LABELS
+    place, names = f"{key}={file}", (columns[0] or _IMAGES, columns[1] or _LABELS)
+    found = _read(file, place, lambda archive: _contents(archive, names, place))
+    others: list[Label] = []
+    if other is not None:
+        place_of_other = f"{other_split(key)}={other}"
+        others = _read(
+            other, place_of_other, lambda archive: _labels(archive, names[1], place_of_other)
+        )
+    indices = free_labels(
+        found.labels, classes, lambda position: f"{place}: image {position}", others
+    )
+    mapped, stamp = _Mapped(file, found.images, cache), (*file_stamp(file), found.images.name)
+
+    def read(index: int) -> NDArray[np.uint8]:
+        return as_picture(mapped.image(index), found.layout)
+
+    sources = tuple(
+        ArrayImage(f"{index} of {file}", functools.partial(read, index), stamp, index)
+        for index in range(len(indices))
+    )
+    return ImageList(file, found.keys, sources, np.array(indices, dtype=np.int64))
+
+
+def _read(file: Path, place: str, ask: Callable[[zipfile.ZipFile], _T]) -> _T:
+    """What an archive answers; InputError where it cannot be read."""
     try:
         with zipfile.ZipFile(file) as archive:
-            images = _header(archive, images_name, place)
-            _check_images(images, place)
-            layout = find_layout(images.shape, f"{place}: array {images_name}")
-            labels = _labels(archive, labels_name, place)
-            keys = _keys(archive, images.shape[0], place)
-        stamp = (*file_stamp(file), images_name)
-        others = _labels_of(other, labels_name, key) if other else []
+            return ask(archive)
     except InputError:
         raise
     except _DAMAGED as error:
@@ -86,21 +113,18 @@ def read_npz(
         raise InputError(
             f"{place} cannot be read ({reason}); give an archive that numpy.savez wrote."
         ) from error
+
+
+def _contents(archive: zipfile.ZipFile, names: tuple[str, str], place: str) -> _Contents:
+    images = _header(archive, names[0], place)
+    _check_images(images, place)
+    layout = find_layout(images.shape, f"{place}: array {names[0]}")
+    labels = _labels(archive, names[1], place)
     if len(labels) != images.shape[0]:
         raise InputError(
             f"{place} holds {images.shape[0]} images, but {len(labels)} labels; give one for each."
         )
-    indices = free_labels(labels, classes, lambda position: f"{place}: image {position}", others)
-    mapped = _Mapped(file, images, cache)
-
-    def read(index: int) -> NDArray[np.uint8]:
-        return as_picture(mapped.image(index), layout)
-
-    sources = tuple(
-        ArrayImage(f"{index} of {file}", functools.partial(read, index), stamp, index)
-        for index in range(len(labels))
-    )
-    return ImageList(file, keys, sources, np.array(indices, dtype=np.int64))
+    return _Contents(images, layout, labels, _keys(archive, len(labels), place))
 
 
 def _member(archive: zipfile.ZipFile, name: str, place: str) -> zipfile.ZipInfo:
@@ -165,18 +189,13 @@ def _small_array(archive: zipfile.ZipFile, name: str, place: str) -> NDArray[Any
         return np.lib.format.read_array(opened, allow_pickle=False)
 
 
-def _labels(archive: zipfile.ZipFile, name: str, place: str) -> list[int | str]:
+def _labels(archive: zipfile.ZipFile, name: str, place: str) -> list[Label]:
     values = _small_array(archive, name, place)
     if values.dtype.kind not in "iuU":
         raise InputError(
             f"{place}: array {name} is {values.dtype}; give integers, or names of classes (dtype str)."
         )
     return [str(value) if values.dtype.kind == "U" else int(value) for value in values]
-
-
-def _labels_of(file: Path, name: str, key: str) -> list[int | str]:
-    with zipfile.ZipFile(file) as archive:
-        return _labels(archive, name, f"{key}={file}")
 
 
 def _keys(archive: zipfile.ZipFile, images: int, place: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 
 from pixelrobust.datasets.image_list import SUFFIXES, ImageList, is_unicode
-from pixelrobust.datasets.labels import Label, free_labels
+from pixelrobust.datasets.labels import Label, free_labels, other_split
 from pixelrobust.datasets.shards import expand_shards
 from pixelrobust.datasets.sources import EncodedImage, file_stamp
 from pixelrobust.errors import InputError, first_line
@@ -85,7 +85,7 @@ def read_webdataset(
             f'{key} is not set; give tar files, for example {key}="/data/shards-{{000..009}}.tar".'
         )
     samples = _samples(pattern, label or _LABEL, key)
-    others = _samples(other, label or _LABEL, key) if other else []
+    others = _samples(other, label or _LABEL, other_split(key)) if other else []
     indices = free_labels(
         [sample.label for sample in samples],
         classes,
