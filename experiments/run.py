@@ -2,34 +2,29 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.configuration import Job, launch, preset_settings
+from experiments.exits import EXIT_INPUT, exit_code
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.escaping import printable
 from pixelrobust.settings import RunSettings
 
-EXIT_INPUT = 2
-EXIT_INTERRUPTED = 130
 
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the exit code."""
-    try:
-        sweep = launch(_job)
+
+    def work() -> int:
+        sweep = launch(_job, arguments)
         return 0 if sweep is None else _finish_sweep(sweep)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+
+    return exit_code(work)
 
 
 def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     if job is None:
-        _run(read_settings())
+        perform(read_settings())
         return
     # One job's failure must not end its siblings: it is recorded, and reported at the end.
     from experiments.sweep import job_record
@@ -38,7 +33,7 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     settings = None
     try:
         settings = read_settings()
-        record = job_record(settings, job.overrides, str(_run(settings)))
+        record = job_record(settings, job.overrides, str(perform(settings)))
     except Exception as error:
         if isinstance(error, InputError):
             print(f"error: {error}", file=sys.stderr)
@@ -49,7 +44,12 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     record.write(job.directory)
 
 
-def _run(settings: RunSettings) -> Path:
+def perform(settings: RunSettings) -> Path:
+    """Do a run, and print its tables; the folder of its results.
+
+    Raises:
+        InputError: anything the user gave is wrong, or memory does not suffice.
+    """
     # Imported late, since it loads torch: `--help` and wrong values answer at once.
     from experiments.pipeline import run
     from experiments.report import show

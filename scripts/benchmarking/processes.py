@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from experiments.configuration import REPOSITORY
-from experiments.run import EXIT_INPUT
+from experiments.exits import EXIT_INPUT
+from experiments.places import REPOSITORY
 from pixelrobust.errors import InputError
 from scripts.benchmarking.memory import PeakMemory
 
