@@ -38,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(presented: Sequence[Presented], directory: Path) -> None:
     """Print tables, and where they lie."""
+    show_tables(presented)
+    line = f"written to {printable(short(directory))}"
+    Console().print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def show_tables(presented: Sequence[Presented]) -> None:
+    """Print tables."""
     console = Console()
     for each in presented:
         title = Text(printable(each.title), "table.title")
@@ -47,8 +54,6 @@ def show(presented: Sequence[Presented], directory: Path) -> None:
         for row in each.table.itertuples(index=False):
             shown.add_row(*map(_literal, row))
         console.print(shown)
-    line = f"written to {printable(short(directory))}"
-    console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
 def _literal(value: object) -> Text:

@@ -1,0 +1,5 @@
+"""`python -m experiments.command` is `pixelrobust`."""
+
+from experiments.command.app import main
+
+main()
