@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from experiments.command import manual
-from experiments.command.evaluate import Request, Subject, evaluate
+from experiments.command.evaluate import Request, Subject, evaluate, results_folder
 from experiments.command.options import (
     Adaptive,
     Amplitude,
@@ -23,8 +23,10 @@ from experiments.command.options import (
     Models,
     Num,
     Out,
+    Profile,
     Seed,
 )
+from experiments.command.overrides import quoted
 from experiments.command.values import SeveralValues
 from experiments.exits import exit_code
 from experiments.places import default_results
@@ -99,6 +101,32 @@ def _evaluate(
 @app.command("demo", help=manual.DEMO)
 def _demo() -> None:
     sys.exit(exit_code(lambda: evaluate(Subject(images="bundled"), _DEMO)))
+
+
+@app.command("doctor", help=manual.DOCTOR)
+def _doctor(
+    keys: Keys = None,
+    profile: Profile = None,
+    model: Models = None,
+    images: Images = "",
+    classes: Classes = None,
+    device: Device = Request.device,
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    from experiments.command.doctor import doctor
+
+    def work() -> int:
+        subject = Subject(tuple(model or ()), images, classes)
+        chosen = [f"profile={profile}"] if profile else []
+        named = [*chosen, *subject.overrides(), *(keys or ())]
+        places = [
+            f"engine.devices={quoted(device)}",
+            f"paths.results={quoted(results_folder(out))}",
+        ]
+        return doctor([*named, *places], bool(named), as_json)
+
+    sys.exit(exit_code(work))
 
 
 @app.command("report", help=manual.REPORT)

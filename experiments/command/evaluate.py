@@ -74,7 +74,6 @@ class Request:
         Raises:
             InputError: something that should be a number is none.
         """
-        results = self.out.expanduser().absolute() if self.out else default_results()
         return [
             f"perturbation.num={listed(numbers('--num', self.num))}",
             f"perturbation.amplitude={listed(numbers('--amplitude', self.amplitude, 'full'))}",
@@ -85,9 +84,14 @@ class Request:
             f"evaluation={'adaptive' if self.adaptive else 'census'}",
             f"engine.devices={quoted(self.device)}",
             f"engine={quoted(self.engine)}",
-            f"paths.results={quoted(results)}",
+            f"paths.results={quoted(results_folder(self.out))}",
             *self.keys,
         ]
+
+
+def results_folder(out: Path | None) -> Path:
+    """Where results go, as `--out` says."""
+    return out.expanduser().absolute() if out else default_results()
 
 
 def evaluate(subject: Subject, request: Request) -> int:
@@ -104,16 +108,12 @@ def evaluate(subject: Subject, request: Request) -> int:
     try:
         _run(subject.overrides() + request.overrides())
     except InputError as error:
-        raise in_options(error) from error
+        raise InputError(*map(in_options, error.args)) from error
     return 0
 
 
-def in_options(error: InputError) -> InputError:
+def in_options(sentence: str) -> str:
     """The same, with keys of the configuration called as the options that set them."""
-    return InputError(*map(_in_options, error.args))
-
-
-def _in_options(sentence: str) -> str:
     for key, option in _OPTIONS.items():
         sentence = re.sub(key, option, sentence)
     return sentence
