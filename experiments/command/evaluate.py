@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.command.images import image_overrides, outputs_of
-from experiments.command.networks import network_overrides
 from experiments.command.overrides import listed, quoted
 from experiments.command.values import numbers
 from experiments.places import default_results
@@ -45,6 +44,9 @@ class Subject:
         Raises:
             InputError: there is no such network, or there are no such images.
         """
+        # Imported late, like all that takes its time: help and completion answer at once.
+        from experiments.command.networks import network_overrides
+
         models = self.models
         if self.images == "bundled" and not models:
             models = (_BUNDLED_NETWORK,)
@@ -120,7 +122,6 @@ def in_options(sentence: str) -> str:
 
 
 def _run(overrides: list[str]) -> None:
-    # Imported late, since they take their time: help and completion answer at once.
     from experiments.configuration import settings_of
     from experiments.run import perform
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.command.overrides import quoted
-from pixelrobust.datasets.class_names import read_class_names
 from pixelrobust.errors import InputError
 
 DATA_SETS = ("bundled", "imagenette")
@@ -35,9 +34,12 @@ def image_overrides(images: str, classes: str | None) -> list[str]:
 
 def outputs_of(classes: str | None) -> int | None:
     """How many outputs a network for these classes has; None where they do not say."""
-    return (
-        None if classes in (None, _FOLDERS) else len(read_class_names(Path(classes).expanduser()))
-    )
+    if classes is None or classes == _FOLDERS:
+        return None
+    # Imported late, like all that takes its time: help and completion answer at once.
+    from pixelrobust.datasets.class_names import read_class_names
+
+    return len(read_class_names(Path(classes).expanduser()))
 
 
 def _data_set(images: str) -> list[str] | None:

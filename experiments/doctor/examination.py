@@ -45,7 +45,7 @@ def _looks(settings: RunSettings) -> list[tuple[str, Look]]:
         ("OpenVINO", look_at_openvino),
         ("memory", look_at_memory),
         ("cache", partial(look_at_folder, "cache", cache, "PIXELROBUST_CACHE")),
-        ("results", partial(look_at_folder, "results", results, "--out FOLDER")),
+        ("results", partial(look_at_folder, "results", results, "--out")),
         ("torch's cache", look_at_published),
         ("tracking", look_at_tracking),
     ]

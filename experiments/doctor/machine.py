@@ -105,10 +105,10 @@ def look_at_folder(name: str, folder: Path, option: str) -> Iterator[Finding]:
     """
     existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
-        check_writable(existing, name)
+        check_writable(existing, option)
         free = shutil.disk_usage(existing).free
     except (InputError, OSError) as error:
-        yield Finding(name, "problem", str(error), f"Give another folder: {option}.")
+        yield Finding(name, "problem", str(error))
         return
     level = _level(free, _DISK)
     remedy = f"Make room, or give another folder: {option}." if level != "ok" else ""

@@ -17,7 +17,7 @@ _FOR_DEVELOPERS = ("dev", "docs")
 
 def look_at_python() -> Iterator[Finding]:
     """Its version."""
-    version = f"Python {platform.python_version()}"
+    version = platform.python_version()
     if sys.version_info < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         yield Finding("Python", "problem", version, f"Install Python {oldest} or newer.")
