@@ -13,7 +13,12 @@ from experiments.doctor.machine import (
     look_at_openvino,
     look_at_processor,
 )
-from experiments.doctor.material import look_at_images, look_at_network, look_at_published
+from experiments.doctor.material import (
+    look_at_images,
+    look_at_network,
+    look_at_published,
+    network_name,
+)
 from experiments.doctor.software import look_at_extras, look_at_packages, look_at_python
 from pixelrobust.settings import RunSettings
 
@@ -53,7 +58,7 @@ def _looks(settings: RunSettings) -> list[tuple[str, Look]]:
 
 def _looks_at_material(settings: RunSettings) -> list[tuple[str, Look]]:
     networks: list[tuple[str, Look]] = [
-        (f"network {key}", partial(look_at_network, key, model))
+        (network_name(key, model), partial(look_at_network, key, model))
         for key, model in settings.models.items()
     ]
     return [("images", partial(look_at_images, settings)), *networks]

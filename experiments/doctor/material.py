@@ -37,6 +37,11 @@ def look_at_images(settings: RunSettings) -> Iterator[Finding]:
     yield Finding("images", "ok", text)
 
 
+def network_name(key: str, settings: ModelSettings) -> str:
+    """What findings call a network."""
+    return f"network {model_label(key, settings)}"
+
+
 def look_at_network(key: str, settings: ModelSettings) -> Iterator[Finding]:
     """Whether its weights are there, are what was published, and fit.
 
@@ -49,7 +54,7 @@ def look_at_network(key: str, settings: ModelSettings) -> Iterator[Finding]:
     """
     from pixelrobust.models import load_classifier
 
-    name = f"network {model_label(key, settings)}"
+    name = network_name(key, settings)
     missing = _not_downloaded(settings)
     if missing:
         yield Finding(
