@@ -42,6 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
     (path,) = built.glob("*.whl")
+    assert path.name == "pixelrobust-0.1.0-py3-none-any.whl"
     return path
 
 
