@@ -158,6 +158,7 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     # Imported late: simulations do without.
     from rich.console import Console
 
+    from experiments.command.overrides import quoted
     from experiments.configuration import compose, read_settings
     from experiments.progress import Progress
     from experiments.records import RunRecord
@@ -165,7 +166,6 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     from pixelrobust.datasets.cache import PixelRows
     from pixelrobust.passes import Passes
     from pixelrobust.selection import select
-    from scripts.benchmarking.processes import quoted
 
     keys = [
         "experiment=table6",

@@ -226,10 +226,14 @@ def test_several_networks_keep_their_names_apart() -> None:
 
 
 def test_a_saved_network_is_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "model.json").write_text("{}")
-    (model,) = settings_of(*network_overrides([str(tmp_path / "mine")])).models.values()
-    assert (model.source, model.path, model.label) == ("checkpoint", tmp_path / "mine", "mine")
+    for name in ("resnet18.a-4", "resnet18.a-8"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text("{}")
+    folders = sorted(tmp_path.iterdir())
+    models = settings_of(*network_overrides(list(map(str, folders)))).models.values()
+    assert [(model.source, model.path, model.label) for model in models] == [
+        ("checkpoint", folder, folder.name) for folder in folders
+    ]
 
 
 def test_bundled_images_need_no_network() -> None:
@@ -247,7 +251,7 @@ def test_bundled_images_need_no_network() -> None:
         (["--model", "resnt50"], "similar are resnet50"),
         (["--model", "mine.pth"], "--model resnet18=mine.pth"),
         (["--model", "timm:vgg16.nothing"], "--model='vgg16.nothing' is not a classifier of timm"),
-        (["--model", "vgg16", "--model", "vgg16"], "give each network once"),
+        (["--model", "vgg16", "--model", "vgg16"], "two networks are called vgg16; give each once"),
         (["--images", "nowhere"], "--images=nowhere is not a folder"),
         (["--classes", "nowhere.txt"], "--classes=nowhere.txt cannot be read"),
         (["--num", "-1"], "--num=-1 is not a number of pixels"),

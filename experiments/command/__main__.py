@@ -2,4 +2,6 @@
 
 from experiments.command.app import main
 
-main()
+# Processes that share the work import this too.
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
 """The subcommands of `pixelrobust`."""
 
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -52,6 +53,10 @@ def main() -> None:
     app()
 
 
+def _end(work: Callable[[], int]) -> NoReturn:
+    sys.exit(exit_code(work))
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"pixelrobust {metadata.version('pixelrobust')}")
@@ -95,12 +100,12 @@ def _evaluate(
     subject = Subject(tuple(model or ()), images, classes)
     if not model and not images:
         print(context.get_help())
-    sys.exit(exit_code(lambda: evaluate(subject, request)))
+    _end(lambda: evaluate(subject, request))
 
 
 @app.command("demo", help=manual.DEMO)
 def _demo() -> None:
-    sys.exit(exit_code(lambda: evaluate(Subject(images="bundled"), _DEMO)))
+    _end(lambda: evaluate(Subject(images="bundled"), _DEMO))
 
 
 @app.command("doctor", help=manual.DOCTOR)
@@ -114,9 +119,9 @@ def _doctor(
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    from experiments.command.doctor import doctor
-
     def work() -> int:
+        from experiments.command.doctor import doctor
+
         subject = Subject(tuple(model or ()), images, classes)
         chosen = [f"profile={profile}"] if profile else []
         named = [*chosen, *subject.overrides(), *(keys or ())]
@@ -126,7 +131,7 @@ def _doctor(
         ]
         return doctor([*named, *places], bool(named), as_json)
 
-    sys.exit(exit_code(work))
+    _end(work)
 
 
 @app.command("report", help=manual.REPORT)
@@ -139,19 +144,26 @@ def _report(
         bool, typer.Option("--rebuild", help="First write tables and figures anew from outcomes.")
     ] = False,
 ) -> None:
-    from experiments.report import main as report
-
     given = [] if folder is None else [str(folder), *(tables or ())]
-    sys.exit(report([*given, *(["--rebuild"] if rebuild else [])]))
+
+    def work() -> int:
+        from experiments.report import main as report
+
+        return report([*given, *(["--rebuild"] if rebuild else [])])
+
+    _end(work)
 
 
 @app.command("status", help=manual.STATUS)
 def _status(
     results: Annotated[Path | None, typer.Argument(help="The folder.", show_default=False)] = None,
 ) -> None:
-    from experiments.status import main as status
+    def work() -> int:
+        from experiments.status import main as status
 
-    sys.exit(status([str(results or default_results())]))
+        return status([str(results or default_results())])
+
+    _end(work)
 
 
 @app.command("verify", help=manual.VERIFY)
@@ -164,17 +176,20 @@ def _verify(
     share: Annotated[float, typer.Option(help="Of the outcomes, above 0 and at most 1.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
 ) -> None:
-    from experiments.verify import main as verify
-
     def work() -> int:
+        from experiments.verify import main as verify
+
         overrides = Subject(tuple(model or ()), images, classes).overrides() + list(keys or ())
         return verify([str(folder), *overrides, "--share", str(share), "--seed", str(seed)])
 
-    sys.exit(exit_code(work))
+    _end(work)
 
 
 @app.command("run", help=manual.RUN, context_settings=_PASSED_ON)
 def _run(context: typer.Context) -> None:
-    from experiments.run import main as run
+    def work() -> int:
+        from experiments.run import main as run
 
-    sys.exit(run(context.args))
+        return run(context.args)
+
+    _end(work)

@@ -12,8 +12,10 @@ from pixelrobust.errors import InputError
 from pixelrobust.settings import is_weights_file
 
 _LIBRARIES = ("torchvision", "timm")
-# What retraining saves beside weights.
-_SAVED = "model.json"
+_SAVED: dict[str, Callable[[Path], bool]] = {
+    "checkpoint": lambda path: (path / "model.json").is_file(),
+}
+"""Options of the config group `model` that stand for a path, and how one of theirs is told."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ def network_overrides(texts: Sequence[str], outputs: int | None = None) -> list[
     keys = [network.key for network in networks]
     for text, key in zip(texts, keys, strict=True):
         if keys.count(key) > 1:
-            raise InputError(f"--model={text} is given twice; give each network once.")
+            raise InputError(
+                f"--model={text}: two networks are called {key}; give each once, or rename the file or "
+                "folder."
+            )
     return ["model=[]", *(line for network in networks for line in network.overrides())]
 
 
@@ -85,11 +90,13 @@ def _with_outputs(network: Network, outputs: int | None) -> Network:
 
 
 def _saved_network(text: str) -> Network | None:
-    """A folder that retraining wrote."""
-    folder = Path(text).expanduser().absolute()
-    if not (folder / _SAVED).is_file():
-        return None
-    return Network("checkpoint", _key(folder.name), {"path": str(folder), "label": folder.name})
+    """A file or folder that holds a whole network."""
+    path = Path(text).expanduser().absolute()
+    for source, is_one in _SAVED.items():
+        if is_one(path):
+            name = path.name if path.is_dir() else path.stem
+            return Network(source, _key(name), {"path": str(path), "label": name})
+    return None
 
 
 def _configured(text: str) -> Network | None:

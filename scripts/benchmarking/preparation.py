@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from experiments.command.overrides import quoted
 from experiments.configuration import compose, read_settings
 from experiments.exits import exit_code
 from pixelrobust.datasets.image_list import sample
@@ -21,7 +22,6 @@ from pixelrobust.settings import EngineSettings, RunSettings
 from scripts.benchmarking.afternoon import BATCH_SIZE
 from scripts.benchmarking.bare import predict_for
 from scripts.benchmarking.images import decode_all, find_images, link_images, predicted_classes
-from scripts.benchmarking.processes import quoted
 from scripts.benchmarking.records import NUMS, Job, Request, read_request
 from scripts.benchmarking.weights import has_weights, save_network, save_random_weights
 
