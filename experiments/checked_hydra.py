@@ -5,7 +5,7 @@ configs and search paths, which load modules, and files of earlier runs, which m
 """
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra import version
@@ -25,19 +25,22 @@ CONFIG_NAME = "config"
 HYDRA_VERSION = "1.3"
 
 
-def run_hydra(configs: Path, main: Callable[[DictConfig], None]) -> None:
+def run_hydra(
+    configs: Path, main: Callable[[DictConfig], None], words: Sequence[str] | None = None
+) -> None:
     """Do what the command line says.
 
     Args:
         configs: the folder of the main config and its groups.
         main: called with the config of each job.
+        words: of the command line; None: of this process's.
 
     Raises:
         InputError: the command line or a config holds what is not permitted.
         Exception: it is wrong; Hydra has many kinds.
     """
     parser = get_args_parser()
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     _check_flags(arguments)
     _check_overrides(arguments.overrides)
     version.setbase(HYDRA_VERSION)

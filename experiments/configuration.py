@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.checked_hydra import CONFIG_NAME, HYDRA_VERSION, check_composed, run_hydra
+from experiments.places import CONFIGS, RESULTS, root
 from pixelrobust.errors import InputError
 from pixelrobust.settings import RunSettings, build_settings
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-CONFIGS = REPOSITORY / "configs"
 
 _COMPOSING_ERRORS = (
     HydraException,
@@ -37,7 +35,8 @@ _COMPOSING_ERRORS = (
 """What Hydra raises where a config is wrong, or a plugin is not there."""
 _MANUAL = "`python -m experiments.run --help`"
 
-OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+OmegaConf.register_new_resolver("repository", lambda: str(root()), replace=True)
+OmegaConf.register_new_resolver("results", lambda: RESULTS, replace=True)
 OmegaConf.register_new_resolver(
     "user_cache",
     lambda: os.environ.get("PIXELROBUST_CACHE") or platformdirs.user_cache_dir("pixelrobust"),
@@ -70,12 +69,16 @@ class SweepCallback(Callback):
         SweepCallback.directory = Path(config.hydra.sweep.dir).resolve()
 
 
-def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Path | None:
+def launch(
+    task: Callable[[Callable[[], RunSettings], Job | None], None],
+    arguments: Sequence[str] | None = None,
+) -> Path | None:
     """Hand the command line to Hydra, which calls the task once for each job.
 
     Args:
         task: gets a function that reads the job's settings (and may find fault with them), and the
             job, None outside a sweep.
+        arguments: the command line; None: this process's.
 
     Returns:
         After a sweep the folder of its jobs' records, else None.
@@ -97,7 +100,7 @@ def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Pat
             faults.append(error)
 
     try:
-        run_hydra(CONFIGS, main)
+        run_hydra(CONFIGS, main, arguments)
     except InputError:
         raise
     except _COMPOSING_ERRORS as error:

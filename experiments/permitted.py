@@ -24,7 +24,7 @@ LAUNCHERS = (
 )
 SWEEPERS = (f"{_CORE}.basic_sweeper.BasicSweeper",)
 
-RESOLVERS = ("repository", "user_cache", "below", "now")
+RESOLVERS = ("repository", "results", "user_cache", "below", "now")
 """Functions that a value may call; others read the environment, or make config of text."""
 
 # Keys of launchers that are lines of a shell, or name packages, folders or machines, and what they

@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from experiments.configuration import REPOSITORY
 from experiments.descriptions import describe
 from experiments.engine_checks import compare_with_eager, count_flips_of_halving
 from experiments.measuring import Chosen, Subject, measurement
 from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
+from experiments.places import REPOSITORY
 from experiments.presentation import present, present_description, store_run
 from experiments.presentation_retraining import present_histories
 from experiments.progress import Progress

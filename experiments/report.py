@@ -11,7 +11,9 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from experiments.exits import exit_code
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
+from experiments.places import default_results, short
 from experiments.presentation import present, stored_runs
 from experiments.sweep import JobRecord
 from experiments.writing import Presented
@@ -19,27 +21,30 @@ from pixelrobust.errors import InputError
 from pixelrobust.escaping import printable
 from pixelrobust.manifest import Manifest, read_manifest
 
-_REPOSITORY = Path(__file__).resolve().parent.parent
-_RESULTS = _REPOSITORY / "results"
-_EXIT_INPUT = 2
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what the command line asks for; the exit code."""
     options = _parser().parse_intermixed_args(arguments)
-    try:
+
+    def work() -> int:
         if options.folder is None:
-            _list_runs(_RESULTS)
+            _list_runs(default_results())
         else:
             _print_folder(options.folder, options.tables, options.rebuild)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _EXIT_INPUT
-    return 0
+        return 0
+
+    return exit_code(work)
 
 
 def show(presented: Sequence[Presented], directory: Path) -> None:
     """Print tables, and where they lie."""
+    show_tables(presented)
+    line = f"written to {printable(short(directory))}"
+    Console().print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def show_tables(presented: Sequence[Presented]) -> None:
+    """Print tables."""
     console = Console()
     for each in presented:
         title = Text(printable(each.title), "table.title")
@@ -49,8 +54,6 @@ def show(presented: Sequence[Presented], directory: Path) -> None:
         for row in each.table.itertuples(index=False):
             shown.add_row(*map(_literal, row))
         console.print(shown)
-    line = f"written to {printable(_short(directory))}"
-    console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
 def _literal(value: object) -> Text:
@@ -65,7 +68,7 @@ def show_jobs(jobs: Sequence[JobRecord]) -> None:
         table.add_row(
             Text(printable(" ".join(job.overrides))), Text(job.name or "?"),
             "failed" if job.error else "well",
-            Text(printable(job.error) if job.error else _short(Path(job.directory))),
+            Text(printable(job.error) if job.error else short(Path(job.directory))),
         )  # fmt: skip
     Console().print(table)
 
@@ -92,12 +95,14 @@ def _list_runs(results: Path) -> None:
         run = read_manifest(path)
         device = run.hardware.get("gpu") or run.hardware.get("device") or ""
         row = (
-            _short(path.parent.parent), run.name, ", ".join(run.weights_sha256), f"{run.images:,}",
+            short(path.parent.parent), run.name, ", ".join(run.weights_sha256), f"{run.images:,}",
             run.draws, device,
         )  # fmt: skip
         table.add_row(*map(_literal, row))
     if not table.row_count:
-        raise InputError(f"no run is stored below {results}; run `make reproduce-table6` first.")
+        raise InputError(
+            f"no run is stored below {results}; evaluate something first, or give a folder."
+        )
     Console().print(table)
 
 
@@ -152,11 +157,6 @@ def _order(page: Path) -> tuple[int, int, str]:
     """Tables by their numbers, then the rest."""
     number = page.stem.removeprefix("table")
     return (0, int(number), "") if number.isdigit() else (1, 0, page.stem)
-
-
-def _short(path: Path) -> str:
-    relative = path.is_relative_to(_REPOSITORY)
-    return str(path.relative_to(_REPOSITORY) if relative else path)
 
 
 if __name__ == "__main__":

@@ -2,29 +2,28 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.configuration import Job, launch, preset_settings
+from experiments.exits import EXIT_INPUT, exit_code
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.escaping import printable
 from pixelrobust.settings import RunSettings
 
-EXIT_INPUT = 2
-EXIT_INTERRUPTED = 130
+if TYPE_CHECKING:
+    from experiments.writing import Presented
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the exit code."""
-    try:
-        sweep = launch(_job)
+
+    def work() -> int:
+        sweep = launch(_job, arguments)
         return 0 if sweep is None else _finish_sweep(sweep)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+
+    return exit_code(work)
 
 
 def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
@@ -50,9 +49,26 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
 
 
 def _run(settings: RunSettings) -> Path:
+    from experiments.report import show
+
+    directory, presented = perform(settings)
+    # Of several processes that torchrun started, the first one tells.
+    if presented:
+        show(presented, directory)
+    return directory
+
+
+def perform(settings: RunSettings) -> tuple[Path, "list[Presented]"]:
+    """Do a run.
+
+    Returns:
+        The folder of its results, and its tables; none where another process has them.
+
+    Raises:
+        InputError: anything the user gave is wrong, or memory does not suffice.
+    """
     # Imported late, since it loads torch: `--help` and wrong values answer at once.
     from experiments.pipeline import run
-    from experiments.report import show
     from pixelrobust.distributed import device_names, start
     from pixelrobust.engine.base import is_out_of_memory
 
@@ -60,7 +76,7 @@ def _run(settings: RunSettings) -> Path:
     is_preset = preset is not None and preset.identity() == settings.identity()
     devices = device_names(settings.engine.devices)
     try:
-        directory, presented = start(run, devices, settings, is_preset)
+        return start(run, devices, settings, is_preset)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -68,10 +84,6 @@ def _run(settings: RunSettings) -> Path:
             f"memory does not suffice ({first_line(error)}); give fewer draws, a smaller dataset.limit "
             "or engine.batch_size, or close other programs."
         ) from error
-    # Of several processes that torchrun started, the first one tells.
-    if presented:
-        show(presented, directory)
-    return directory
 
 
 def _finish_sweep(sweep_directory: Path) -> int:

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.configuration import REPOSITORY
+from experiments.exits import exit_code
+from experiments.places import default_results
 from experiments.records import DONE, FAILURE, RUN, STORE
 from pixelrobust.errors import InputError
 from pixelrobust.escaping import printable
 from pixelrobust.grid import Cell, build_grid
 from pixelrobust.store import AnswerStore, cell_name
 
-_EXIT_INPUT = 2
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
 
 
@@ -50,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.status", description="List runs, and what they lack."
     )
-    parser.add_argument("results", nargs="?", type=Path, default=REPOSITORY / "results")
+    parser.add_argument("results", nargs="?", type=Path, default=default_results())
     results = parser.parse_args(arguments).results
-    try:
+
+    def work() -> int:
         _print(run_statuses(results))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _EXIT_INPUT
-    return 0
+        return 0
+
+    return exit_code(work)
 
 
 def run_statuses(results: Path) -> list[RunStatus]:
@@ -68,7 +68,9 @@ def run_statuses(results: Path) -> list[RunStatus]:
     """
     records = sorted((results / STORE / "runs").glob(f"*/{RUN}"))
     if not records:
-        raise InputError(f"no run is recorded below {results}; run `make reproduce-table6` first.")
+        raise InputError(
+            f"no run is recorded below {results}; evaluate something first, or give another folder."
+        )
     return sorted((_status(record, results) for record in records), key=lambda run: run.begun)
 
 

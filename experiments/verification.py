@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from experiments.configuration import REPOSITORY
+from experiments.places import REPOSITORY
 from experiments.presentation import Run, stored_runs
 from experiments.progress import Progress
 from experiments.recomputing import (

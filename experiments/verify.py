@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.configuration import settings_of
-from experiments.run import EXIT_INPUT, EXIT_INTERRUPTED
+from experiments.exits import exit_code
 from pixelrobust.errors import InputError
 
 EXIT_CONTRADICTED = 1
@@ -16,23 +16,18 @@ _SHARE = 0.01
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verify a folder of results; the exit code, 1 where an outcome is contradicted."""
     given = _parser().parse_intermixed_args(arguments)
-    try:
-        if not 0 < given.share <= 1:
-            raise InputError(
-                f"--share={given.share} is wrong; give a number above 0, and at most 1."
-            )
-        wanted = [name for name in given.runs.split(",") if name]
-        # Loads torch: what is wrong with the config is told before.
-        settings = settings_of(*given.keys)
-        from experiments.verification import verify_folder
+    return exit_code(lambda: _verify(given))
 
-        report = verify_folder(given.folder, wanted, settings, given.share, given.seed)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+
+def _verify(given: argparse.Namespace) -> int:
+    if not 0 < given.share <= 1:
+        raise InputError(f"--share={given.share} is wrong; give a number above 0, and at most 1.")
+    wanted = [name for name in given.runs.split(",") if name]
+    # Loads torch: what is wrong with the config is told before.
+    settings = settings_of(*given.keys)
+    from experiments.verification import verify_folder
+
+    report = verify_folder(given.folder, wanted, settings, given.share, given.seed)
     print(report.text)
     return EXIT_CONTRADICTED if report.contradicted else 0
 

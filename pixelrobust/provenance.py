@@ -26,11 +26,12 @@ _PACKAGES = (
 )
 
 
-def describe_software(root: Path) -> dict[str, Any]:
+def describe_software(root: Path | None) -> dict[str, Any]:
     """Versions, and the git commit of the repository at root (None outside one).
 
     Args:
-        root: of this software itself: git runs what a repository's own settings say.
+        root: of this software itself: git runs what a repository's own settings say; None where it
+            was installed, perhaps within a repository of something else.
     """
     return {
         "pixelrobust": _version("pixelrobust"),
@@ -59,7 +60,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(root: Path | None, *arguments: str) -> str | None:
+    if root is None:
+        return None
     try:
         result = subprocess.run(
             ["git", "-C", str(root), *arguments],

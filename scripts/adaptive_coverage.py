@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.configuration import REPOSITORY
-from experiments.run import EXIT_INPUT
+from experiments.exits import exit_code
+from experiments.places import REPOSITORY
 from pixelrobust.adaptive.estimate import summarize_adaptive
 from pixelrobust.adaptive.rounds import evaluate_adaptively
 from pixelrobust.answers import Answers
@@ -130,22 +130,20 @@ def judge(simulated: pd.DataFrame, census: Census) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for; the exit code."""
     given = _parser().parse_args(arguments)
-    try:
-        if given.take:
-            if given.images is None or given.weights is None:
-                raise InputError("--take needs --images and --weights; give both.")
-            take_census(given.census, given.images, given.weights)
-        census = Census(given.census)
-        shares = [
-            range(start, given.simulations, given.processes) for start in range(given.processes)
-        ]
-        with ProcessPoolExecutor(given.processes) as pool:
-            jobs = [pool.submit(simulate, given.census, NUMS, share) for share in shares]
-            simulated = pd.concat([job.result() for job in jobs], ignore_index=True)
-        _write(judge(simulated, census), given.census.parent)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT
+    return exit_code(lambda: _simulate(given))
+
+
+def _simulate(given: argparse.Namespace) -> int:
+    if given.take:
+        if given.images is None or given.weights is None:
+            raise InputError("--take needs --images and --weights; give both.")
+        take_census(given.census, given.images, given.weights)
+    census = Census(given.census)
+    shares = [range(start, given.simulations, given.processes) for start in range(given.processes)]
+    with ProcessPoolExecutor(given.processes) as pool:
+        jobs = [pool.submit(simulate, given.census, NUMS, share) for share in shares]
+        simulated = pd.concat([job.result() for job in jobs], ignore_index=True)
+    _write(judge(simulated, census), given.census.parent)
     return 0
 
 
@@ -160,6 +158,7 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     # Imported late: simulations do without.
     from rich.console import Console
 
+    from experiments.command.overrides import quoted
     from experiments.configuration import compose, read_settings
     from experiments.progress import Progress
     from experiments.records import RunRecord
@@ -167,7 +166,6 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     from pixelrobust.datasets.cache import PixelRows
     from pixelrobust.passes import Passes
     from pixelrobust.selection import select
-    from scripts.benchmarking.processes import quoted
 
     keys = [
         "experiment=table6",

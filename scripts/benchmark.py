@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.configuration import REPOSITORY, options
-from experiments.run import EXIT_INPUT, EXIT_INTERRUPTED
+from experiments.configuration import options
+from experiments.exits import exit_code
+from experiments.places import REPOSITORY
 from pixelrobust.errors import InputError
 from pixelrobust.settings import EngineSettings
 from scripts.benchmarking.records import Plan, Request
@@ -42,19 +43,16 @@ _FULL = _Size(rounds=5, minutes=None, seconds=30, trial_images=256)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the exit code."""
     given = _parser().parse_args(arguments)
-    try:
+
+    def work() -> int:
         plan = make_plan(given)
         # Imported late, since it loads torch: wrong values answer at once.
         from scripts.benchmarking.rounds import run_plan
 
         print(run_plan(plan))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+        return 0
+
+    return exit_code(work)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,8 @@ from rattler import MatchSpec
 from safetensors.torch import save_file
 from torch import nn
 
+from experiments.command import app
+from experiments.command.evaluate import Request
 from experiments.report import main as report
 from experiments.verify import main as verify
 from pixelrobust.datasets.class_names import imagenet_wnids
@@ -46,6 +48,10 @@ REPORTS = [c for c in commands("bash") if c.startswith("python -m experiments.re
 VERIFICATIONS = [c for c in commands("bash") if c.startswith("python -m experiments.verify ")]
 
 
+COMMANDS = [c for c in commands("bash") if c.startswith("pixelrobust ")]
+INSTALLATIONS = [c for c in commands("bash") if c.startswith("pip install ")]
+
+
 def make(*arguments: str) -> str:
     return subprocess.run(
         ["make", "--no-print-directory", f"BIN={BIN}", *arguments],
@@ -57,7 +63,7 @@ def make(*arguments: str) -> str:
 
 
 def test_readme_has_no_command_of_another_kind() -> None:
-    known = MAKE + RUNS + REPORTS + VERIFICATIONS
+    known = MAKE + RUNS + REPORTS + VERIFICATIONS + COMMANDS + INSTALLATIONS
     assert sorted(known) == sorted(commands("bash"))
     assert len(known) > 8
 
@@ -183,6 +189,39 @@ def test_every_verification_is_understood(
     assert (REPOSITORY / folder).is_dir()
     assert verify([str(tmp_path), *keys]) == 2
     assert "holds no outcomes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_console_command_runs(
+    line: str,
+    own_images: Path,
+    own_weights: Path,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As written, but small, and with files of the test where it names the reader's."""
+    monkeypatch.setenv("PIXELROBUST_CACHE", str(cache))
+    monkeypatch.setattr(app, "_DEMO", Request(num=("4",), out=tmp_path / "results"))
+    line = line.replace("/data/images", str(own_images))
+    line = line.replace("/weights/mine.safetensors", str(own_weights))
+    extra = ["--out", str(tmp_path / "results")] if "evaluate" in line else []
+    monkeypatch.setattr("sys.argv", [*line.split(), *extra])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    captured = capsys.readouterr()
+    assert ended.value.code == 0, captured.err
+    assert len(captured.out.splitlines()) > 5
+
+
+def test_what_is_installed_is_what_is_built() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    (line,) = INSTALLATIONS
+    wheel = f"dist/{project['name']}-{project['version']}-py3-none-any.whl"
+    found = re.fullmatch(rf"pip install '{re.escape(wheel)}\[(\w+)\]'", line)
+    assert found, line
+    assert found[1] in project["optional-dependencies"]
 
 
 @pytest.mark.parametrize("block", range(len(commands("python"))))

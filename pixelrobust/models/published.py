@@ -50,6 +50,11 @@ def check_published(path: Path) -> None:
         )
 
 
+def has_digest(path: Path) -> bool:
+    """Whether a file's name says what its SHA-256 is."""
+    return _digest(path) is not None
+
+
 @contextmanager
 def weights_only() -> Iterator[None]:
     """Within it torch.load refuses pickles that hold code, whatever its caller asks for."""

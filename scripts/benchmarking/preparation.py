@@ -11,8 +11,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from experiments.command.overrides import quoted
 from experiments.configuration import compose, read_settings
-from experiments.run import EXIT_INPUT
+from experiments.exits import exit_code
 from pixelrobust.datasets.image_list import sample
 from pixelrobust.engine import Engine, make_engine
 from pixelrobust.errors import InputError
@@ -21,7 +22,6 @@ from pixelrobust.settings import EngineSettings, RunSettings
 from scripts.benchmarking.afternoon import BATCH_SIZE
 from scripts.benchmarking.bare import predict_for
 from scripts.benchmarking.images import decode_all, find_images, link_images, predicted_classes
-from scripts.benchmarking.processes import quoted
 from scripts.benchmarking.records import NUMS, Job, Request, read_request
 from scripts.benchmarking.weights import has_weights, save_network, save_random_weights
 
@@ -127,12 +127,12 @@ def _images_a_second(engine: Engine, some: Tensor) -> float:
 
 def main(request: Path, folder: Path) -> int:
     """Prepare, and write the job; the exit code."""
-    try:
+
+    def work() -> int:
         prepare(read_request(request), folder).write(folder / "job.json")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    return 0
+        return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
-from experiments.configuration import REPOSITORY
-from experiments.run import EXIT_INPUT
+from experiments.exits import EXIT_INPUT
+from experiments.places import REPOSITORY
 from pixelrobust.errors import InputError
 from scripts.benchmarking.memory import PeakMemory
 
@@ -58,11 +57,6 @@ def run_module(module: str, *arguments: str) -> Ended:
         if code:
             raise InputError(_failure(module, code, _text(errors)))
         return Ended(_text(output), seconds, memory.peak_bytes)
-
-
-def quoted(path: Path | str) -> str:
-    """A path as the value of a key on Hydra's command line."""
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _failure(module: str, code: int, errors: str) -> str:
