@@ -38,7 +38,9 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     settings = None
     try:
         settings = read_settings()
-        record = job_record(settings, job.overrides, str(_run(settings)))
+        group = f"sweep {job.directory.parent.name}"
+        directory = _run(settings.in_group(group), " ".join(job.overrides))
+        record = job_record(settings, job.overrides, str(directory))
     except Exception as error:
         if isinstance(error, InputError):
             print(f"error: {error}", file=sys.stderr)
@@ -49,18 +51,27 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     record.write(job.directory)
 
 
-def _run(settings: RunSettings) -> Path:
+def _run(settings: RunSettings, name: str = "") -> Path:
     # Imported late, since it loads torch: `--help` and wrong values answer at once.
     from experiments.pipeline import run
     from experiments.report import show
-    from pixelrobust.distributed import device_names, start
+    from pixelrobust.distributed import device_names, is_first_process, start
     from pixelrobust.engine.base import is_out_of_memory
+    from pixelrobust.tracking import About, make_tracker
 
     preset = preset_settings(settings.name, settings.profile) if settings.profile else None
     is_preset = preset is not None and preset.identity() == settings.identity()
     devices = device_names(settings.engine.devices)
+    config = settings.model_dump(mode="json", exclude={"tracking"})
+    tracking = settings.tracking if is_first_process() else None
+    tracker = make_tracker(tracking, About(name or settings.name, settings.name, config))
     try:
-        directory, presented = start(run, devices, settings, is_preset)
+        # Opened here, and not where the work is done, since processes may be ended at any moment.
+        with tracker:
+            directory, presented = start(run, devices, settings, is_preset, tracker)
+            # Of several processes that torchrun started, the first one tells.
+            if presented:
+                show(presented, directory)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -68,9 +79,6 @@ def _run(settings: RunSettings) -> Path:
             f"memory does not suffice ({first_line(error)}); give fewer draws, a smaller dataset.limit "
             "or engine.batch_size, or close other programs."
         ) from error
-    # Of several processes that torchrun started, the first one tells.
-    if presented:
-        show(presented, directory)
     return directory
 
 
