@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims status verify benchmark audit reliability test coverage mutants lint format
+	amplification breakdown distances claims status verify wandb-sync benchmark audit reliability test coverage mutants lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -69,6 +69,9 @@ status: | $(BIN)/python  ## What runs have done, and what is missing.
 
 verify: | $(BIN)/python  ## Compute a hundredth of the stored outcomes of PROFILE again, and compare.
 	@$(BIN)/python -m experiments.verify results/$(PROFILE) $(EXPERIMENT_ARGS)
+
+wandb-sync: | $(BIN)/python  ## Send runs that tracking=wandb has kept offline to W&B; needs the network.
+	@$(BIN)/python -m experiments.sync
 
 benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand; eight minutes.
 	@$(BIN)/python -m scripts.benchmark $(ARGS)

@@ -74,6 +74,9 @@ def check_sending(config: Mapping[str, Any], overridden: Collection[str]) -> Non
         config: as for `check_permitted`.
         overridden: keys that the command line gives.
     """
+    for key in config.get("hydra", {}).get("sweeper", {}).get("params") or ():
+        if str(key).lstrip("+").startswith("tracking"):
+            raise _refused(("hydra", "sweeper", "params", key), "give it on the command line")
     tracking = config.get("tracking")
     for key, quiet in _SENDING.items():
         value = tracking.get(key) if isinstance(tracking, Mapping) else None

@@ -24,7 +24,9 @@ _RATES = ("wrong_rate", "return_rate", "fooled_rate", "survival", "ratio", "medi
 """What tables are about, by column; the first that a table has."""
 _BESIDE = ("ci_low", "ci_high", "pixel_index")
 _SERIES = ("model", "images_are", "against", "epsilon", "rounded", "amplitude", "area")
+# As the options of the config groups are called.
 _PREFIXES = {"amplitude": "r", "area": "p", "epsilon": "epsilon"}
+_UNLIMITED = {"amplitude": "full", "area": "whole"}
 
 
 def log_epoch(tracker: Tracker, name: str, seed: int, row: dict[str, Any]) -> None:
@@ -180,7 +182,9 @@ def _series_names(table: pd.DataFrame) -> dict[Any, str]:
 def _word(column: str, value: Any) -> str:
     if column == "rounded":
         return "rounded" if value else "unrounded"
-    text = "all" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+    if pd.isna(value):
+        return _UNLIMITED.get(column, "none")
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{_PREFIXES.get(column, '')}{text}"
 
 
@@ -199,7 +203,7 @@ def _tables(
     for name in names:
         path = directory / f"{name}.csv"
         if path.is_file():
-            yield name, pd.read_csv(path, float_precision="round_trip")
+            yield name, pd.read_csv(path)
 
 
 def _figures(experiment: Experiment, histories: bool) -> Iterator[tuple[str, str]]:

@@ -18,8 +18,8 @@ _HEEDED = (
     "WANDB_IDENTITY_TOKEN_FILE",
     "WANDB_INSECURE_DISABLE_SSL",
 )
-# By which the package's own processes find each other.
-_OWN = ("WANDB_SERVICE",)
+SERVICE = "WANDB_SERVICE"
+"""By which processes that are started find the one of the package that all of them share."""
 
 
 def run_environment(directory: Path) -> dict[str, str | None]:
@@ -28,7 +28,7 @@ def run_environment(directory: Path) -> dict[str, str | None]:
     Args:
         directory: what its folder is to lie in.
     """
-    kept = (*_HEEDED, *_OWN)
+    kept = (*_HEEDED, SERVICE)
     others = [name for name in os.environ if name.startswith("WANDB") and name not in kept]
     hidden: dict[str, str | None] = dict.fromkeys(others)
     return hidden | {

@@ -1,6 +1,7 @@
 """A run logged in Weights & Biases, until something goes wrong with that."""
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pixelrobust.settings import TrackingSettings
-from pixelrobust.tracking.environment import run_environment, set_environment
+from pixelrobust.tracking.environment import SERVICE, run_environment, set_environment
 from pixelrobust.tracking.opening import open_run, wandb_package, warn, words
 from pixelrobust.tracking.tracker import About, Picture, Tracker
 
@@ -44,6 +45,15 @@ class WandbTracker(Tracker):
         finally:
             self._run = None
             set_environment(self._environment)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Other processes, which may have been there before, find the way back by it.
+        environment = run_environment(self._settings.directory)
+        return self.__dict__ | {"_environment": environment | {SERVICE: os.environ.get(SERVICE)}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        set_environment(state["_environment"])
+        self.__dict__.update(state | {"_environment": {}})
 
     def attempt(self, describe: Callable[..., None], *arguments: Any) -> None:
         self._safely(lambda: describe(self, *arguments))
