@@ -15,7 +15,8 @@ from pixelrobust.tracking.environment import FOLDER, run_environment
 
 _EXIT_INPUT = 2
 # Else the package tries for hours to reach a server that does not answer.
-_PATIENCE = {"WANDB_X_GRAPHQL_RETRY_MAX": "1", "WANDB_X_GRAPHQL_TIMEOUT_SECONDS": "10"}
+_SECONDS = 10
+_PATIENCE = {"WANDB_X_GRAPHQL_RETRY_MAX": "1", "WANDB_X_GRAPHQL_TIMEOUT_SECONDS": str(_SECONDS)}
 _FAULT = "ERROR "
 
 
@@ -65,7 +66,7 @@ def _send(results: Path) -> str:
 
 def _sync(runs: Sequence[Path], results: Path) -> str:
     """Have the package send some runs; what it says."""
-    changed = run_environment(results) | {"WANDB_SILENT": None} | _PATIENCE
+    changed = run_environment(results, _SECONDS) | {"WANDB_SILENT": None} | _PATIENCE
     environment = {name: value for name, value in os.environ.items() if name not in changed}
     environment |= {name: value for name, value in changed.items() if value is not None}
     command = [sys.executable, "-m", "wandb", "sync", *map(str, runs)]

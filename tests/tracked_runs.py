@@ -1,9 +1,12 @@
 """What W&B has kept of a run, read back by its own tool."""
 
+import gzip
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,32 @@ class KeptRun:
     def artifacts(self) -> dict[str, dict[str, Any]]:
         """Those that are no tables, by name."""
         return {one["name"]: one for one in self.all_of("artifact") if one["type"] != "run_table"}
+
+
+class FallingSilent(BaseHTTPRequestHandler):
+    """A server that takes a run, and answers nothing from then on."""
+
+    protocol_version = "HTTP/1.1"
+    ended = threading.Event()
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Content-Encoding") == "gzip":
+            content = gzip.decompress(content)
+        if b"mutation UpsertBucket" not in content or self.ended.is_set():
+            self.ended.wait(60)
+            self.close_connection = True
+            return
+        project = {"id": "UHI=", "name": "pixelrobust", "entity": {"id": "RW4=", "name": "me"}}
+        bucket = {"id": "QnU=", "name": "r", "displayName": "r", "project": project}
+        answer = json.dumps({"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
 
 
 def kept_runs(results: Path) -> list[KeptRun]:

@@ -1,5 +1,6 @@
 """What Weights & Biases finds in the environment while a run is logged."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,12 @@ SERVICE = "WANDB_SERVICE"
 """By which processes that are started find the one of the package that all of them share."""
 
 
-def run_environment(directory: Path) -> dict[str, str | None]:
+def run_environment(directory: Path, timeout: float) -> dict[str, str | None]:
     """Variables as W&B is to see them; None: not at all.
 
     Args:
         directory: what its folder is to lie in.
+        timeout: seconds that an answer of the server may take.
     """
     kept = (*_HEEDED, SERVICE)
     others = [name for name in os.environ if name.startswith("WANDB") and name not in kept]
@@ -34,6 +36,7 @@ def run_environment(directory: Path) -> dict[str, str | None]:
     return hidden | {
         "WANDB_SILENT": "true",
         "WANDB_ERROR_REPORTING": "false",
+        "WANDB_HTTP_TIMEOUT": str(math.ceil(timeout)),
         "WANDB_DIR": str(directory),
         # What would otherwise lie in the user's home: logs, and tables until they are sent.
         "WANDB_CACHE_DIR": str(directory),

@@ -29,7 +29,7 @@ class WandbTracker(Tracker):
         self._environment: dict[str, str | None] = {}
 
     def __enter__(self) -> "Tracker":
-        self._environment = set_environment(run_environment(self._settings.directory))
+        self._environment = set_environment(self._surroundings())
         try:
             self._run = open_run(self._settings, self._about)
         except Exception as error:
@@ -48,8 +48,8 @@ class WandbTracker(Tracker):
 
     def __getstate__(self) -> dict[str, Any]:
         # Other processes, which may have been there before, find the way back by it.
-        environment = run_environment(self._settings.directory)
-        return self.__dict__ | {"_environment": environment | {SERVICE: os.environ.get(SERVICE)}}
+        environment = self._surroundings() | {SERVICE: os.environ.get(SERVICE)}
+        return self.__dict__ | {"_environment": environment}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         set_environment(state["_environment"])
@@ -100,6 +100,9 @@ class WandbTracker(Tracker):
             self._run.log_artifact(artifact)
 
         self._safely(log)
+
+    def _surroundings(self) -> dict[str, str | None]:
+        return run_environment(self._settings.directory, self._settings.timeout)
 
     def _safely(self, work: Callable[[], object]) -> None:
         """Do something with the package's run, if there is one still."""
