@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims status verify doctor wheel benchmark audit reliability test coverage mutants lint format
+	amplification breakdown distances claims status verify doctor wheel wandb-sync benchmark audit reliability test coverage mutants lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -75,6 +75,9 @@ doctor: | $(BIN)/python  ## Look whether everything is there, and what to do whe
 
 wheel: | $(BIN)/python  ## Build what pip installs, into dist/: see the README, without the repository.
 	@$(BIN)/python -m build --no-isolation
+
+wandb-sync: | $(BIN)/python  ## Send runs that tracking=wandb has kept offline to W&B; needs the network.
+	@$(BIN)/python -m experiments.sync
 
 benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand; eight minutes.
 	@$(BIN)/python -m scripts.benchmark $(ARGS)

@@ -5,7 +5,7 @@ configs and search paths, which load modules, and files of earlier runs, which m
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from hydra import version
@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.permitted import check_override, check_permitted
+from experiments.permitted import check_override, check_permitted, check_sending
 from pixelrobust.errors import InputError
 
 CONFIG_NAME = "config"
@@ -86,31 +86,38 @@ class _CheckedLoader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """See Hydra's `ConfigLoader`; without a name it is the main config too."""
-        _check_overrides(overrides)
+        keys = _check_overrides(overrides)
         config = super().load_configuration(
             config_name or CONFIG_NAME, overrides, run_mode, from_shell, validate_sweep_overrides
         )
-        check_composed(config, self._configs)
+        check_composed(config, self._configs, keys)
         return config
 
 
-def check_composed(config: DictConfig, configs: Path) -> None:
+def check_composed(config: DictConfig, configs: Path, overridden: Collection[str] = ()) -> None:
     """Raise InputError where a composed config holds what is not permitted.
 
     Args:
         config: with or without Hydra's own part.
         configs: the folder of the main config.
+        overridden: keys that the command line gives.
     """
     own = OmegaConf.to_container(OmegaConf.load(configs / f"{CONFIG_NAME}.yaml"))
     composed = OmegaConf.to_container(config)
     assert isinstance(own, dict)
     assert isinstance(composed, dict)
-    check_permitted({str(key): value for key, value in composed.items()}, own["hydra"])
+    plain = {str(key): value for key, value in composed.items()}
+    check_permitted(plain, own["hydra"])
+    check_sending(plain, overridden)
 
 
-def _check_overrides(overrides: list[str]) -> None:
-    for override in OverridesParser.create().parse_overrides(overrides):
-        check_override(override.get_key_element())
+def _check_overrides(overrides: list[str]) -> list[str]:
+    """The keys of overrides, none of which loads modules."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    keys = [override.get_key_element().lstrip("+") for override in parsed]
+    for key in keys:
+        check_override(key)
+    return keys
 
 
 def _search_path(configs: Path, arguments: Namespace) -> ConfigSearchPath:

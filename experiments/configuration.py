@@ -126,7 +126,7 @@ def compose(*overrides: str) -> DictConfig:
     else:
         with hydra.initialize_config_dir(str(CONFIGS), version_base=HYDRA_VERSION):
             config = hydra.compose(CONFIG_NAME, overrides=list(overrides))
-    check_composed(config, CONFIGS)
+    check_composed(config, CONFIGS, [override.partition("=")[0] for override in overrides])
     return config
 
 

@@ -6,7 +6,7 @@ before anything is made of it; and by what is permitted rather than by what is k
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pixelrobust.errors import InputError
@@ -45,6 +45,9 @@ _INTERPOLATION = re.compile(r"\$\{\s*([^:}$]*)(.?)", re.DOTALL)
 _OWN = ("callbacks", "output_subdir", "run", "sweep")
 _LOGGING_KEYS = {"version", "root", "disable_existing_loggers"}
 
+# What sends something, or to somebody: said by whoever types the command, and by no config.
+_SENDING: dict[str, tuple[object, ...]] = {"mode": (None, "offline"), "entity": (None,)}
+
 _Place = tuple[str, ...]
 
 
@@ -62,6 +65,25 @@ def check_permitted(config: Mapping[str, Any], own_hydra: Mapping[str, Any]) -> 
             _check_target(place, value)
     if "hydra" in config:
         _check_hydra(config["hydra"], own_hydra)
+
+
+def check_sending(config: Mapping[str, Any], overridden: Collection[str]) -> None:
+    """Raise InputError where a composed config would have something sent that nobody asked for.
+
+    Args:
+        config: as for `check_permitted`.
+        overridden: keys that the command line gives.
+    """
+    for key in config.get("hydra", {}).get("sweeper", {}).get("params") or ():
+        if str(key).lstrip("+").startswith("tracking"):
+            raise _refused(("hydra", "sweeper", "params", key), "give it on the command line")
+    tracking = config.get("tracking")
+    for key, quiet in _SENDING.items():
+        value = tracking.get(key) if isinstance(tracking, Mapping) else None
+        if value not in quiet and f"tracking.{key}" not in overridden:
+            raise _refused(
+                ("tracking", key), f"give it on the command line, tracking.{key}={value}"
+            )
 
 
 def check_override(key: str) -> None:

@@ -13,7 +13,7 @@ from pixelrobust.datasets.cache import ImageSet
 from pixelrobust.datasets.class_names import ClassNames, imagenet_class_names, read_class_names
 from pixelrobust.examples import flipping_examples, strips_from_outcomes
 from pixelrobust.figures import write_figure
-from pixelrobust.figures_strip import picture_strip
+from pixelrobust.figures_strip import Strip, picture_strip
 from pixelrobust.manifest import Manifest
 from pixelrobust.outcomes import cell_of
 from pixelrobust.perturbation import PixelChange
@@ -34,7 +34,20 @@ def draw_pictures(
     Raises:
         InputError: the outcomes are of several amplitudes or areas.
     """
-    keys = flipping_examples(outcomes, settings.pictures)
+    strips = example_strips(settings, images, outcomes, settings.pictures)
+    caption = " ".join([_FRAGILE, *images_notes(manifest, None)])
+    write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
+
+
+def example_strips(
+    settings: RunSettings, images: ImageSet, outcomes: pd.DataFrame, count: int
+) -> list[Strip]:
+    """The images that flip at the fewest changed pixels, each under every num, in the first draw.
+
+    Raises:
+        InputError: the outcomes are of several amplitudes or areas.
+    """
+    keys = flipping_examples(outcomes, count)
     cell = cell_of(outcomes[outcomes["num"] > 0])
     rows = {key: row for row, key in enumerate(images.keys)}
 
@@ -43,10 +56,7 @@ def draw_pictures(
         change = PixelChange(num, cell.amplitude, cell.area, settings.seed)
         return np.asarray(change(image, [key], 0)[0].numpy())
 
-    names = _class_names(settings, images)
-    strips = strips_from_outcomes(outcomes, keys, changed, names)
-    caption = " ".join([_FRAGILE, *images_notes(manifest, None)])
-    write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
+    return strips_from_outcomes(outcomes, keys, changed, _class_names(settings, images))
 
 
 def _class_names(settings: RunSettings, images: ImageSet) -> ClassNames:

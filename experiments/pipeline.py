@@ -28,6 +28,7 @@ from experiments.resources import (
 )
 from experiments.retraining import plan
 from experiments.retraining_measures import measure_retrained
+from experiments.tracked import log_examples, log_results
 from experiments.writing import Presented
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.distributed import Context
@@ -41,9 +42,12 @@ from pixelrobust.outcomes import concatenate
 from pixelrobust.provenance import describe_hardware, describe_software
 from pixelrobust.selection import Selection, select
 from pixelrobust.settings import RETRAINED, RunSettings, fingerprint
+from pixelrobust.tracking import NO_TRACKER, Tracker
 
 
-def run(context: Context, settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presented]]:
+def run(
+    context: Context, settings: RunSettings, is_preset: bool, tracker: Tracker = NO_TRACKER
+) -> tuple[Path, list[Presented]]:
     """Evaluate a config and write its results.
 
     Args:
@@ -51,6 +55,7 @@ def run(context: Context, settings: RunSettings, is_preset: bool) -> tuple[Path,
         settings: the run.
         is_preset: whether these are the unmodified settings of an experiment on a profile; only
             such results go to the profile's folder.
+        tracker: logs the run, in the first process.
 
     Returns:
         The folder of the results, and the tables that it holds now.
@@ -60,12 +65,15 @@ def run(context: Context, settings: RunSettings, is_preset: bool) -> tuple[Path,
     """
     check_writable(settings.paths.results, "paths.results")
     if settings.measure == "descriptions":
-        return _describe(settings, is_preset)
+        return _describe(settings, is_preset, tracker)
     check_writable(settings.paths.cache, "paths.cache")
     _check_shared(context, settings)
     progress = Progress(Console(quiet=not context.is_main))
     record = RunRecord(settings, context.is_main, progress.say)
-    session = Session(settings.on_device(str(context.device)), progress, record, context)
+    tracker = tracker if context.is_main else NO_TRACKER
+    session = Session(
+        settings.on_device(str(context.device)), progress, record, context, tracker=tracker
+    )
     try:
         directory, presented = _work(session, is_preset)
     except BaseException as error:
@@ -85,7 +93,9 @@ def _work(session: Session, is_preset: bool) -> tuple[Path, list[Presented]]:
         return directory, []
     store_run(directory, manifest, rows)
     finish(directory)
-    return directory, present(directory, manifest, rows)
+    presented = present(directory, manifest, rows)
+    session.tracker.attempt(log_results, settings, directory, manifest)
+    return directory, presented
 
 
 # Of a run: who found what, where; the rows; and what else is to be written into the folder.
@@ -118,6 +128,7 @@ def _evaluate(session: Session) -> _Found:
     def finish(directory: Path) -> None:
         if settings.pictures:
             draw_pictures(directory, settings, images, manifest, rows)
+        session.tracker.attempt(log_examples, settings, images, rows)
 
     return manifest, rows, finish
 
@@ -153,11 +164,15 @@ def _weights(settings: RunSettings) -> dict[str, str]:
     return {classifier.name: classifier.weights_sha256 for classifier in classifiers}
 
 
-def _describe(settings: RunSettings, is_preset: bool) -> tuple[Path, list[Presented]]:
+def _describe(
+    settings: RunSettings, is_preset: bool, tracker: Tracker
+) -> tuple[Path, list[Presented]]:
     """Write a table that needs no image."""
     directory = _directory(settings, is_preset, fingerprint(settings.identity())[:10])
     table = describe(settings.name, settings.models)
-    return directory, present_description(directory, settings.name, table)
+    presented = present_description(directory, settings.name, table)
+    tracker.table(settings.name, table)
+    return directory, presented
 
 
 def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:

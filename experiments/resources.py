@@ -29,6 +29,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.models import Classifier, load_classifier
 from pixelrobust.selection import clean_predictions
 from pixelrobust.settings import DatasetSettings, EngineSettings, ModelSettings, RunSettings
+from pixelrobust.tracking import NO_TRACKER, Tracker
 
 
 class Clock:
@@ -57,6 +58,7 @@ class Session:
         clock: how long each part takes.
         engines: what runs each network, as far as it is known.
         record: what the run leaves about itself.
+        tracker: logs the run; only in the process that writes.
     """
 
     settings: RunSettings
@@ -66,6 +68,7 @@ class Session:
     passes: int = 0
     clock: Clock = field(default_factory=Clock)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tracker: Tracker = NO_TRACKER
 
 
 # Images by which an engine shows that it works.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from experiments.resources import (
     predictions_of,
     training_set,
 )
+from experiments.tracked import log_epoch
 from pixelrobust.augmentations import (
     Augmentation,
     GaussianNoise,
@@ -189,14 +191,17 @@ def _retrained(
     folder = settings.paths.cache / "retrained" / training_fingerprint(*arguments)[:32]
     words = f"retraining {name}"
     with session.progress.task(words, count_samples(len(images.keys), recipe)) as bar:
+
+        def report(row: dict[str, Any]) -> None:
+            bar.note(f"epoch {row['epoch'] + 1} of {recipe.epochs}, loss {row['loss']:.3g}")
+            session.tracker.attempt(log_epoch, name, seed, row)
+
         made = retrain(
             *arguments,
             directory=folder,
             context=session.context,
             advance=bar,
-            report=lambda row: bar.note(
-                f"epoch {row['epoch'] + 1} of {recipe.epochs}, loss {row['loss']:.3g}"
-            ),
+            report=report,
             say=session.progress.say,
         )
     chosen.histories.append(made.history.assign(model=name, training_seed=seed))

@@ -37,7 +37,9 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     settings = None
     try:
         settings = read_settings()
-        record = job_record(settings, job.overrides, str(_run(settings)))
+        group = f"sweep {job.directory.parent.name}"
+        directory = _run(settings.in_group(group), " ".join(job.overrides))
+        record = job_record(settings, job.overrides, str(directory))
     except Exception as error:
         if isinstance(error, InputError):
             print(f"error: {error}", file=sys.stderr)
@@ -48,18 +50,22 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     record.write(job.directory)
 
 
-def _run(settings: RunSettings) -> Path:
+def _run(settings: RunSettings, name: str = "") -> Path:
     from experiments.report import show
 
-    directory, presented = perform(settings)
+    directory, presented = perform(settings, name)
     # Of several processes that torchrun started, the first one tells.
     if presented:
         show(presented, directory)
     return directory
 
 
-def perform(settings: RunSettings) -> tuple[Path, "list[Presented]"]:
+def perform(settings: RunSettings, name: str = "") -> tuple[Path, "list[Presented]"]:
     """Do a run.
+
+    Args:
+        settings: of the run.
+        name: what to call it where it is logged; "": as the settings say.
 
     Returns:
         The folder of its results, and its tables; none where another process has them.
@@ -69,14 +75,20 @@ def perform(settings: RunSettings) -> tuple[Path, "list[Presented]"]:
     """
     # Imported late, since it loads torch: `--help` and wrong values answer at once.
     from experiments.pipeline import run
-    from pixelrobust.distributed import device_names, start
+    from pixelrobust.distributed import device_names, is_first_process, start
     from pixelrobust.engine.base import is_out_of_memory
+    from pixelrobust.tracking import About, make_tracker
 
     preset = preset_settings(settings.name, settings.profile) if settings.profile else None
     is_preset = preset is not None and preset.identity() == settings.identity()
     devices = device_names(settings.engine.devices)
+    config = settings.model_dump(mode="json", exclude={"tracking"})
+    tracking = settings.tracking if is_first_process() else None
+    tracker = make_tracker(tracking, About(name or settings.name, settings.name, config))
     try:
-        return start(run, devices, settings, is_preset)
+        # Opened here, and not where the work is done, since processes may be ended at any moment.
+        with tracker:
+            return start(run, devices, settings, is_preset, tracker)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -103,6 +103,11 @@ SINGLE = Context()
 """The only process, on the CPU."""
 
 
+def is_first_process() -> bool:
+    """Whether this process is not one of those that torchrun, or a script, started as helpers."""
+    return os.environ.get("RANK", "0") == "0" or not _is_launched()
+
+
 def device_names(devices: str | int | Sequence[str]) -> tuple[str, ...]:
     """What `engine.devices` stands for, as `start` takes it.
 
@@ -146,7 +151,7 @@ def start(function: Callable[..., _T], devices: Sequence[str], *arguments: Any) 
         RuntimeError: a started process failed otherwise; the others are ended.
     """
     chosen = _find_devices(devices)
-    if all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1:
+    if _is_launched():
         context = _launched_context(chosen)
         return _run(function, context, _launched_store(), arguments)
     if len(chosen) == 1:
@@ -210,6 +215,11 @@ def evaluate_shards(
     gathered = context.gather(own)
     whole = {cell: np.concatenate([tables[cell] for tables in gathered]) for cell in own}
     return make_outcomes(name, keys, labels, whole)
+
+
+def _is_launched() -> bool:
+    """Whether somebody else has started several processes, of which this is one."""
+    return all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def _find_devices(names: Sequence[str]) -> list[torch.device]:

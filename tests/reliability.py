@@ -29,6 +29,7 @@ KINDS = {
     "Numbers in the configuration": "Every numeric key, each at 0, -1, 10^30, nan and a word.",
     "Configuration": "On the command line.",
     "The machine": "On the command line.",
+    "Tracking": "By `tracking=wandb`, on the command line.",
     "Crashes": "Runs and retrainings of small networks, stored in many parts.",
     "Verification": "Of stored outcomes, by `python -m experiments.verify`.",
 }

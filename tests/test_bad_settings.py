@@ -53,7 +53,9 @@ KEYS = [*numeric_keys(), *numeric_keys(GridDraws), "attack.arguments.steps"]
 
 
 def usual() -> dict[str, Any]:
-    plain = OmegaConf.to_container(compose(f"model={MODEL}", "attack=pgd"), resolve=True)
+    plain = OmegaConf.to_container(
+        compose(f"model={MODEL}", "attack=pgd", "tracking=wandb"), resolve=True
+    )
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -143,7 +143,7 @@ def test_where_files_lie_does_not_change_what_a_run_is() -> None:
 
 def test_the_manual_names_every_key() -> None:
     manual = (CONFIGS / "hydra" / "help" / "manual.yaml").read_text()
-    config = OmegaConf.to_container(compose("model=vgg16", "attack=fgsm"))
+    config = OmegaConf.to_container(compose("model=vgg16", "attack=fgsm", "tracking=wandb"))
     keys = [
         f"{section}.{key}"
         for section, values in config.items()
@@ -158,7 +158,11 @@ def test_the_manual_names_every_key() -> None:
 def test_every_value_in_the_configs_has_a_comment() -> None:
     uncommented = [
         f"{path.relative_to(CONFIGS)}: {line}"
-        for path in (CONFIGS / "config.yaml", *CONFIGS.glob("*/base.yaml"))
+        for path in (
+            CONFIGS / "config.yaml",
+            *CONFIGS.glob("*/base.yaml"),
+            *CONFIGS.glob("tracking/*.yaml"),
+        )
         for line in path.read_text().split("\nhydra:")[0].splitlines()
         if ":" in line and "#" not in line and not line.rstrip().endswith(":") and " - " not in line
     ]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ RUNS = [c for c in commands("bash") if c.startswith("python -m experiments.run "
 RETRAININGS = [c for c in RUNS if "/data/networks" in c]
 REPORTS = [c for c in commands("bash") if c.startswith("python -m experiments.report ")]
 
-
+VIEWERS = [c for c in commands("bash") if c.startswith("wandb leet ")]
 VERIFICATIONS = [c for c in commands("bash") if c.startswith("python -m experiments.verify ")]
 
 
@@ -63,7 +64,7 @@ def make(*arguments: str) -> str:
 
 
 def test_readme_has_no_command_of_another_kind() -> None:
-    known = MAKE + RUNS + REPORTS + VERIFICATIONS + COMMANDS + INSTALLATIONS
+    known = MAKE + RUNS + REPORTS + VERIFICATIONS + COMMANDS + INSTALLATIONS + VIEWERS
     assert sorted(known) == sorted(commands("bash"))
     assert len(known) > 8
 
@@ -222,6 +223,56 @@ def test_what_is_installed_is_what_is_built() -> None:
     found = re.fullmatch(rf"pip install '{re.escape(wheel)}\[(\w+)\]'", line)
     assert found, line
     assert found[1] in project["optional-dependencies"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs terminals of POSIX")
+@pytest.mark.parametrize("command", VIEWERS)
+def test_the_viewer_shows_a_tracked_run(
+    command: str,
+    run: Run,
+    own_images: Path,
+    own_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Where it keeps how it was left.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = ("model=torchvision", "models.torchvision.name=resnet18", "engine=eager")
+    weights = f"models.torchvision.weights={own_weights}"
+    images = ("dataset=imagefolder", f"dataset.root={own_images}", "perturbation.num=4")
+    assert run(*own, weights, *images, "tracking=wandb").code == 0
+    arguments = command.replace("results/wandb", str(tmp_path / "results" / "wandb")).split()
+    shown = in_terminal([str(BIN / arguments[0]), *arguments[1:]], "wrong_rate", "q")
+    assert "Project: pixelrobust" in shown
+
+
+def in_terminal(command: list[str], wanted: str, last_key: str) -> str:
+    """What a program shows in a terminal until it shows a word, and a key ends it."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    program = subprocess.Popen(
+        command, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(inside)
+    seen, pressed = "", False
+    try:
+        while select.select([terminal], [], [], 60)[0] and (part := os.read(terminal, 65536)):
+            seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part.decode(errors="replace"))
+            if wanted in seen and not pressed:
+                pressed = bool(os.write(terminal, last_key.encode()))
+    # A terminal whose program has ended.
+    except OSError:
+        assert program.wait(10) == 0
+    finally:
+        program.kill()
+        os.close(terminal)
+    return seen
 
 
 @pytest.mark.parametrize("block", range(len(commands("python"))))

@@ -355,3 +355,26 @@ def test_what_is_permitted_reads_no_environment(pieces: list[str]) -> None:
         except (InputError, OmegaConfBaseException):
             return
         assert SECRET not in resolved
+
+
+# --- what a config could send ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key", ["tracking.mode", "tracking.entity", "hydra.sweeper.params.tracking.mode"]
+)
+def test_no_config_has_anything_sent(run: Run, tmp_path: Path, canary: Path, key: str) -> None:
+    shared = {"defaults": [{"override /tracking": "wandb"}]}
+    if key.startswith("hydra"):
+        shared["hydra"] = {"sweeper": {"params": {"tracking.mode": "online"}}}
+    else:
+        shared |= nested(key, "online")
+    ended = run("-m", *share(tmp_path, shared), "perturbation.num=-1")
+    refused(ended, canary, key, "command line")
+
+
+def test_who_types_the_command_may_have_it_sent(run: Run, tmp_path: Path, canary: Path) -> None:
+    shared = {"defaults": [{"override /tracking": "wandb"}]}
+    own = ("tracking.mode=online", "tracking.entity=me", "perturbation.num=-1")
+    ended = run(*share(tmp_path, shared), *own)
+    refused(ended, canary, "perturbation.num=-1")

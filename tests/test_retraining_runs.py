@@ -72,8 +72,11 @@ def fitted(images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def make_world(root: Path) -> Path:
     """A folder of training and test images, class names, and a network's weights."""
-    root = tmp_path_factory.mktemp("world")
     pictures(root / "test", 1)
     images, labels = read(pictures(root / "train", 0))
     save_file(fitted(images, labels), root / "net.safetensors")

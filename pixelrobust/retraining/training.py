@@ -96,7 +96,8 @@ def retrain(
         context: this process among those that train together, all by the same arguments; the first
             of them writes, and reports.
         advance: told how many more samples are done, of `count_samples`.
-        report: given the row of the history of each epoch that has ended.
+        report: given the row of the history of each epoch that has ended, at once; of those before
+            an interruption, at the beginning.
         say: told in a sentence that a checkpoint is damaged.
 
     Returns:
@@ -129,6 +130,8 @@ def retrain(
     if known:
         restore(network, optimizer, parameters, known)
         history = known.history
+        for row in history:
+            report(row)
         if context.is_main:
             advance(len(history) * len(samples))
     # Nor may any write before all have read.

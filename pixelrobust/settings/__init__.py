@@ -14,6 +14,7 @@ from pixelrobust.settings.sections import (
     Precision,
     PreprocessingSettings,
     RetrainSettings,
+    TrackingSettings,
     is_weights_file,
     model_label,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "PreprocessingSettings",
     "RetrainSettings",
     "RunSettings",
+    "TrackingSettings",
     "build_settings",
     "engine_settings",
     "fingerprint",

@@ -44,8 +44,10 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
     root = data["paths"]["root"]
     data["dataset"] = _anchored(config, "dataset", _FILES_OF_IMAGES, root)
     data["retrain"] = _anchored(config, "retrain", ("save",), root)
-    if isinstance(config.get("attack"), Mapping) and config["attack"].get("kind") == "none":
-        data["attack"] = None
+    data["tracking"] = _anchored(config, "tracking", ("directory",), root)
+    for section in ("attack", "tracking"):
+        if isinstance(config.get(section), Mapping) and config[section].get("kind") == "none":
+            data[section] = None
     models = _group(config, "models") if config.get("models") else {}
     if not models:
         raise InputError(

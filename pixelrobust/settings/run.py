@@ -19,6 +19,7 @@ from pixelrobust.settings.sections import (
     RetrainSettings,
     Section,
     Seed,
+    TrackingSettings,
     is_plain_name,
     is_weights_file,
     model_label,
@@ -55,6 +56,7 @@ class RunSettings(Section):
     retrain: RetrainSettings
     engine: EngineSettings
     pixel_index: PixelIndexSettings
+    tracking: TrackingSettings | None
     paths: PathSettings
     recompute: StrictBool
 
@@ -119,10 +121,17 @@ class RunSettings(Section):
         engine = self.engine.model_copy(update={"devices": device})
         return self.model_copy(update={"engine": engine})
 
+    def in_group(self, group: str) -> Self:
+        """The same run, logged with the others of a group unless it has one of its own."""
+        if self.tracking is None or self.tracking.group is not None:
+            return self
+        tracking = self.tracking.model_copy(update={"group": group})
+        return self.model_copy(update={"tracking": tracking})
+
     def identity(self) -> dict[str, Any]:
         """What determines the numbers, as plain data.
 
-        Left out: words, pictures, and where files lie; their contents are hashed elsewhere.
+        Left out: words, pictures, where the run is logged, and where files lie; their contents are hashed elsewhere.
         """
         data = self.model_dump(
             mode="json",
@@ -131,6 +140,7 @@ class RunSettings(Section):
                 "profile": True,
                 "pictures": True,
                 "recompute": True,
+                "tracking": True,
                 "engine": {"name", "devices", "batch_size", "compared"},
                 "dataset": _PLACES | {"labels", "classes", "description", "caveat", "download"},
                 "models": {"__all__": {"label", "path"}},

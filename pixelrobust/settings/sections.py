@@ -37,6 +37,8 @@ _MAX_EPOCHS = 100_000
 _MAX_STEPS = 10**7
 _MAX_SEARCH = 10_000
 _MAX_ARGUMENT = 10**6
+_MAX_TRACKED_IMAGES = 100
+_MAX_TIMEOUT = 3600
 # Seeds are kept in 64-bit columns.
 _MAX_SEED = 2**63 - 1
 
@@ -284,6 +286,25 @@ class EngineSettings(Section):
     batch_size: Batch | None
     precision: Precision
     compared: NotNegative
+
+
+# What W&B takes.
+_Word = Annotated[StrictStr, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_UrlPart = Annotated[StrictStr, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f/\\#?%:]+$")]
+
+
+class TrackingSettings(Section):
+    """How a run is logged in Weights & Biases (see `configs/tracking`)."""
+
+    kind: Literal["wandb"]
+    mode: Literal["offline", "online"]
+    project: _UrlPart
+    entity: _UrlPart | None
+    group: _Word | None
+    tags: Annotated[tuple[_Word, ...], BeforeValidator(as_tuple)]
+    directory: Path
+    examples: Annotated[StrictInt, Field(ge=0, le=_MAX_TRACKED_IMAGES)]
+    timeout: Annotated[Real, Field(ge=1, le=_MAX_TIMEOUT)]
 
 
 class PathSettings(Section):

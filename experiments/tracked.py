@@ -1,0 +1,224 @@
+"""What of a run is logged, where runs are tracked: curves, tables, figures, examples, files.
+
+Everything is read from the files that the run has written, so that what is logged is what lies there.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.paper import FIGURE_1, FIGURE_1_TITLE, Experiment, experiment_called
+from experiments.pictures import example_strips
+from pixelrobust.datasets.cache import ImageSet
+from pixelrobust.figures_strip import Strip
+from pixelrobust.manifest import Manifest
+from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.settings import RETRAINED, RunSettings
+from pixelrobust.tracking import Picture, Tracker
+
+_RATES = ("wrong_rate", "return_rate", "fooled_rate", "survival", "ratio", "median")
+"""What tables are about, by column; the first that a table has."""
+_BESIDE = ("ci_low", "ci_high", "pixel_index")
+_SERIES = ("model", "images_are", "against", "epsilon", "rounded", "amplitude", "area")
+# As the options of the config groups are called.
+_PREFIXES = {"amplitude": "r", "area": "p", "epsilon": "epsilon"}
+_UNLIMITED = {"amplitude": "full", "area": "whole"}
+
+
+def log_epoch(tracker: Tracker, name: str, seed: int, row: dict[str, Any]) -> None:
+    """Log an epoch of a retraining that goes on: loss and accuracy over epochs, a curve a network.
+
+    Args:
+        tracker: of the run.
+        name, seed: of the network that is retrained.
+        row: its loss and accuracy, and the epoch.
+    """
+    curve = _plain(f"{name} seed {seed}" if seed else name)
+    tracker.curves("epoch", "loss", "accuracy")
+    values = {f"{column}/{curve}": float(row[column]) for column in ("loss", "accuracy")}
+    tracker.log({"epoch": row["epoch"]} | values)
+
+
+def log_results(
+    tracker: Tracker, settings: RunSettings, directory: Path, manifest: Manifest
+) -> None:
+    """Log what a run has written into its folder.
+
+    Args:
+        tracker, settings: of the run.
+        directory: where its results lie.
+        manifest: of the run.
+    """
+    experiment = experiment_called(manifest.name)
+    tracker.summarize(
+        {
+            "directory": str(directory),
+            "images": manifest.images,
+            "candidates": manifest.candidates,
+            "draws": manifest.draws,
+            "image_list_sha256": manifest.image_list_sha256,
+            "seconds": manifest.seconds,
+        }
+    )
+    # A profile's folder may hold those of other runs too.
+    histories = settings.measure in RETRAINED
+    tables = dict(_tables(directory, experiment, histories))
+    if experiment.table in tables:
+        _log_curves(tracker, tables[experiment.table])
+    for name, table in tables.items():
+        tracker.table(name, table)
+    figures = dict(_figures(experiment, histories))
+    if settings.pictures:
+        figures[FIGURE_1] = FIGURE_1_TITLE
+    for name, title in figures.items():
+        path = directory / f"{name}.png"
+        if path.is_file():
+            tracker.pictures(f"figures/{name}", [(path, title)])
+    stem = directory / "outcomes" / experiment.table
+    files = [stem.with_suffix(suffix) for suffix in (".parquet", ".json")]
+    tracker.files(f"{manifest.name}-outcomes", "outcomes", files)
+
+
+def log_examples(
+    tracker: Tracker, settings: RunSettings, images: ImageSet, outcomes: pd.DataFrame
+) -> None:
+    """Log images that flip, unchanged and at the fewest changed pixels that flip them.
+
+    Args:
+        tracker: of the run.
+        settings: of the run.
+        images: all of them.
+        outcomes: of one network or several, in any cells.
+    """
+    count = settings.tracking.examples if settings.tracking else 0
+    if not count or "draw" not in outcomes or "epsilon" in outcomes:
+        return
+    changed = outcomes[outcomes["num"] > 0]
+    if changed.empty:
+        return
+    # Strips are of one amplitude and area: of several, the first.
+    cell = changed[CELL_COLUMNS[1:]].iloc[0]
+    chosen = (outcomes["num"] == 0) | (
+        outcomes[CELL_COLUMNS[1:]].fillna(-1) == cell.fillna(-1)
+    ).all(axis=1)
+    strips = example_strips(settings, images, outcomes[chosen], count)
+    tracker.pictures("examples", [picture for strip in strips for picture in _before_after(strip)])
+
+
+def curve_points(table: pd.DataFrame) -> dict[int, dict[str, float]]:
+    """What is drawn over num: for each, rates with their intervals and Pixel-indices, by name.
+
+    Args:
+        table: as it was written; with a column num, and one of those that tables are about.
+    """
+    columns = [column for column in (*_RATES, *_BESIDE) if column in table]
+    names = _series_names(table)
+    points: dict[int, dict[str, float]] = {}
+    for num, name, row in _with_controls(table, names):
+        values = {f"{column}/{name}": float(row[column]) for column in columns}
+        known = {key: value for key, value in values.items() if not np.isnan(value)}
+        points.setdefault(num, {}).update(known)
+    return dict(sorted(points.items()))
+
+
+def _log_curves(tracker: Tracker, table: pd.DataFrame) -> None:
+    """Rates over num where there is one, else rates of the run as a whole."""
+    rate = next((column for column in _RATES if column in table), None)
+    if rate is None:
+        return
+    if "num" not in table:
+        names = _series_names(table)
+        tracker.summarize(
+            {
+                f"{rate}/{name}": float(table[rate][row])
+                for row, name in names.items()
+                if not pd.isna(table[rate][row])
+            }
+        )
+        return
+    tracker.curves("num", rate, *_BESIDE)
+    for num, values in curve_points(table).items():
+        tracker.log({"num": num} | values)
+
+
+def _with_controls(
+    table: pd.DataFrame, names: dict[Any, str]
+) -> Iterator[tuple[int, str, pd.Series]]:
+    """Rows with num and name of their curve; the unchanged images begin every curve of a network."""
+    inside = [column for column in _SERIES if column in table and column not in CELL_COLUMNS]
+    for place, row in table.iterrows():
+        if row["num"] or not (table["num"] > 0).any():
+            yield int(row["num"]), names[place], row
+            continue
+        same = (table[inside].astype(str) == row[inside].astype(str)).all(axis=1)
+        for name in dict.fromkeys(names[other] for other in table.index[same & (table["num"] > 0)]):
+            yield 0, name, row
+
+
+def _series_names(table: pd.DataFrame) -> dict[Any, str]:
+    """For each row's place, the name of its curve: the network, and whatever else differs."""
+    changed = table[table["num"] > 0] if "num" in table else table
+    varying = [
+        column
+        for column in _SERIES
+        if column in table and (column == "model" or changed[column].nunique(dropna=False) > 1)
+    ]
+    names = {
+        place: " ".join(_word(column, row[column]) for column in varying)
+        for place, row in table.iterrows()
+    }
+    plain: dict[str, str] = {}
+    for name in dict.fromkeys(names.values()):
+        plain[name] = _plain(name)
+        while list(plain.values()).count(plain[name]) > 1:
+            plain[name] += "_"
+    return {place: plain[name] for place, name in names.items()}
+
+
+def _word(column: str, value: Any) -> str:
+    if column == "rounded":
+        return "rounded" if value else "unrounded"
+    if pd.isna(value):
+        return _UNLIMITED.get(column, "none")
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{_PREFIXES.get(column, '')}{text}"
+
+
+def _plain(name: str) -> str:
+    """A name of the characters that W&B can draw and sort by."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
+
+
+def _tables(
+    directory: Path, experiment: Experiment, histories: bool
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tables that a run of this experiment writes, by name."""
+    names = [experiment.table, *([experiment.histories] if histories else [])]
+    if experiment.flips:
+        names += [experiment.flips, f"{experiment.flips}-pairs"]
+    for name in names:
+        path = directory / f"{name}.csv"
+        if path.is_file():
+            yield name, pd.read_csv(path)
+
+
+def _figures(experiment: Experiment, histories: bool) -> Iterator[tuple[str, str]]:
+    """The figures that such a run may draw, with their titles."""
+    yield experiment.figure, experiment.figure_title
+    if histories:
+        yield experiment.histories, "Losses and accuracies while retraining"
+    if experiment.flips:
+        yield experiment.flips, experiment.of_flips().figure_title
+
+
+def _before_after(strip: Strip) -> Iterator[tuple[Picture, str]]:
+    """The unchanged image of a strip, and the one that flips first; else the one changed most."""
+    flips = [place for place, models in enumerate(strip.flips()) if models]
+    for place in (0, flips[0] if flips else len(strip.nums) - 1):
+        found = ", ".join(f"{model}: {words[place]}" for model, words in strip.predictions.items())
+        caption = f"{strip.key} ({strip.label}), {strip.nums[place]} changed pixels. {found}"
+        yield np.ascontiguousarray(strip.images[place].transpose(1, 2, 0)), caption

@@ -1,0 +1,643 @@
+"""Runs logged in W&B: what it keeps is what lies in the results folder, and its faults change nothing."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from hashlib import md5
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import wandb
+from PIL import Image
+
+from experiments.configuration import settings_of
+from experiments.report import _list_runs
+from experiments.status import run_statuses
+from experiments.sync import main as sync
+from experiments.tracked import curve_points
+from pixelrobust import distributed
+from pixelrobust.retraining import training
+from pixelrobust.settings import TrackingSettings
+from pixelrobust.tracking import NO_TRACKER, About, make_tracker, opening, wandb_tracker
+from tests.conftest import REPOSITORY, Ended, Happened, Run
+from tests.reliability import sentence
+from tests.retraining_cases import FORKING
+from tests.test_retraining_runs import data, make_world, network
+from tests.tracked_runs import FallingSilent, KeptRun, kept_runs
+
+pytestmark = pytest.mark.usefixtures("one_thread", "nobody")
+
+KIND = "Tracking"
+WANDB = "tracking=wandb"
+ONLINE = (WANDB, "tracking.mode=online", "tracking.timeout=2")
+KEY = "0123456789abcdef0123456789abcdef01234567"
+FEW = ("perturbation.num=[4,64,256]", "draws=2", "engine=eager")
+RETRAINING = (
+    "experiment=table10", "retrain.num=[4]", "retrain.controls=[unchanged]", "retrain.epochs=3",
+    "retrain.learning_rate=0.05", "perturbation.num=[64]", "engine=eager",
+)  # fmt: skip
+# Manifests hold times.
+SAME = (".csv", ".md", ".tex", ".parquet", ".png", ".pdf")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody is logged in, and the package knows nothing of other tests."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setattr(opening, "_REFUSING", set())
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+Call = Callable[..., Ended]
+
+
+@pytest.fixture
+def evaluate(run: Run, world: Path) -> Call:
+    """A small evaluation; flags of the command line may come first."""
+
+    def call(*arguments: str, **options: Any) -> Ended:
+        flags = [one for one in arguments if one.startswith("-")]
+        others = [one for one in arguments if one not in flags]
+        usual = (*data(world, train=False), *network(world), *FEW)
+        return run(*flags, *usual, *others, **options)
+
+    return call
+
+
+@pytest.fixture
+def retrain(run: Run, world: Path) -> Call:
+    return lambda *arguments: run(*data(world), *network(world), *RETRAINING, *arguments)
+
+
+def only(results: Path) -> KeptRun:
+    (kept,) = kept_runs(results)
+    return kept
+
+
+def folder(results: Path, name: str = "run") -> Path:
+    (found,) = results.glob(f"{name}-*")
+    return found
+
+
+def files(results: Path) -> dict[str, bytes]:
+    """What runs have written, but for what the tracker keeps."""
+    return {
+        str(path.relative_to(results)): path.read_bytes()
+        for path in sorted(results.rglob("*.*"))
+        if path.suffix in SAME and path.relative_to(results).parts[0] not in ("wandb", "store")
+    }
+
+
+def warnings(ended: Ended) -> list[str]:
+    """What it said, all of it warnings of one line."""
+    lines = ended.err.splitlines()
+    assert all(line.startswith("warning: ") and line.endswith(".") for line in lines), lines
+    return [line.removeprefix("warning: ") for line in lines]
+
+
+# What is kept
+
+
+@pytest.fixture
+def tracked(evaluate: Call, tmp_path: Path) -> KeptRun:
+    amplitudes = "perturbation.amplitude=[null,100]"
+    ended = evaluate(WANDB, amplitudes, "tracking.tags=[one,two]", "tracking.group=mine")
+    assert (ended.code, ended.err) == (0, "")
+    assert "wandb" not in ended.out.lower()
+    return only(tmp_path / "results")
+
+
+def test_a_run_is_kept_as_it_lies_in_the_results_folder(tracked: KeptRun, tmp_path: Path) -> None:
+    place = folder(tmp_path / "results")
+    table = pd.read_csv(place / "table.csv")
+    assert table["wrong"].sum() > 0
+    # Table, value for value.
+    kept = tracked.table("table")
+    assert list(kept.columns) == list(table.columns)
+    assert (
+        kept.to_numpy().tolist()
+        == table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    )
+    # Curves over num, likewise; the unchanged images begin both.
+    points = tracked.points("num")
+    assert [point["num"] for point in points] == [0, 4, 64, 256]
+    expected: dict[int, dict[str, float]] = {0: {}, 4: {}, 64: {}, 256: {}}
+    for row in table.to_dict("records"):
+        limits = [row["amplitude"]] if row["num"] else [np.nan, 100.0]
+        for limit in limits:
+            name = "small_full" if np.isnan(limit) else "small_r100"
+            for column in ("wrong_rate", "ci_low", "ci_high", "pixel_index"):
+                if not np.isnan(row[column]):
+                    expected[row["num"]][f"{column}/{name}"] = row[column]
+    assert points == [{"num": num, **values} for num, values in expected.items()]
+    drawn = {
+        one["glob_name"]: one["step_metric"]
+        for one in tracked.all_of("metric")
+        if "glob_name" in one
+    }
+    assert drawn == dict.fromkeys(("wrong_rate/*", "ci_low/*", "ci_high/*", "pixel_index/*"), "num")
+    assert tracked.exit_code() == 0
+    assert tracked.all_of("stats")
+
+
+def test_what_a_run_is_called_and_made_of(tracked: KeptRun, world: Path) -> None:
+    run = tracked.run()
+    told = ("project", "run_group", "job_type", "display_name", "tags")
+    assert [run[key] for key in told] == ["pixelrobust", "mine", "run", "run", ["one", "two"]]
+    config = dict(run["config"]["update"])
+    del config["_wandb"]
+    settings = settings_of(
+        *data(world, train=False), *network(world), *FEW, "perturbation.amplitude=[null,100]"
+    )
+    expected = settings.model_dump(mode="json", exclude={"tracking", "paths"})
+    assert {key: value for key, value in config.items() if key != "paths"} == expected
+    # Neither code nor who somebody is.
+    (about, machine) = tracked.all_of("environment")
+    assert not {"git", "host", "username", "email", "code_path", "docker"} & {*about, *machine}
+    assert not list(tracked.folder.rglob("*.py"))
+    assert not list(tracked.folder.rglob("requirements.txt"))
+
+
+def test_outcomes_are_an_artifact_by_reference(tracked: KeptRun, tmp_path: Path) -> None:
+    outcomes = folder(tmp_path / "results") / "outcomes"
+    artifact = tracked.artifacts()["run-outcomes"]
+    entries = {entry["path"]: entry for entry in artifact["manifest"]["contents"]}
+    assert {name: entry["ref"] for name, entry in entries.items()} == {
+        name: (outcomes / name).as_uri() for name in ("table.parquet", "table.json")
+    }
+    for name, entry in entries.items():
+        content = (outcomes / name).read_bytes()
+        assert int(entry["size"]) == len(content)
+        assert entry["digest"] == b64encode(md5(content).digest()).decode()
+        assert "local_path" not in entry
+    assert not list((tmp_path / "results" / "wandb").rglob("*.parquet"))
+
+
+def test_figures_and_examples_are_images(tracked: KeptRun, tmp_path: Path, world: Path) -> None:
+    summary = tracked.summary()
+    (figure,) = summary["figures/figure.filenames"]
+    own = (folder(tmp_path / "results") / "figure.png").read_bytes()
+    assert (tracked.folder / "files" / figure).read_bytes() == own
+    assert summary["examples.count"] == 8
+    before, after = summary["examples.filenames"][:2]
+    caption, later = summary["examples.captions"][:2]
+    name = re.match(r"(\S+) \((\w+)\), 0 changed pixels. small: (\w+)$", caption)
+    assert name
+    assert name[2] == name[3]
+    original = np.asarray(Image.open(world / "test" / name[1]))
+    first, second = (
+        np.asarray(Image.open(tracked.folder / "files" / one)) for one in (before, after)
+    )
+    np.testing.assert_array_equal(first, original)
+    flipped = re.match(rf"{re.escape(name[1])} \(\w+\), (\d+) changed pixels. small: (\w+)$", later)
+    assert flipped
+    assert flipped[2] != name[2]
+    # Some of them change to what they were.
+    differing = int((second != first).any(axis=2).sum())
+    assert 0.9 * int(flipped[1]) <= differing <= int(flipped[1])
+
+
+def test_other_lists_of_runs_do_not_see_the_trackers_folder(
+    tracked: KeptRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [run.state for run in run_statuses(tmp_path / "results")] == ["done"]
+    _list_runs(tmp_path / "results")
+    assert "wandb" not in capsys.readouterr().out
+    ignored = ["git", "check-ignore", "--quiet", "results/wandb/offline-run-1/run-1.wandb"]
+    assert subprocess.run(ignored, cwd=REPOSITORY).returncode == 0
+
+
+def test_a_tracked_run_is_the_same_run(evaluate: Call, tmp_path: Path) -> None:
+    for name, arguments in {"plain": (), "tracked": (WANDB,)}.items():
+        assert evaluate(*arguments, results=tmp_path / name).code == 0
+    plain, tracked = files(tmp_path / "plain"), files(tmp_path / "tracked")
+    assert len(plain) == 6
+    assert plain == tracked
+    identities = [
+        settings_of(*arguments).identity()
+        for arguments in (
+            (), (WANDB,), (*ONLINE, "tracking.entity=x", "tracking.directory=y", "tracking.tags=z"),
+        )
+    ]  # fmt: skip
+    assert identities[0] == identities[1] == identities[2]
+
+
+def test_a_table_that_describes_is_kept(run: Run, tmp_path: Path) -> None:
+    assert run("experiment=table4", WANDB).code == 0
+    table = pd.read_csv(folder(tmp_path / "results", "table4") / "table4.csv")
+    kept = only(tmp_path / "results").table("table4")
+    assert kept["symbol"].tolist() == table["symbol"].tolist()
+
+
+def test_curves_of_networks_whose_names_are_drawn_alike_stay_apart() -> None:
+    table = pd.DataFrame({"model": ["a-b", "a_b"], "num": [4, 4], "wrong_rate": [0.25, 0.5]})
+    assert curve_points(table) == {4: {"wrong_rate/a_b": 0.25, "wrong_rate/a_b_": 0.5}}
+
+
+# Retraining
+
+
+def losses(kept: KeptRun) -> dict[str, list[tuple[float, float]]]:
+    """(epoch, loss) of each network, in the order in which they were logged."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for point in kept.points("epoch"):
+        for name, value in point.items():
+            if name.startswith("loss/"):
+                found.setdefault(name, []).append((point["epoch"], value))
+    return found
+
+
+def test_losses_are_those_of_the_table(retrain: Call, tmp_path: Path) -> None:
+    assert retrain(WANDB).code == 0
+    kept = only(tmp_path / "results")
+    place = folder(tmp_path / "results", "table10")
+    history = pd.read_csv(place / "retraining.csv")
+    expected = {
+        f"loss/{str(model).replace('-', '_')}": [*zip(rows["epoch"], rows["loss"], strict=True)]
+        for model, rows in history.groupby("model")
+    }
+    assert losses(kept) == expected
+    assert [len(curve) for curve in expected.values()] == [3, 3]
+    table = pd.read_csv(place / "table10.csv")
+    row = table[
+        (table["model"] == "small-4") & (table["num"] == 64) & (table["images_are"] == "heldout")
+    ].iloc[0]
+    (point,) = [point for point in kept.points("num") if point["num"] == 64]
+    assert point["wrong_rate/small_4_heldout"] == row["wrong_rate"]
+    assert kept.summary()["figures/retraining.count"] == 1
+
+
+def test_losses_are_logged_while_they_fall(
+    retrain: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is interrupted has what went before; one that goes on has the whole curve."""
+    write, written = training.write_checkpoint, []
+
+    def interrupted(*arguments: Any) -> None:
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        write(*arguments)
+        written.append(arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setenv("PIXELROBUST_CACHE", str(tmp_path / "cache"))
+        patched.setattr(training, "write_checkpoint", interrupted)
+        ended = retrain(WANDB, f"paths.cache={tmp_path / 'cache'}")
+    assert (ended.code, ended.err) == (130, "interrupted\n")
+    kept = only(tmp_path / "results")
+    (curve,) = losses(kept).values()
+    assert [epoch for epoch, _ in curve] == [0, 1]
+    assert kept.exit_code() == 1
+    assert retrain(WANDB, f"paths.cache={tmp_path / 'cache'}").code == 0
+    again = max(kept_runs(tmp_path / "results"), key=lambda kept: len(kept.records))
+    assert [[epoch for epoch, _ in curve] for curve in losses(again).values()] == [[0, 1, 2]] * 2
+    assert next(iter(losses(again).values()))[0] == curve[0]
+
+
+# Several jobs, several processes
+
+
+def test_jobs_of_a_sweep_are_runs_of_a_group(evaluate: Call, tmp_path: Path, world: Path) -> None:
+    """Of which one fails."""
+    (tmp_path / "none").mkdir()
+    roots = f"dataset.root={world / 'test'},{tmp_path / 'none'}"
+    ended = evaluate("-m", WANDB, roots)
+    assert ended.code == 2
+    assert "holds no images" in ended.err
+    kept = kept_runs(tmp_path / "results")
+    failed, well = sorted(kept, key=lambda run: run.exit_code() == 0)
+    assert (failed.exit_code(), well.exit_code()) == (1, 0)
+    assert str(tmp_path / "none") in failed.run()["display_name"]
+    (sweep,) = (tmp_path / "results" / "sweeps").iterdir()
+    assert {run.run()["run_group"] for run in kept} == {f"sweep {sweep.name}"}
+    assert len({run.folder for run in kept}) == 2
+
+
+def test_of_several_processes_one_logs(
+    retrain: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
+    few = ("retrain.controls=[]", f"paths.cache={tmp_path / 'cache'}")
+    assert retrain(WANDB, "engine.devices=2", "engine.batch_size=4", *few).code == 0
+    kept = only(tmp_path / "results")
+    assert [[epoch for epoch, _ in curve] for curve in losses(kept).values()] == [[0, 1, 2]]
+    assert [point["num"] for point in kept.points("num")] == [0, 64]
+    assert list(kept.artifacts()) == ["table10-outcomes"]
+    assert kept.exit_code() == 0
+
+
+def test_where_one_of_several_processes_fails_the_run_has_failed(
+    retrain: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
+    ended = retrain(WANDB, "engine.devices=2", "retrain.batch_norm=train")
+    assert "retrain.batch_norm=train needs whole batches" in sentence(ended)
+    assert only(tmp_path / "results").exit_code() == 1
+
+
+# Faults
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, list[Any]]]:
+    """The address of one that takes connections and says nothing, and those that it took."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[Any] = []
+
+        def take() -> None:
+            try:
+                while True:
+                    taken.append(server.accept())
+            except OSError:
+                return
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", taken
+        for connection, _ in taken:
+            connection.close()
+
+
+@pytest.fixture
+def with_key(silent_server: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", silent_server[0])
+
+
+def test_nothing_is_sent_unless_online_is_asked_for(
+    evaluate: Call,
+    with_key: None,
+    silent_server: tuple[str, list[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the environment says, which is afterwards as it was."""
+    said = {
+        "WANDB_MODE": "online", "WANDB_RUN_ID": "theirs", "WANDB_PROJECT": "theirs",
+        "WANDB_DIR": str(tmp_path / "theirs"), "WANDB_NAME": "theirs", "WANDB_SILENT": "false",
+    }  # fmt: skip
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    ended = evaluate(WANDB)
+    assert (ended.code, ended.err) == (0, "")
+    assert silent_server[1] == []
+    run = only(tmp_path / "results").run()
+    assert "theirs" not in (run["run_id"], run["project"], run["display_name"])
+    assert not (tmp_path / "theirs").exists()
+    assert list((tmp_path / "home").rglob("*")) == []
+    assert {name: os.environ[name] for name in said} == said
+
+
+@pytest.mark.tries(
+    KIND, "`tracking.mode=online`, and a server that takes connections and is silent"
+)
+def test_a_server_that_hangs_costs_the_timeout_and_no_more(
+    evaluate: Call, with_key: None, tmp_path: Path, happened: Happened
+) -> None:
+    seconds = {}
+    for name, arguments in {"plain": (), "tracked": ONLINE}.items():
+        start = time.monotonic()
+        ended = evaluate(
+            "-m", "draws=1", "perturbation.num=4,64", *arguments, results=tmp_path / name
+        )
+        seconds[name] = time.monotonic() - start
+        assert ended.code == 0
+    (warning,) = warnings(ended)
+    assert "W&B does not take runs (http://127.0.0.1:" in warning
+    assert "`make wandb-sync` sends them" in warning
+    # Two jobs wait for it once.
+    # Of itself the package would wait for 90 seconds.
+    assert seconds["tracked"] - seconds["plain"] < 2 + 20
+    assert same_but_for_sweeps(tmp_path)
+    assert [run.exit_code() for run in kept_runs(tmp_path / "tracked")] == [0, 0]
+    happened("One warning, after `tracking.timeout`; the run is kept offline and ends the same.")
+
+
+def same_but_for_sweeps(results: Path) -> bool:
+    plain, tracked = files(results / "plain"), files(results / "tracked")
+    return bool(plain) and plain == tracked
+
+
+@pytest.mark.tries(KIND, "`tracking.mode=online`, and a server that takes a run and falls silent")
+def test_a_server_that_falls_silent_costs_a_few_timeouts(
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+) -> None:
+    start = time.monotonic()
+    assert evaluate(results=tmp_path / "plain").code == 0
+    plain = time.monotonic() - start
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FallingSilent)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    FallingSilent.ended.clear()
+    try:
+        start = time.monotonic()
+        ended = evaluate(*ONLINE, results=tmp_path / "tracked")
+        tracked = time.monotonic() - start
+    finally:
+        FallingSilent.ended.set()
+        server.shutdown()
+        server.server_close()
+    assert ended.code == 0
+    (warning,) = warnings(ended)
+    assert warning.startswith("W&B fails (")
+    assert same_but_for_sweeps(tmp_path)
+    # The server itself would be silent for 60 seconds, at every request.
+    assert tracked - plain < 30
+    happened("One warning; the run ends the same, a few times `tracking.timeout` later at most.")
+
+
+@pytest.mark.tries(KIND, "`tracking.mode=online` without a key")
+def test_nobody_is_asked_for_a_key(evaluate: Call, tmp_path: Path, happened: Happened) -> None:
+    ended = evaluate(*ONLINE)
+    assert ended.code == 0
+    (warning,) = warnings(ended)
+    assert "there is no key for https://" in warning
+    assert "`wandb login`" in warning
+    assert only(tmp_path / "results").exit_code() == 0
+    happened("One warning; the run is kept offline and ends the same.")
+
+
+@pytest.mark.tries(KIND, "`tracking.mode=online`, and nobody listens")
+def test_a_server_that_is_not_there(
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    ended = evaluate(*ONLINE)
+    assert ended.code == 0
+    (warning,) = warnings(ended)
+    assert "http://127.0.0.1:9" in warning
+    assert only(tmp_path / "results").exit_code() == 0
+    happened("One warning; the run is kept offline and ends the same.")
+
+
+def test_a_key_in_the_netrc_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "home" / ".netrc"
+    assert not opening._is_logged_in("https://api.example.org")
+    file.write_text(f"machine api.example.org login user password {KEY}\n")
+    assert opening._is_logged_in("https://api.example.org")
+    assert not opening._is_logged_in("https://other.example.org")
+    file.write_text("machine\n")
+    assert not opening._is_logged_in("https://api.example.org")
+
+
+@pytest.mark.tries(KIND, "the package wandb is not installed")
+def test_a_package_that_is_missing_is_told_before_any_work(
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    ended = evaluate(WANDB)
+    assert "pip install 'pixelrobust[tracking]'" in ended.err
+    assert not list((tmp_path / "results").glob("run-*"))
+    happened(sentence(ended))
+
+
+def test_a_folder_of_its_name_is_not_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: Call
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", type(sys)("wandb"))
+    ended = evaluate(WANDB)
+    assert "which cannot be imported" in sentence(ended)
+
+
+@pytest.mark.tries(KIND, "a folder for tracked runs that cannot be written to")
+def test_a_folder_that_cannot_be(evaluate: Call, tmp_path: Path, happened: Happened) -> None:
+    assert evaluate(results=tmp_path / "plain").code == 0
+    (tmp_path / "file").touch()
+    ended = evaluate(WANDB, f"tracking.directory={tmp_path / 'file'}", results=tmp_path / "tracked")
+    assert ended.code == 0
+    (warning,) = warnings(ended)
+    assert "W&B fails (" in warning
+    assert same_but_for_sweeps(tmp_path)
+    happened("One warning; the run ends the same, and is not tracked.")
+
+
+@pytest.mark.tries(KIND, "W&B fails at any of the calls")
+def test_a_fault_at_any_call_changes_nothing(
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+) -> None:
+    calls = ("define_metric", "log", "log_artifact", "summary", "finish")
+    for name in calls:
+        with monkeypatch.context() as patched:
+            patched.setattr(wandb_tracker, "open_run", lambda *_, name=name: Broken(name))
+            ended = evaluate(WANDB, results=tmp_path / "tracked")
+        assert ended.code == 0
+        assert warnings(ended) == [
+            f"W&B fails (no {name}); the run goes on without it, and ends the same."
+        ]
+    assert evaluate(results=tmp_path / "plain").code == 0
+    assert same_but_for_sweeps(tmp_path)
+    happened("One warning; the run ends the same.")
+
+
+class Broken:
+    """A run of the package that fails at one kind of call."""
+
+    def __init__(self, call: str) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._call:
+            raise ValueError(f"no {name}\nand more")
+        return self if name == "summary" else lambda *_, **__: None
+
+
+# Sending later
+
+
+def test_nothing_to_send_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sync([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"Nothing waits in {tmp_path / 'wandb'}")
+
+
+@pytest.mark.tries(KIND, "`make wandb-sync` without a key, and without a network")
+def test_runs_that_cannot_be_sent_are_kept(
+    evaluate: Call,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    happened: Happened,
+) -> None:
+    results = tmp_path / "results"
+    assert evaluate(WANDB).code == 0
+    told = []
+    for key, words in (("", "wandb login"), (KEY, "connection refused")):
+        monkeypatch.setenv("WANDB_API_KEY", key)
+        monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+        code = sync([str(results)])
+        captured = capsys.readouterr()
+        assert captured.out == f"sending 1 runs of {results / 'wandb'}\n"
+        assert words in captured.err
+        told.append(sentence(Ended(code, captured.out, captured.err)))
+    assert only(results).exit_code() == 0
+    (same,) = {re.sub(r" \(.*\)", "", text) for text in told}
+    happened(f"{same} It says which of the two.")
+
+
+def test_sent_runs_are_not_sent_again(
+    evaluate: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(WANDB).code == 0
+    (log,) = (tmp_path / "results" / "wandb").glob("*/*.wandb")
+    log.with_name(f"{log.name}.synced").touch()
+    assert sync([str(tmp_path / "results")]) == 0
+    assert "Nothing waits" in capsys.readouterr().out
+
+
+# The package
+
+
+def test_the_package_is_imported_in_one_place_and_only_where_it_is_asked_for() -> None:
+    importing = {
+        str(path.relative_to(REPOSITORY))
+        for folder in ("pixelrobust", "experiments")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if re.search(r"^\s*(import|from) wandb", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert importing == {"pixelrobust/tracking/opening.py"}
+    code = "import sys, experiments.run, pixelrobust.tracking; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
+def test_nothing_is_logged_unless_it_is_asked_for(tmp_path: Path) -> None:
+    tracker = make_tracker(None, About("run", "run", {}))
+    assert tracker is NO_TRACKER
+    with tracker as same:
+        same.attempt(lambda *_: pytest.fail("called"))
+        same.log({"x": 1.0})
+    with pytest.raises(ZeroDivisionError), tracker:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("mode", "both"), ("project", "a/b"), ("tags", "['']"), ("timeout", "0"), ("kind", "mlflow")],
+)
+def test_a_wrong_key_is_one_sentence(key: str, value: str, run: Run) -> None:
+    told = sentence(run(WANDB, f"tracking.{key}={value}"))
+    assert f"tracking.{key}=" in told
+
+
+def test_settings_hold_no_secret() -> None:
+    assert not [name for name in TrackingSettings.model_fields if "key" in name]
+    assert json.dumps(settings_of(WANDB).model_dump(mode="json"))
