@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import platformdirs
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -20,6 +19,7 @@ from yaml import YAMLError
 
 from experiments.checked_hydra import CONFIG_NAME, HYDRA_VERSION, check_composed, run_hydra
 from pixelrobust.errors import InputError
+from pixelrobust.files import user_cache
 from pixelrobust.settings import RunSettings, build_settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -38,11 +38,7 @@ _COMPOSING_ERRORS = (
 _MANUAL = "`python -m experiments.run --help`"
 
 OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
-OmegaConf.register_new_resolver(
-    "user_cache",
-    lambda: os.environ.get("PIXELROBUST_CACHE") or platformdirs.user_cache_dir("pixelrobust"),
-    replace=True,
-)
+OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 OmegaConf.register_new_resolver(
     "below", lambda folder, path: str(Path(folder) / Path(path).expanduser()), replace=True
 )

@@ -12,6 +12,8 @@ from pixelrobust.pixel_index import pixel_index
 
 if TYPE_CHECKING:
     from pixelrobust.evaluation import evaluate
+    from pixelrobust.loading import load_bundled_images, load_folder, load_network
+    from pixelrobust.outcomes import concatenate, correct_before, read_outcomes
     from pixelrobust.perturbation import PixelChange
     from pixelrobust.tables import summarize
     from pixelrobust.transforms import RandomPixelChange
@@ -20,15 +22,27 @@ __all__ = [
     "InputError",
     "PixelChange",
     "RandomPixelChange",
+    "concatenate",
+    "correct_before",
     "evaluate",
+    "load_bundled_images",
+    "load_folder",
+    "load_network",
     "pixel_index",
+    "read_outcomes",
     "summarize",
 ]
 
 _LAZY = {
     "PixelChange": "perturbation",
     "RandomPixelChange": "transforms",
+    "concatenate": "outcomes",
+    "correct_before": "outcomes",
     "evaluate": "evaluation",
+    "load_bundled_images": "loading",
+    "load_folder": "loading",
+    "load_network": "loading",
+    "read_outcomes": "outcomes",
     "summarize": "tables",
 }
 

@@ -12,6 +12,8 @@ from pixelrobust.settings.run import RunSettings
 from pixelrobust.settings.sections import (
     EngineSettings,
     GridDraws,
+    ModelSettings,
+    PreprocessingSettings,
     Section,
     SelectionSettings,
     is_weights_file,
@@ -61,6 +63,16 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
 def engine_settings(**values: Any) -> EngineSettings:
     """Settings of an engine by its keys; InputError where one is wrong."""
     return _validate(EngineSettings, values, "engine.")
+
+
+def model_settings(**values: Any) -> ModelSettings:
+    """Settings of a model by its keys; InputError where one is wrong."""
+    return _validate(ModelSettings, values, "models.<name>.")
+
+
+def preprocessing_settings(**values: Any) -> PreprocessingSettings:
+    """How images are decoded, by its keys; InputError where one is wrong."""
+    return _validate(PreprocessingSettings, values, "dataset.preprocessing.")
 
 
 def _group(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
