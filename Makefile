@@ -96,6 +96,9 @@ mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a 
 reliability: | $(BIN)/python  ## Try every fault and bad input, and write docs/reliability.md from what happens.
 	@$(BIN)/python -m pytest -m tries --write-reliability
 
+docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
+	@$(BIN)/python -m scripts.site
+
 lint: | $(BIN)/python  ## Check format, style and types.
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
