@@ -83,7 +83,8 @@ test: | $(BIN)/python  ## Run the tests.
 	@$(BIN)/python -m pytest
 
 test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; two minutes.
-	@PYTHONPATH=$(CURDIR) $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --numprocesses=2 notebooks
 
 coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
 	@$(BIN)/python -m pytest --cov
