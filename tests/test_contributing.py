@@ -101,11 +101,3 @@ def test_the_changelog_begins_with_this_version() -> None:
     # Every version's kinds are there once and hold something.
     assert kinds
     assert not re.search(r"^### .+\n+(?=#|\Z)", text, re.MULTILINE)
-
-
-def test_the_changelog_names_the_whole_public_interface() -> None:
-    import pixelrobust
-
-    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    missing = {name for name in pixelrobust.__all__ if f"`{name}`" not in text}
-    assert missing <= {"InputError"}

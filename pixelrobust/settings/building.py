@@ -71,8 +71,8 @@ def model_settings(**values: Any) -> ModelSettings:
 
 
 def preprocessing_settings(**values: Any) -> PreprocessingSettings:
-    """How images are decoded, by its keys; InputError where one is wrong."""
-    return _validate(PreprocessingSettings, values, "dataset.preprocessing.")
+    """How images are resized and cropped, by its keys; InputError where one is wrong."""
+    return _validate(PreprocessingSettings, values, "")
 
 
 def _group(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
