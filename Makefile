@@ -82,7 +82,7 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 test: | $(BIN)/python  ## Run the tests.
 	@$(BIN)/python -m pytest
 
-test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; two minutes.
+test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; a minute.
 	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --numprocesses=2 notebooks
 
