@@ -66,13 +66,14 @@ def build(site: Path) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         stage(found, folder / "pages")
-        handlers = {"python": {"paths": [str(REPOSITORY)]}}
+        extensions = [str(REPOSITORY / "scripts" / "docstrings.py")]
+        python = {"paths": [str(REPOSITORY)], "options": {"extensions": extensions}}
         config = {
             "INHERIT": str(_CONFIG),
             "docs_dir": "pages",
             "site_dir": str(site.resolve()),
             "nav": navigation(found),
-            "plugins": {"mkdocstrings": {"handlers": handlers}},
+            "plugins": {"mkdocstrings": {"handlers": {"python": python}}},
         }
         # JSON is YAML.
         (folder / "mkdocs.yml").write_text(json.dumps(config), encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import pixelrobust
+from scripts.docstrings import split_names
 from scripts.links import anchors, broken, links, local_files
 from scripts.site import build, navigation, pages
 from tests.conftest import REPOSITORY
@@ -102,10 +103,24 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert not re.search(
         r"<link\b[^>]*rel=\"?(stylesheet|preconnect)[^>]*href=\"?(https?:)?//", written
     )
+    # Markdown of code hosts nests lists by less than MkDocs does, which would then swallow them.
+    words = re.sub(r"(?s)<(pre|script|style)\b.*?</\1>", "", written)
+    assert re.findall(r"[^\n<>]+\n *[-*] [^\n<]+", words) == []
     reference = (tmp_path / "site" / "docs" / "api" / "index.html").read_text(encoding="utf-8")
     for name in pixelrobust.__all__:
         assert re.search(rf'id="?pixelrobust\.(pixel_index\.)?{name}\b', reference), name
-    assert "Raises:" in reference
+    for section in ("Parameters:", "Returns:", "Raises:"):
+        assert section in reference
+    words = re.sub(r"<[^>]+>", "", reference.split('id="pixelrobust.load_network"')[1])
+    assert re.search(r"\bstd\s*\(\s*Sequence\[float\] \| None", words)
+
+
+def test_names_that_share_a_line_get_entries_of_their_own() -> None:
+    before = "Says.\n\nArgs:\n    low, high: ends,\n        in 0..1.\n    n: a, b: c.\n\nReturns:\n    x, y: no."
+    assert split_names(before).splitlines()[3:8] == [
+        "    low: ends,", "        in 0..1.", "    high: ends,", "        in 0..1.", "    n: a, b: c.",
+    ]  # fmt: skip
+    assert split_names("Plain a, b: c.") == "Plain a, b: c."
 
 
 def test_every_page_is_in_the_menu_once() -> None:
