@@ -13,7 +13,8 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims status verify doctor wheel wandb-sync benchmark audit reliability test coverage mutants lint format
+	amplification breakdown distances claims status verify doctor wheel wandb-sync benchmark audit reliability \
+	test test-notebooks coverage mutants docs lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -90,6 +91,10 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 test: | $(BIN)/python  ## Run the tests.
 	@$(BIN)/python -m pytest
 
+test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; a minute.
+	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --numprocesses=2 notebooks
+
 coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
 	@$(BIN)/python -m pytest --cov
 
@@ -101,10 +106,14 @@ mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a 
 reliability: | $(BIN)/python  ## Try every fault and bad input, and write docs/reliability.md from what happens.
 	@$(BIN)/python -m pytest -m tries --write-reliability
 
+docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
+	@$(BIN)/python -m scripts.site
+
 lint: | $(BIN)/python  ## Check format, style and types.
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+	@$(BIN)/python -m scripts.check_notebooks notebooks/*.ipynb
 
 format: | $(BIN)/python  ## Format the code.
 	@$(BIN)/ruff format

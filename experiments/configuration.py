@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import platformdirs
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -21,6 +20,7 @@ from yaml import YAMLError
 from experiments.checked_hydra import CONFIG_NAME, HYDRA_VERSION, check_composed, run_hydra
 from experiments.places import CONFIGS, RESULTS, root
 from pixelrobust.errors import InputError
+from pixelrobust.files import user_cache
 from pixelrobust.settings import RunSettings, build_settings
 
 _COMPOSING_ERRORS = (
@@ -37,11 +37,7 @@ _MANUAL = "`python -m experiments.run --help`"
 
 OmegaConf.register_new_resolver("repository", lambda: str(root()), replace=True)
 OmegaConf.register_new_resolver("results", lambda: RESULTS, replace=True)
-OmegaConf.register_new_resolver(
-    "user_cache",
-    lambda: os.environ.get("PIXELROBUST_CACHE") or platformdirs.user_cache_dir("pixelrobust"),
-    replace=True,
-)
+OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 OmegaConf.register_new_resolver(
     "below", lambda folder, path: str(Path(folder) / Path(path).expanduser()), replace=True
 )

@@ -13,6 +13,8 @@ from pixelrobust.pixel_index import pixel_index
 if TYPE_CHECKING:
     from pixelrobust.datasets.collecting import collect
     from pixelrobust.evaluation import evaluate
+    from pixelrobust.loading import load_bundled_images, load_folder, load_network
+    from pixelrobust.outcomes import concatenate, correct_before, read_outcomes
     from pixelrobust.perturbation import PixelChange
     from pixelrobust.tables import summarize
     from pixelrobust.transforms import RandomPixelChange
@@ -22,8 +24,14 @@ __all__ = [
     "PixelChange",
     "RandomPixelChange",
     "collect",
+    "concatenate",
+    "correct_before",
     "evaluate",
+    "load_bundled_images",
+    "load_folder",
+    "load_network",
     "pixel_index",
+    "read_outcomes",
     "summarize",
 ]
 
@@ -31,7 +39,13 @@ _LAZY = {
     "PixelChange": "perturbation",
     "RandomPixelChange": "transforms",
     "collect": "datasets.collecting",
+    "concatenate": "outcomes",
+    "correct_before": "outcomes",
     "evaluate": "evaluation",
+    "load_bundled_images": "loading",
+    "load_folder": "loading",
+    "load_network": "loading",
+    "read_outcomes": "outcomes",
     "summarize": "tables",
 }
 

@@ -1,6 +1,7 @@
 """What callers of `pixelrobust.evaluate` give, checked before anything is computed."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,10 @@ _MAX_OUTCOMES = 200_000_000
 def as_images(images: Any) -> Tensor:
     """Images as a tensor; InputError unless they are (N, C, H, W), uint8 or float in [0, 1]."""
     try:
-        tensor = torch.as_tensor(images)
+        with warnings.catch_warnings():
+            # Memory-mapped images are read-only; nothing here writes to them.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            tensor = torch.as_tensor(images)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"images cannot be used as a tensor ({first_line(error)}); give a tensor or an array."

@@ -10,11 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 from pixelrobust.errors import InputError
 
 # Nobody takes so long to write a file.
 _LEFT_SECONDS = 3600
 _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.\w+$")
+
+
+def user_cache() -> Path:
+    """The folder that PIXELROBUST_CACHE names, else the user's cache folder."""
+    return Path(os.environ.get("PIXELROBUST_CACHE") or platformdirs.user_cache_dir("pixelrobust"))
 
 
 def check_writable(folder: Path, key: str) -> None:

@@ -138,6 +138,30 @@ def cell_of(outcomes: pd.DataFrame) -> Cell:
     return Cell(int(first["num"]), amplitude, area)
 
 
+def correct_before(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of images that every model classifies correctly before any change.
+
+    Only these take part, as in the paper (Section 6.1.1).
+
+    Args:
+        outcomes: as from `pixelrobust.evaluate`, of one or several models, with num 0.
+
+    Raises:
+        InputError: no image is left, or a model lacks its unchanged images.
+    """
+    control = outcomes[outcomes["num"] == 0]
+    models, images = (outcomes[column].nunique() for column in ("model", "image"))
+    if len(control[["model", "image"]].drop_duplicates()) < models * images:
+        raise InputError("the outcomes lack unchanged images (num 0) of some model; evaluate them.")
+    right = set(control["image"]) - set(control.loc[control["wrong"], "image"])
+    if not right:
+        raise InputError(
+            "no image is left: none is classified correctly by every model before any change; check "
+            "that labels fit the models' outputs."
+        )
+    return _compact(outcomes[outcomes["image"].isin(list(right))].reset_index(drop=True))
+
+
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Rows of several models or cells in one frame, each row once."""
     combined = pd.concat(parts)

@@ -293,10 +293,9 @@ def test_readmes_tables_are_the_committed_ones() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_file_and_key_that_a_page_names_exists(page: Path) -> None:
+def test_every_key_that_a_page_names_exists(page: Path) -> None:
+    """Files and headings that pages link are looked up in test_pages.py."""
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text.replace("\n", "")):
-        assert (page.parent / target).exists(), target
     manual = (REPOSITORY / "configs" / "hydra" / "help" / "manual.yaml").read_text()
     for key in re.findall(
         r"`((?:dataset|selection|models|engine|perturbation)\.[a-z_.<>]+)`", text

@@ -1,6 +1,11 @@
 """Configuration as plain typed values: the one place where a config becomes arguments."""
 
-from pixelrobust.settings.building import build_settings, engine_settings, preprocessing_settings
+from pixelrobust.settings.building import (
+    build_settings,
+    engine_settings,
+    model_settings,
+    preprocessing_settings,
+)
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
     ATTACK_PREFIX,
@@ -39,5 +44,6 @@ __all__ = [
     "fingerprint",
     "is_weights_file",
     "model_label",
+    "model_settings",
     "preprocessing_settings",
 ]

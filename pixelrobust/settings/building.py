@@ -14,6 +14,7 @@ from pixelrobust.settings.sections import (
     CLASSES,
     EngineSettings,
     GridDraws,
+    ModelSettings,
     PreprocessingSettings,
     Section,
     SelectionSettings,
@@ -68,6 +69,11 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
 def engine_settings(**values: Any) -> EngineSettings:
     """Settings of an engine by its keys; InputError where one is wrong."""
     return _validate(EngineSettings, values, "engine.")
+
+
+def model_settings(**values: Any) -> ModelSettings:
+    """Settings of a model by its keys; InputError where one is wrong."""
+    return _validate(ModelSettings, values, "models.<name>.")
 
 
 def preprocessing_settings(**values: Any) -> PreprocessingSettings:

@@ -1,0 +1,111 @@
+"""Images and networks in one call each, for notebooks and programs of one's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from pixelrobust.datasets.cache import ImageSet, load_images
+from pixelrobust.datasets.folder import read_class_folders
+from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
+from pixelrobust.datasets.image_list import ImageList
+from pixelrobust.files import user_cache
+from pixelrobust.models import load_classifier
+from pixelrobust.settings import model_settings, preprocessing_settings
+
+
+def load_folder(
+    folder: str | Path,
+    classes: str | Path | None = None,
+    *,
+    resize: int = 256,
+    crop: int = 224,
+    skip_unreadable: bool = False,
+    cache: Path | None = None,
+) -> ImageSet:
+    """The images of a folder `folder/<class>/…/<image>`, decoded and labelled.
+
+    Args:
+        folder: of class folders.
+        classes: a text file with one class name a line, in the order of the network's outputs;
+            "folders": the folders' own names, sorted; None: folder names are WordNet ids or English
+            names of ImageNet's classes.
+        resize: of the short side, in pixels (bilinear).
+        crop: side of the centre crop, in pixels.
+        skip_unreadable: leave files out that cannot be read, rather than stop.
+        cache: where decoded images are kept; None: the user's cache folder, or what
+            PIXELROBUST_CACHE says.
+
+    Returns:
+        Pixels, keys and labels, ready for `evaluate`.
+
+    Raises:
+        InputError: there are no such images, a class is unknown, or a file cannot be read.
+    """
+    named = str(classes) if classes is not None else None
+    images = read_class_folders(Path(folder), named, "folder")
+    return _decoded(images, resize, crop, skip_unreadable, cache)
+
+
+def load_bundled_images(
+    *, resize: int = 256, crop: int = 224, cache: Path | None = None
+) -> ImageSet:
+    """The 20 real ImageNet images that the foolbox package carries.
+
+    Args:
+        resize, crop, cache: as in `load_folder`.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    return _decoded(read_foolbox_samples(), resize, crop, False, cache)
+
+
+def load_network(
+    name: str,
+    weights: str | Path = "pretrained",
+    *,
+    source: Literal["timm", "torchvision"] = "timm",
+    match: Literal["names", "order"] = "names",
+    classes: int = 1000,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """A network of timm or torchvision with its weights, normalisation in front.
+
+    Args:
+        name: in its library.
+        weights: timm: "pretrained"; torchvision: a set of published weights, such as
+            "IMAGENET1K_V1"; either: a .safetensors or .pth file, or "package:<module>/<file>", which
+            an installed package carries. Pickles that hold code are refused.
+        source: the library.
+        match: how the tensors of a file find their layers.
+        classes: number of outputs, K.
+        mean, std: of the training images, by channel, in [0, 1]; None: what the library says.
+
+    Returns:
+        (B, 3, H, W) float in [0, 1] -> (B, K) logits; in eval mode.
+
+    Raises:
+        InputError: there is no such network, or its weights cannot be had or do not fit.
+    """
+    settings = model_settings(
+        source=source,
+        name=name,
+        weights=str(weights),
+        match=match,
+        classes=classes,
+        mean=mean,
+        std=std,
+    )
+    return load_classifier(name, settings).module
+
+
+def _decoded(
+    images: ImageList, resize: int, crop: int, skip_unreadable: bool, cache: Path | None
+) -> ImageSet:
+    settings = preprocessing_settings(resize=resize, crop=crop, interpolation="bilinear")
+    return load_images(
+        images, settings, cache or user_cache(), lambda done: None, skip_unreadable=skip_unreadable
+    )
