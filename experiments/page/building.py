@@ -57,27 +57,28 @@ MakeGallery = Callable[[Stored], tuple[Gallery, list[str]]]
 
 
 def write_page(folder: Path, make_gallery: MakeGallery | None, tell: Callable[[str], None]) -> Path:
-    """Write `report.html` into a folder of results.
+    """Write `report.html` into a folder of results; see `page_of`."""
+    path = folder / PAGE
+    write_text(path, page_of(folder, make_gallery, tell))
+    return path
+
+
+def page_of(folder: Path, make_gallery: MakeGallery | None, tell: Callable[[str], None]) -> str:
+    """The page of a folder of results, as HTML; a pure function of its files and of the pictures.
 
     Args:
         folder: of anyone's results.
         make_gallery: pictures and their captions, which need the images; None: no images at hand.
         tell: is told why there are no pictures.
 
-    Returns:
-        The file that was written.
-
     Raises:
         InputError: there are no results, or they cannot be read.
     """
     stored = read_folder(folder)
-    path = folder / PAGE
-    write_text(path, render(build_page(stored, _gallery_section(stored, make_gallery, tell))))
-    return path
+    return render(_page(stored, _gallery_section(stored, make_gallery, tell)))
 
 
-def build_page(stored: Stored, gallery: Section) -> Page:
-    """All of a folder's results; a pure function of its files, but for the gallery."""
+def _page(stored: Stored, gallery: Section) -> Page:
     claims = stored_claims(stored)
     run = main_run(stored)
     sections = [leaderboard_section(stored)]

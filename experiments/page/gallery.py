@@ -29,7 +29,7 @@ from pixelrobust.settings import RunSettings
 _RUNS = ("table6", "breakdown", "table")
 _MOST_CARDS = 6
 # Of a page, with all its pictures, that is still sent and opened with ease.
-_MOST_BYTES = 8_000_000
+_MOST_BYTES = 6_500_000
 _SAME = ("image_list_sha256", "weights_sha256", "image_size")
 _STORED = (
     "Pixels were changed again from the images, by the seed of the runs (draw 0); the predictions are "
@@ -65,10 +65,10 @@ def draw_gallery(stored: Stored, settings: RunSettings) -> tuple[Gallery, list[s
 
     keys = flipping_examples(outcomes, _MOST_CARDS)
     strips = strips_from_outcomes(outcomes, keys, changed, class_names_of(settings, images))
-    values = [f"{num:,}" for num in strips[0].nums]
+    stops = [f"{num:,}" for num in strips[0].nums]
     height, width = manifest.image_size
     label = f"Changed pixels, of {height * width:,}"
-    gallery = Gallery(label, values, _fitting([_card(strip) for strip in strips]), (width, height))
+    gallery = Gallery(label, stops, _fitting([_card(strip) for strip in strips]), (width, height))
     return gallery, [f"{FRAGILE} {_STORED}"]
 
 

@@ -31,9 +31,8 @@ def num_places(nums: Sequence[int]) -> dict[int, float]:
 def num_axis(nums: Sequence[int]) -> Axis:
     """Numbers of pixels along the bottom."""
     places = num_places(nums)
-    title = "changed pixels (num), logarithmic" + (" but for 0" if 0 in places else "")
     ticks = [(place, f"{num:,}") for num, place in places.items()]
-    return Axis(title, ticks, ends(list(places.values())))
+    return Axis("changed pixels (num), log scale", ticks, ends(list(places.values())))
 
 
 def with_num_places(table: pd.DataFrame) -> pd.DataFrame:

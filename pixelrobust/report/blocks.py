@@ -132,14 +132,14 @@ class Gallery:
 
     Attributes:
         label: what the slider sets.
-        values: its positions, in words.
-        cards: each with a stop for every value.
+        stops: its positions, in words.
+        cards: each with a picture for every stop.
         size: (width, height) of the pictures, in pixels.
     """
 
     kind: ClassVar[str] = "gallery"
     label: str
-    values: Sequence[str]
+    stops: Sequence[str]
     cards: Sequence[Card]
     size: tuple[int, int]
 

@@ -11,7 +11,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.escaping import printable
 
 # More rows than anybody reads; the file holds them all.
-MOST_ROWS = 5_000
+MOST_ROWS = 1_000
 _DIGITS = 4
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 _BEGINS_AS_A_NUMBER = re.compile(r"^(?:over |[<>±] ?)?[-+−]?\d")
