@@ -61,6 +61,7 @@ def hostile_folder(folder: Path) -> Path:
         "high": 2, "p": 0.01, "verdict": "holds", "unit": HOSTILE, "test": HOSTILE,
     }  # fmt: skip
     write_csv(pd.DataFrame([finding]), folder / "claims.csv")
+    (folder / 'a "b" <i>.md').write_text("# A name of a file\n")
     (folder / "own.md").write_text(
         f"# {HOSTILE}\n\n{HOSTILE}\n\n[link](javascript:alert(1)) ![picture](http://stranger/x.png)\n\n"
         f"<div onclick=alert(1)>\n<script>alert(1)</script>\n</div>\n\n| {HOSTILE} |\n|:--|\n| {HOSTILE} |\n"

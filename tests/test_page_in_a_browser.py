@@ -239,13 +239,12 @@ def test_a_phone_scrolls_tables_not_the_page(
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
-def test_axe_finds_nothing(browser: Browser, report: Path, scheme: str, width: int) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_axe_finds_nothing(browser: Browser, report: Path, width: int, scheme: str) -> None:
     page, _ = opened(browser, report, width, scheme)
     drawn(page, "table6")
     page.evaluate("document.querySelector('.verdict').open = true")
-    found = Axe().run(page)
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
     page.close()
     assert found.violations_count == 0, found.generate_report()
 

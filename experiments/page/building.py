@@ -23,6 +23,7 @@ from pixelrobust.report import (
     Section,
     TableBlock,
     Text,
+    anchor_of,
     render,
     text_grid,
 )
@@ -142,7 +143,13 @@ def _part(stored: Stored, stem: str, companions: dict[str, str]) -> Part:
         grid = stored.grid(name)
         summary = f"All columns of {name}.csv, {len(grid.rows) + grid.more:,} rows"
         blocks.append(Disclosure(summary, [TableBlock(grid, f"{name}.csv")]))
-    return Part(f"part-{_slug(stem)}", document.title, [*blocks, *source_lines(stored, stem)])
+    known = [other for other, page in stored.documents.items() if page.title == document.title]
+    title = (
+        document.title
+        if stem == min(known, key=len, default=stem)
+        else f"{document.title} ({stem})"
+    )
+    return Part(anchor_of("part", stem), title, [*blocks, *source_lines(stored, stem)])
 
 
 def _blocks_of(document: Document) -> list[Block]:
@@ -158,11 +165,6 @@ def _blocks_of(document: Document) -> list[Block]:
         else:
             blocks.append(Text(piece.text))
     return blocks
-
-
-def _slug(stem: str) -> str:
-    """An anchor that no name of a file can break."""
-    return "".join(letter if letter.isalnum() else "-" for letter in stem)
 
 
 def keys_gallery(keys: Sequence[str]) -> MakeGallery:

@@ -26,7 +26,7 @@ _TITLES = {
     "table11": "Adversarial images that still fool, over epsilon",
     "distances": "Mean change of the distance r from that of the original network",
 }
-_HISTORIES = "Losses while retraining"
+_HISTORIES = "Cross-entropy on the training images, epoch by epoch"
 _RATES = {"num", "amplitude", "area", "ci_low", "ci_high", "images"}
 
 

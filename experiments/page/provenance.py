@@ -15,7 +15,18 @@ from experiments.paper import (
     experiment_called,
 )
 from pixelrobust.manifest import Manifest
-from pixelrobust.report import Block, Column, Entry, Facts, Grid, Line, Part, Section, TableBlock
+from pixelrobust.report import (
+    Block,
+    Column,
+    Entry,
+    Facts,
+    Grid,
+    Line,
+    Part,
+    Section,
+    TableBlock,
+    anchor_of,
+)
 
 _DESCRIBES = "This describes what is configured and installed; no run is behind it."
 _UNKNOWN = "No record of a run lies beside it."
@@ -50,7 +61,8 @@ def source_lines(stored: Stored, stem: str) -> list[Block]:
     lines: list[Block] = [Line(from_files)] if len(runs) > 1 else []
     begin = "" if lines else f"{from_files} "
     return lines + [
-        Line(begin + provenance(stored.manifests[run]), _anchor(run), "full record") for run in runs
+        Line(begin + provenance(stored.manifests[run]), anchor_of("run", run), "full record")
+        for run in runs
     ]
 
 
@@ -70,7 +82,11 @@ def provenance(manifest: Manifest) -> str:
 def provenance_section(stored: Stored) -> Section:
     """The records of all runs."""
     parts = [
-        Part(_anchor(run), f"Run {manifest.name}", [Facts(_facts(stored.folder, run, manifest))])
+        Part(
+            anchor_of("run", run),
+            f"Run {manifest.name}",
+            [Facts(_facts(stored.folder, run, manifest))],
+        )
         for run, manifest in stored.manifests.items()
     ]
     blocks = [TableBlock(_overview(stored.manifests), "All runs")] if parts else []
@@ -135,7 +151,3 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
-
-
-def _anchor(run: str) -> str:
-    return f"run-{run}"

@@ -103,7 +103,7 @@ def _details(claim: Claim) -> list[Block]:
 
 
 def _finding(row: dict[str, object]) -> Finding:
-    verdict = _WORDS[_WORDS.index(row["verdict"])]  # type: ignore[arg-type]
+    verdict = _WORDS[_WORDS.index(row["verdict"])]
     estimate, low, high, p = (float(str(row[key])) for key in ("estimate", "low", "high", "p"))
     condition = "" if pd.isna(row["condition"]) else str(row["condition"])  # type: ignore[call-overload]
     return Finding(str(row["subject"]), condition, estimate, low, high, p, verdict)

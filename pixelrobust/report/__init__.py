@@ -18,6 +18,7 @@ from pixelrobust.report.blocks import (
     Text,
     Verdict,
     Verdicts,
+    anchor_of,
 )
 from pixelrobust.report.documents import Document, read_document
 from pixelrobust.report.grids import Column, Entry, Grid, csv_grid, text_grid
@@ -45,6 +46,7 @@ __all__ = [
     "Text",
     "Verdict",
     "Verdicts",
+    "anchor_of",
     "csv_grid",
     "read_document",
     "render",

@@ -52,6 +52,16 @@ def from_zero(title: str, highest: float) -> Axis:
     return Axis(title, range=(-_ROOM * highest / 2, (1 + _ROOM) * (highest or 1.0)))
 
 
+def logarithmic(title: str, least: float, most: float) -> Axis:
+    """A logarithmic axis, with ticks at 1, 2 and 5, from above 0 to the largest value."""
+    low, high = math.log10(least), math.log10(most)
+    room = _ROOM * max(high - low, 1)
+    exponents = range(math.floor(low - room), math.ceil(high + room) + 1)
+    ticks = [(digit * 10.0**exponent) for exponent in exponents for digit in (1, 2, 5)]
+    shown = [tick for tick in ticks if low - room <= math.log10(tick) <= high + room]
+    return Axis(title, [(tick, f"{tick:g}") for tick in shown], (low - room, high + room), log=True)
+
+
 def series_of(
     name: str,
     rows: pd.DataFrame,

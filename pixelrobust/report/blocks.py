@@ -11,6 +11,12 @@ from pixelrobust.report.grids import Grid
 from pixelrobust.report.plots import Plot
 
 
+def anchor_of(kind: str, name: str) -> str:
+    """A place on the page for a name, a place of its own, whatever the name holds."""
+    letters = (c if c.isalnum() or c == "-" else f"_{ord(c):x}_" for c in name)
+    return f"{kind}-{''.join(letters)}"
+
+
 @dataclass(frozen=True)
 class Text:
     """A paragraph."""

@@ -1,11 +1,19 @@
 """Figures of what is no rate over cells: survival, amplification, losses, and values in rows."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from pixelrobust.report.axes import PLACE, Row, ends, num_axis, num_places, numbers, series_of
+from pixelrobust.report.axes import (
+    PLACE,
+    Row,
+    ends,
+    logarithmic,
+    num_axis,
+    num_places,
+    numbers,
+    series_of,
+)
 from pixelrobust.report.plots import Axis, Panel, Plot, Series
 from pixelrobust.survival import SurvivalCurve
 from pixelrobust.tables import significant
@@ -58,11 +66,8 @@ def amplification_plot(summaries: Mapping[str, pd.DataFrame], title: str) -> Plo
             for change, name in _CHANGES.items()
         ]
         panels.append(Panel(model, curves))
-    logarithms = [math.log10(value) for value in pd.concat(shown).to_numpy().ravel()]
-    y = Axis(
-        "relative change / that of the input", range=(min(logarithms) - 0.1, max(logarithms) + 0.1),
-        log=True,
-    )  # fmt: skip
+    values = pd.concat(shown).to_numpy()
+    y = logarithmic("relative change / that of the input", values.min(), values.max())
     x = Axis("depth (0: input, 1: logits)", range=ends([0, 1]))
     return Plot(title, x, y, panels, list(_CHANGES.values()))
 
@@ -86,9 +91,11 @@ def loss_plot(table: pd.DataFrame, title: str) -> Plot | None:
             return [name, f"epoch {row[PLACE]:g}", f"loss {row['loss']:.3g}", accuracy]
 
         curves.append(series_of(name, rows, ("loss", "loss", "loss"), 1, hover))
-    x, y = Axis("epoch"), Axis("cross-entropy in training, logarithmic", log=True)
+    if not curves:
+        return None
+    y = logarithmic("cross-entropy, log scale", table["loss"].min(), table["loss"].max())
     names = [curve.name for curve in curves]
-    return Plot(title, x, y, [Panel("", curves)], names) if curves else None
+    return Plot(title, Axis("epoch"), y, [Panel("", curves)], names)
 
 
 def dots_plot(

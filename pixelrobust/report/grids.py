@@ -56,7 +56,7 @@ class Grid:
 def text_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
     """A table of text for reading, sorted by the first number of an entry.
 
-    A column is numeric where most of its entries that are not empty begin with a number.
+    A column is numeric where half of its entries that are not empty, or more, begin with a number.
     """
     columns = [
         Column(printable(title), _is_numeric([row[index] for row in rows]))
@@ -101,7 +101,7 @@ def csv_grid(path: Path) -> Grid:
 def _is_numeric(texts: Sequence[str]) -> bool:
     filled = [text for text in texts if text]
     numbers = sum(bool(_BEGINS_AS_A_NUMBER.match(text)) for text in filled)
-    return 2 * numbers > len(filled)
+    return 0 < len(filled) <= 2 * numbers
 
 
 def _entry(text: str, numeric: bool) -> Entry:

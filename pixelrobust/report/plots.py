@@ -26,7 +26,7 @@ class Axis:
         title: what it shows, and in which unit.
         ticks: where its ticks stand and what they say; none: Plotly's choice.
         range: its two ends; None: Plotly's choice.
-        log: whether it is logarithmic; its ends are then exponents of 10.
+        log: whether it is logarithmic; its ends are then exponents of 10, its ticks are not.
     """
 
     title: str
@@ -163,6 +163,5 @@ def _axis(axis: Axis) -> dict[str, Any]:
     if axis.range:
         found["range"] = list(axis.range)
     if axis.log:
-        # Ticks at 1, 2 and 5.
-        found |= {"type": "log", "dtick": "D2"}
+        found["type"] = "log"
     return found

@@ -70,7 +70,7 @@
       const own = colour(`series-${trace.meta.colour}`);
       trace.line.color = own;
       trace.visible = !hidden.has(trace.meta.series);
-      if (trace.meta.band) trace.fillcolor = own.replace("rgb(", "rgba(").replace(")", ", 0.15)");
+      if (trace.meta.band) trace.fillcolor = own.replace("rgb(", "rgba(").replace(")", ", 0.13)");
       else trace.marker.color = own;
       if (trace.error_x) trace.error_x.color = own;
     }
