@@ -121,10 +121,15 @@ def test_the_header_says_what_was_measured_and_what_came_out() -> None:
     words = " ".join(Shown(html_of(REPOSITORY / "results" / "imagenet-samples")).texts)
     assert "402 images (real ImageNet images, one of each of 700 classes) were shown to" in words
     assert "with 4 to 64 random pixels changed, 4 times for each number of pixels." in words
-    assert "18.8 % (15.7–22.5) of squeezenet1_1" in words
+    assert "18.8\N{NO-BREAK SPACE}% (15.7–22.5) of squeezenet1_1" in words
     assert re.search(
         r"Of 26 claims, nearly all of them the paper's, 3 hold for every network", words
     )
+
+
+def test_one_claim_is_spoken_of_as_one() -> None:
+    words = " ".join(Shown(html_of(BUNDLED)).texts)
+    assert "2 hold for every network here, 1 does not and 23 are not decided" in words
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:

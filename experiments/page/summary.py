@@ -82,22 +82,31 @@ def _came_out(stored: Stored, run: str | None) -> str:
 
 def _rate(row: "pd._Row") -> str:  # type: ignore[name-defined]
     low, high = percent(row.ci_low), percent(row.ci_high)
-    return f"{percent(row.wrong_rate)} % ({low}–{high})"
+    return f"{percent(row.wrong_rate)}\N{NO-BREAK SPACE}% ({low}–{high})"
 
 
 def _claimed(claims: Sequence[Claim]) -> str:
     if not claims:
         return ""
     counts = count_verdicts(claims)
-    words = _listing([f"{count} {_PHRASES[word]}" for word, count in counts.items() if count])
+    words = _listing(
+        [f"{count} {_PHRASES[word][count > 1]}" for word, count in counts.items() if count]
+    )
     return f"Of {len(claims)} claims, nearly all of them the paper's, {words}."
 
 
+# Of one claim, and of several.
 _PHRASES = {
-    "holds": "hold for every network here",
-    "does not hold": "do not",
-    "not decided": "are not decided by these images and networks",
-    "differs by network": "come out differently for different networks",
+    "holds": ("holds for every network here", "hold for every network here"),
+    "does not hold": ("does not", "do not"),
+    "not decided": (
+        "is not decided by these images and networks",
+        "are not decided by these images and networks",
+    ),
+    "differs by network": (
+        "comes out differently for different networks",
+        "come out differently for different networks",
+    ),
 }
 
 
