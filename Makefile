@@ -13,8 +13,8 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims status verify doctor wheel wandb-sync benchmark audit reliability \
-	test test-notebooks coverage mutants docs lint format
+	amplification breakdown distances claims report status verify doctor wheel wandb-sync benchmark audit \
+	reliability test test-notebooks coverage mutants docs lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -64,6 +64,9 @@ breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it take
 
 claims: | $(BIN)/python  ## Which of the paper's claims hold, from the stored outcomes of PROFILE.
 	@$(BIN)/python -m experiments.report results/$(PROFILE) claims --rebuild
+
+report: | $(BIN)/python  ## All stored results of PROFILE as one interactive page, results/PROFILE/report.html.
+	@$(BIN)/python -m experiments.report results/$(PROFILE) --html --images $(EXPERIMENT_ARGS)
 
 status: | $(BIN)/python  ## What runs have done, and what is missing.
 	@$(BIN)/python -m experiments.status

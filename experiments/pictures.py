@@ -19,7 +19,7 @@ from pixelrobust.outcomes import cell_of
 from pixelrobust.perturbation import PixelChange
 from pixelrobust.settings import RunSettings
 
-_FRAGILE = "These flip at the fewest changed pixels of all images of the run; they are not typical."
+FRAGILE = "These flip at the fewest changed pixels of all images of the run; they are not typical."
 
 
 def draw_pictures(
@@ -35,7 +35,7 @@ def draw_pictures(
         InputError: the outcomes are of several amplitudes or areas.
     """
     strips = example_strips(settings, images, outcomes, settings.pictures)
-    caption = " ".join([_FRAGILE, *images_notes(manifest, None)])
+    caption = " ".join([FRAGILE, *images_notes(manifest, None)])
     write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
 
 
@@ -56,10 +56,10 @@ def example_strips(
         change = PixelChange(num, cell.amplitude, cell.area, settings.seed)
         return np.asarray(change(image, [key], 0)[0].numpy())
 
-    return strips_from_outcomes(outcomes, keys, changed, _class_names(settings, images))
+    return strips_from_outcomes(outcomes, keys, changed, class_names_of(settings, images))
 
 
-def _class_names(settings: RunSettings, images: ImageSet) -> ClassNames:
+def class_names_of(settings: RunSettings, images: ImageSet) -> ClassNames:
     """What the outputs are called: as file or data set say, else ImageNet's names, or numbers."""
     if isinstance(settings.dataset.classes, Path):
         return read_class_names(settings.dataset.classes)

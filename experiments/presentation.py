@@ -250,13 +250,18 @@ def _present_amplification(
     readable = verdicts_for_reading(verdicts)
     notes = amplification_notes(manifest)
     write_tables(directory, experiment.table, experiment.title, verdicts, readable, notes, [])
-    groups = changes.groupby(["model", "num"], observed=True, sort=False)
-    summaries = {
-        f"{model}: {num} pixels": summarize_amplification(rows) for (model, num), rows in groups
-    }
+    summaries = amplification_summaries(changes)
     figure = amplification_curves(summaries, experiment.figure_title, " ".join(notes[1:]))
     write_figure(figure, directory / experiment.figure)
     return Presented(experiment.title, readable, notes)
+
+
+def amplification_summaries(changes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Medians and quartiles layer by layer, of each model and num."""
+    groups = changes.groupby(["model", "num"], observed=True, sort=False)
+    return {
+        f"{model}: {num} pixels": summarize_amplification(rows) for (model, num), rows in groups
+    }
 
 
 def _readable(value: Any) -> str:

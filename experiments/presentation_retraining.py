@@ -78,7 +78,7 @@ def present_transfer(
     readable = transfer_for_reading(summary)
     notes = transfer_notes(manifest, rows)
     presented = [Presented(experiment.title, readable, notes)]
-    stages = _stages(rows)
+    stages = stages_of_the_fall(rows)
     below: list[str] = []
     if stages:
         smallest = of_the_smallest_epsilon(rows)
@@ -130,8 +130,8 @@ def present_histories(directory: Path, experiment: Experiment, histories: pd.Dat
     write_figure(figure, directory / experiment.histories)
 
 
-def _stages(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
-    """From the original network to the paper's; none where one of them is missing."""
+def stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
+    """Label, network, and whether images are rounded: from the original network to the paper's; none where one of them is missing."""
     models = [str(model) for model in rows["model"].unique()]
 
     def ending(suffix: str) -> str | None:

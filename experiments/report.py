@@ -1,4 +1,7 @@
-"""Stored runs, printed: `python -m experiments.report results/bundled`. Nothing here needs torch."""
+"""Stored runs, printed: `python -m experiments.report results/bundled`; with `--html` as a page.
+
+Nothing here needs torch, but for the pictures of a page.
+"""
 
 import argparse
 import sys
@@ -12,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.exits import exit_code
+from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
 from experiments.places import default_results, short
 from experiments.presentation import present, stored_runs
@@ -19,7 +23,7 @@ from experiments.sweep import JobRecord
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.escaping import printable
-from pixelrobust.manifest import Manifest, read_manifest
+from pixelrobust.manifest import read_manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         if options.folder is None:
             _list_runs(default_results())
+        elif options.html:
+            _write_page(options.folder, options.images)
         else:
             _print_folder(options.folder, options.tables, options.rebuild)
         return 0
@@ -86,7 +92,23 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="first write tables and figures anew from the outcomes",
     )
+    parser.add_argument(
+        "--html", action="store_true", help="write everything as one interactive page, report.html"
+    )
+    parser.add_argument(
+        "--images",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="where the images lie that the page shows, for example profile=bundled; without it, none",
+    )
     return parser
+
+
+def _write_page(folder: Path, keys: Sequence[str] | None) -> None:
+    """One page of everything, and where it lies."""
+    gallery = None if keys is None else keys_gallery(keys)
+    path = write_page(folder, gallery, lambda line: print(printable(line), file=sys.stderr))
+    print(f"written to {printable(short(path))} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _list_runs(results: Path) -> None:
@@ -123,7 +145,7 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
         console.print(Markdown("\n".join(map(printable, lines)), hyperlinks=False))
         if name in manifests:
             console.print(
-                printable(_provenance(manifests[name])), style="dim", markup=False, highlight=False
+                printable(provenance(manifests[name])), style="dim", markup=False, highlight=False
             )
         console.print()
 
@@ -139,18 +161,6 @@ def _rebuild(folder: Path, wanted: Sequence[str]) -> None:
             present(folder, *run)
     if not wanted or {TABLE_5.table, CLAIMS} & set(wanted):
         derive(folder, runs)
-
-
-def _provenance(manifest: Manifest) -> str:
-    software, hardware = manifest.software, manifest.hardware
-    commit = str(software.get("commit") or "unknown")[:10]
-    changes = " with uncommitted changes" if software.get("uncommitted_changes") else ""
-    machine = hardware.get("gpu") or f"{hardware.get('cores')} cores, {hardware.get('system')}"
-    return (
-        f"{manifest.name}: seed {manifest.config.get('seed', 'of each')}, draws {manifest.draws}, "
-        f"torch {software.get('torch')}, commit {commit}{changes}, {machine}, "
-        f"{sum(manifest.seconds.values()):.0f} s; images {manifest.image_list_sha256[:10]}"
-    )
 
 
 def _order(page: Path) -> tuple[int, int, str]:

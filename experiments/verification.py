@@ -104,7 +104,7 @@ def _verify_run(
 ) -> pd.DataFrame:
     """The outcomes that were recomputed; columns as `Recompute` says, and run."""
     manifest, outcomes = run
-    rows = _rows_of(images, manifest, outcomes)
+    rows = rows_of(images, manifest, outcomes)
     recompute: Recompute = recomputed_outcomes
     if list(outcomes.columns) == ALLOTTED_COLUMNS:
         recompute, outcomes = recomputed_counts, outcomes[outcomes["draws"] > 0]
@@ -124,8 +124,12 @@ def _verify_run(
     return pd.concat(parts, ignore_index=True).assign(run=name)
 
 
-def _rows_of(images: ImageSet, manifest: Manifest, outcomes: pd.DataFrame) -> NDArray[np.int64]:
-    """Where the images of a run are in the data set."""
+def rows_of(images: ImageSet, manifest: Manifest, outcomes: pd.DataFrame) -> NDArray[np.int64]:
+    """Where the images of a run are in the data set.
+
+    Raises:
+        InputError: they are not in it, or their pixels, labels or order differ.
+    """
     position = {key: row for row, key in enumerate(images.keys)}
     keys = [str(key) for key in outcomes["image"].cat.categories]
     unknown = [key for key in keys if key not in position]

@@ -85,28 +85,39 @@ def _numbers(claim: Claim, findings: list[Finding]) -> str:
 
 
 def _number(claim: Claim, finding: Finding) -> str:
+    estimate, interval, p = finding_numbers(claim, finding)
+    text = f"{finding.condition}: {estimate}" if finding.condition else estimate
+    if interval:
+        text += f" ({interval})"
+    if not p:
+        return text
+    return f"{text}, p {p}" if p.startswith("<") else f"{text}, p = {p}"
+
+
+def finding_numbers(claim: Claim, finding: Finding) -> tuple[str, str, str]:
+    """Estimate, interval and p-value as text, in the claim's unit; empty where there is none."""
     scale = 100 if any(unit in claim.unit for unit in _PERCENT_UNITS) else 1
     estimate, low, high = (
         significant(scale * value) for value in (finding.estimate, finding.low, finding.high)
     )
-    text = f"{finding.condition}: {estimate}" if finding.condition else estimate
-    if not np.isnan(finding.low):
-        text += f" ({low} to {high})"
-    if np.isnan(finding.p):
-        return text
-    p = readable_p(finding.p)
-    return f"{text}, p {p}" if p.startswith("<") else f"{text}, p = {p}"
+    interval = "" if np.isnan(finding.low) else f"{low} to {high}"
+    return estimate, interval, "" if np.isnan(finding.p) else readable_p(finding.p)
 
 
 def _verdict(claim: Claim) -> str:
     """One word where all findings agree, else who says what."""
+    return "\n".join(f"{word}: {who}" if who else word for word, who in verdicts_by_subject(claim))
+
+
+def verdicts_by_subject(claim: Claim) -> list[tuple[str, str]]:
+    """Each verdict of a claim's findings, and of whom it is; of nobody where all findings agree."""
     said: dict[str, dict[str, list[str]]] = {}
     for finding in claim.findings:
         said.setdefault(finding.verdict, {}).setdefault(finding.subject, []).append(
             finding.condition
         )
-    if len(said) == 1:
-        return next(iter(said))
+    if len(said) <= 1:
+        return [(next(iter(said), _NOTHING_STORED), "")]
     counts = {subject: len(own) for subject, own in _by_subject(claim)}
     parts = []
     for verdict, subjects in said.items():
@@ -116,5 +127,5 @@ def _verdict(claim: Claim) -> str:
             else f"{subject} at {', '.join(conditions)}"
             for subject, conditions in subjects.items()
         ]
-        parts.append(f"{verdict}: {', '.join(who)}")
-    return "\n".join(parts)
+        parts.append((verdict, ", ".join(who)))
+    return parts
