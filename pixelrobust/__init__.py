@@ -11,7 +11,9 @@ from pixelrobust.errors import InputError
 from pixelrobust.pixel_index import pixel_index
 
 if TYPE_CHECKING:
+    from pixelrobust.adaptive.evaluation import estimate
     from pixelrobust.datasets.collecting import collect
+    from pixelrobust.engine.onnx import OnnxModel
     from pixelrobust.evaluation import evaluate
     from pixelrobust.perturbation import PixelChange
     from pixelrobust.tables import summarize
@@ -19,18 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InputError",
+    "OnnxModel",
     "PixelChange",
     "RandomPixelChange",
     "collect",
+    "estimate",
     "evaluate",
     "pixel_index",
     "summarize",
 ]
 
 _LAZY = {
+    "OnnxModel": "engine.onnx",
     "PixelChange": "perturbation",
     "RandomPixelChange": "transforms",
     "collect": "datasets.collecting",
+    "estimate": "adaptive.evaluation",
     "evaluate": "evaluation",
     "summarize": "tables",
 }
