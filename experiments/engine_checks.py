@@ -8,13 +8,12 @@ from torch import nn
 
 from experiments.resources import (
     Session,
-    all_models,
     clean_predictions_of,
     get_classifier,
     get_engine,
 )
 from pixelrobust.datasets.cache import ImageSet, PixelRows
-from pixelrobust.engine import EagerEngine, Engine, Predicted, predict_all, suitable_batch_size
+from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 
 
 def compare_with_eager(
@@ -33,12 +32,12 @@ def compare_with_eager(
         rows: positions of the M images that take part; evenly over them, `engine.compared` are used.
         unchanged: (M,) the engine's own predictions for them, where they are known.
     """
-    classifier = get_classifier(key, all_models(session.settings)[key])
+    classifier = get_classifier(session.settings, key)
     engine, chosen = get_engine(session, key, images), _compared(session, len(rows))
     if engine.is_reference or not len(chosen):
         return
     find = partial(clean_predictions_of, session, classifier, images=images, rows=rows[chosen])
-    reference = _reference(engine, classifier.module, images.image_size)
+    reference = reference_engine(classifier.module, engine.device, images.image_size)
     expected = find(reference, words="unchanged images, by eager")
     found = find(engine, words="unchanged images") if unchanged is None else unchanged.take(chosen)
     _note_difference(session, classifier.name, found, expected)
@@ -82,7 +81,8 @@ def compare_network_with_eager(
     chosen = images.take(_compared(session, len(images)))
     if engine.is_reference or not len(chosen):
         return
-    reference = _reference(engine, module, (images.shape[-2], images.shape[-1]))
+    image_size = (images.shape[-2], images.shape[-1])
+    reference = reference_engine(module, engine.device, image_size)
     found, expected = (predict_all(each, chosen, lambda done: None) for each in (engine, reference))
     _note_difference(session, name, found, expected)
 
@@ -91,10 +91,6 @@ def _compared(session: Session, images: int) -> NDArray[np.int64]:
     """Positions of those, out of so many, by which engines are compared."""
     count = min(session.settings.engine.compared, images)
     return np.arange(count) * images // max(count, 1)
-
-
-def _reference(engine: Engine, module: nn.Module, image_size: tuple[int, int]) -> Engine:
-    return EagerEngine(module, engine.device, suitable_batch_size(engine.device, image_size))
 
 
 def _note_difference(session: Session, name: str, found: Predicted, expected: Predicted) -> None:

@@ -38,10 +38,11 @@ from pixelrobust.evaluation import count_passes
 from pixelrobust.files import check_writable
 from pixelrobust.manifest import Manifest
 from pixelrobust.models import check_classifier
+from pixelrobust.models.preprocessing import in_words, own_preprocessing
 from pixelrobust.outcomes import concatenate
 from pixelrobust.provenance import describe_hardware, describe_software
 from pixelrobust.selection import Selection, select
-from pixelrobust.settings import RETRAINED, RunSettings, fingerprint
+from pixelrobust.settings import RETRAINED, RunSettings, fingerprint, model_label
 from pixelrobust.tracking import NO_TRACKER, Tracker
 
 
@@ -117,6 +118,7 @@ def _evaluate(session: Session) -> _Found:
     settings = session.settings
     with session.clock.part("images"):
         images = image_set(session)
+    _tell_preprocessing(session)
     session = replace(session, passes=_passes_ahead(settings, len(images)))
     with session.clock.part("selection"):
         selection, known = _select(session, images)
@@ -131,6 +133,25 @@ def _evaluate(session: Session) -> _Found:
         session.tracker.attempt(log_examples, settings, images, rows)
 
     return manifest, rows, finish
+
+
+def _tell_preprocessing(session: Session) -> None:
+    """Say which networks were made for other images than all are shown, unless a profile decides it."""
+    settings = session.settings
+    if settings.profile:
+        return
+    shown = settings.dataset.preprocessing
+    own = {
+        model_label(key, model): own_preprocessing(model) for key, model in settings.models.items()
+    }
+    others = [
+        f"{name} ({in_words(made)})" for name, made in own.items() if made not in (None, shown)
+    ]
+    if others:
+        session.progress.say(
+            f"images are prepared with {in_words(shown)}; made for others: {', '.join(others)}; "
+            "dataset.preprocessing says what all networks see"
+        )
 
 
 def _retrain(session: Session) -> _Found:
@@ -160,7 +181,7 @@ def _begin(session: Session, selection: Selection) -> None:
 
 def _weights(settings: RunSettings) -> dict[str, str]:
     """Digests of the weights of the models that are evaluated."""
-    classifiers = (get_classifier(key, model) for key, model in settings.models.items())
+    classifiers = (get_classifier(settings, key) for key in settings.models)
     return {classifier.name: classifier.weights_sha256 for classifier in classifiers}
 
 
@@ -194,14 +215,13 @@ def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, Pr
     """The images that take part, and what models take all the unchanged ones for."""
     settings = session.settings
     # The evaluated models are tried too, so that a fault shows before any work is done.
-    for key, model in all_models(settings).items():
-        classifier = get_classifier(key, model)
+    for key in all_models(settings):
+        classifier = get_classifier(settings, key)
         check_classifier(classifier, images.image_size, int(images.labels.max()))
         check_outputs(session, classifier, images)
     known = {key: predictions_of(session, key, images) for key in settings.selection_models}
     predictions = {
-        get_classifier(key, settings.selection_models[key]).name: found.classes
-        for key, found in known.items()
+        get_classifier(settings, key).name: found.classes for key, found in known.items()
     }
     return select(images, predictions, settings.dataset.limit, settings.seed), known
 
@@ -222,10 +242,10 @@ def _measure(
     )
     measure = measurement(settings)
     parts = []
-    for key, model in settings.models.items():
+    for key in settings.models:
         engine = get_engine(session, key, images)
         unchanged = known[key].take(rows) if key in known else None
-        subject = Subject(get_classifier(key, model), engine, unchanged)
+        subject = Subject(get_classifier(settings, key), engine, unchanged)
         with session.clock.part(f"evaluation of {subject.classifier.name}"):
             parts.append(measure(session, chosen, subject))
         count_flips_of_halving(session, subject.classifier.name, engine, images, rows, unchanged)

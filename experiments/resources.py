@@ -28,7 +28,13 @@ from pixelrobust.engine import (
 from pixelrobust.errors import InputError
 from pixelrobust.models import Classifier, load_classifier
 from pixelrobust.selection import clean_predictions
-from pixelrobust.settings import DatasetSettings, EngineSettings, ModelSettings, RunSettings
+from pixelrobust.settings import (
+    RETRAINED,
+    DatasetSettings,
+    EngineSettings,
+    ModelSettings,
+    RunSettings,
+)
 from pixelrobust.tracking import NO_TRACKER, Tracker
 
 
@@ -124,10 +130,17 @@ def _tell_unreadable(session: Session, images: ImageSet) -> None:
         )
 
 
+def get_classifier(settings: RunSettings, key: str) -> Classifier:
+    """The classifier of one of the models of a run, its outputs in the order of the data set's classes."""
+    dataset = settings.dataset
+    # Classes that networks are retrained for are not theirs yet.
+    known = settings.measure not in RETRAINED or not dataset.has_own_classes
+    return _classifier(key, all_models(settings)[key], dataset if known else None)
+
+
 @functools.cache
-def get_classifier(key: str, settings: ModelSettings) -> Classifier:
-    """The classifier of a model config."""
-    return load_classifier(key, settings)
+def _classifier(key: str, settings: ModelSettings, dataset: DatasetSettings | None) -> Classifier:
+    return load_classifier(key, settings, dataset)
 
 
 def check_outputs(session: Session, classifier: Classifier, images: ImageSet) -> None:
@@ -153,7 +166,7 @@ _ENGINES: dict[tuple[object, ...], Engine] = {}
 def get_engine(session: Session, key: str, images: ImageSet) -> Engine:
     """What runs a model of the settings, on images like these."""
     model = all_models(session.settings)[key]
-    classifier = get_classifier(key, model)
+    classifier = get_classifier(session.settings, key)
     settings = _engine_settings(session)
     assert isinstance(settings.devices, str)
     name, _ = choose_engine(find_device(settings.devices), settings.precision, session.passes)
@@ -206,7 +219,7 @@ def predictions_of(session: Session, key: str, images: ImageSet) -> Predicted:
 
     The first of several processes finds out for all of them.
     """
-    classifier = get_classifier(key, all_models(session.settings)[key])
+    classifier = get_classifier(session.settings, key)
     engine = get_engine(session, key, images)
     every = np.arange(len(images))
     return clean_predictions_of(session, classifier, engine, images, every, "unchanged images")

@@ -109,7 +109,7 @@ def plan(session: Session) -> Plan:
     if retraining.save:
         check_writable(retraining.save, "retrain.save")
     key = retraining.model or next(iter(settings.models))
-    classifier = get_classifier(key, settings.models[key])
+    classifier = get_classifier(settings, key)
     tested = image_set(session)
     trained = training_set(session)
     candidates = trained or tested
@@ -257,7 +257,7 @@ def _select_training(session: Session, key: str, candidates: ImageSet) -> Select
     taking_part = np.where(np.isin(candidates.labels, classes), predictions, -1)
     return select(
         candidates,
-        {get_classifier(key, settings.models[key]).name: taking_part},
+        {get_classifier(settings, key).name: taking_part},
         settings.retrain.images,
         settings.seed,
     )

@@ -152,7 +152,7 @@ def _engine(session: Session, manifest: Manifest, model: str, images: ImageSet) 
     classifier = None
     for key, settings in session.settings.models.items():
         if model_label(key, settings) == model:
-            classifier = get_classifier(key, settings)
+            classifier = get_classifier(session.settings, key)
     if classifier is None:
         raise InputError(
             f"model {model} of {manifest.name} is not among the models "

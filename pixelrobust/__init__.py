@@ -11,7 +11,9 @@ from pixelrobust.errors import InputError
 from pixelrobust.pixel_index import pixel_index
 
 if TYPE_CHECKING:
+    from pixelrobust.adaptive.evaluation import estimate
     from pixelrobust.datasets.collecting import collect
+    from pixelrobust.engine.onnx import OnnxModel
     from pixelrobust.evaluation import evaluate
     from pixelrobust.loading import load_bundled_images, load_folder, load_network
     from pixelrobust.outcomes import concatenate, correct_before, read_outcomes
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InputError",
+    "OnnxModel",
     "PixelChange",
     "RandomPixelChange",
     "collect",
     "concatenate",
     "correct_before",
+    "estimate",
     "evaluate",
     "load_bundled_images",
     "load_folder",
@@ -36,11 +40,13 @@ __all__ = [
 ]
 
 _LAZY = {
+    "OnnxModel": "engine.onnx",
     "PixelChange": "perturbation",
     "RandomPixelChange": "transforms",
     "collect": "datasets.collecting",
     "concatenate": "outcomes",
     "correct_before": "outcomes",
+    "estimate": "adaptive.evaluation",
     "evaluate": "evaluation",
     "load_bundled_images": "loading",
     "load_folder": "loading",

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pixelrobust.engine.eager import as_floats
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.models.fitness import check_module
+from pixelrobust.models.fitness import check_module, try_module
+from pixelrobust.models.logits import Logits, has_logits
 from pixelrobust.perturbation import check_images, check_unit_range
 
 _MAX_OUTCOMES = 200_000_000
@@ -56,7 +57,11 @@ def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
 
 
 def as_classifier(model: nn.Module, images: Tensor, labels: NDArray[np.int64], name: str) -> Any:
-    """A copy of a model in eval mode; InputError unless it can be measured on these images."""
+    """A copy of a model, in eval mode and float32, that gives logits.
+
+    Raises:
+        InputError: it cannot be measured on these images.
+    """
     if not isinstance(model, nn.Module):
         raise InputError(f"model is a {type(model).__name__}; give a torch.nn.Module.")
     try:
@@ -65,10 +70,22 @@ def as_classifier(model: nn.Module, images: Tensor, labels: NDArray[np.int64], n
         raise InputError(
             f"model {name} cannot be copied ({first_line(error)}); give one that copy.deepcopy takes."
         ) from error
+    module = _in_float32(name, module)
     # Mirrored, so that the two differ even where there is only one.
     examples = torch.cat([as_floats(images[:1]), as_floats(images[-1:]).flip(-1)])
+    if has_logits(try_module(name, module, examples[:1])):
+        module = Logits(module)
     check_module(name, module, examples, int(labels.max()))
     return module
+
+
+def _in_float32(name: str, module: nn.Module) -> nn.Module:
+    """The module with weights in float32: `precision` says what is computed in, not the weights."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise InputError(f"model {name} has weights without values (device meta); load them.")
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return module.float() if kinds - {torch.float32} else module
 
 
 def check_draws(draws: Any) -> None:

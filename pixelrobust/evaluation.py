@@ -1,7 +1,7 @@
 """From images and a classifier to outcomes: what it predicts for every change of every image."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,10 @@ from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid
 from pixelrobust.outcomes import make_outcomes
 from pixelrobust.passes import Passes
-from pixelrobust.settings import EngineName, Precision, engine_settings
+from pixelrobust.settings import EngineName, EngineSettings, Precision, engine_settings
 from pixelrobust.store import AnswerStore
 
-_CONTROL = Cell(0)
+CONTROL = Cell(0)
 # Forward passes of a cell that are lost where a run is killed, at most.
 _PAIRS_IN_BLOCK = 2048
 
@@ -52,8 +52,9 @@ def evaluate(
     """Outcomes of any classifier on any images, over a grid of changes.
 
     Args:
-        model: float images (B, C, H, W) in [0, 1] -> logits (B, K); normalisation belongs inside
-            it. It is evaluated as a copy in eval mode and left as it was.
+        model: float images (B, C, H, W) in [0, 1] -> logits (B, K), or an object with `logits`;
+            normalisation belongs inside it. It is evaluated as a copy, in eval mode and with weights
+            in float32, on `device`, and left as it was. Or a `pixelrobust.OnnxModel`.
         images: (N, C, H, W), uint8 or floating point in [0, 1].
         labels: N true classes.
         num, amplitude, area: one value each, or several (see `pixelrobust.grid.Cell`). The
@@ -75,6 +76,34 @@ def evaluate(
         InputError: an argument is wrong, or the model is none that can be measured (see
             `pixelrobust.models.fitness.check_module`).
     """
+    cells = build_grid(num, amplitude, area)
+    settings = engine_settings(
+        name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
+    )
+    task = prepare(model, images, labels, keys, cells, draws, name, settings)
+    return evaluate_cells(*task, cells, draws, seed, name)
+
+
+class Task(NamedTuple):
+    """What is evaluated: checked arguments of `evaluate`, and what runs the model."""
+
+    engine: Engine
+    images: Tensor
+    keys: list[str]
+    labels: NDArray[np.int64]
+
+
+def prepare(
+    model: nn.Module,
+    images: Tensor | NDArray[np.generic],
+    labels: Sequence[int] | Tensor | NDArray[np.integer],
+    keys: Sequence[str] | None,
+    cells: Sequence[Cell],
+    draws: int,
+    name: str,
+    settings: EngineSettings,
+) -> Task:
+    """Check arguments of `evaluate`, and start an engine; args and errors are those."""
     tensor, truth = as_images(images), as_labels(labels)
     names = as_keys(keys, len(tensor))
     if not len(tensor) == len(truth) == len(names) or not names:
@@ -82,16 +111,11 @@ def evaluate(
             f"{len(tensor)} images came with {len(truth)} labels and {len(names)} keys; "
             "give at least one image, and one label and one key for each."
         )
-    cells = build_grid(num, amplitude, area)
-    settings = engine_settings(
-        name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
-    )
     check_draws(draws)
     passes = count_passes(cells, len(tensor), draws)
     check_room(passes, draws)
     module = as_classifier(model, tensor, truth, name)
-    running = make_engine(module, settings, tensor, passes)
-    return evaluate_cells(running, tensor, names, truth, cells, draws, seed, name)
+    return Task(make_engine(module, settings, tensor, passes), tensor, names, truth)
 
 
 def evaluate_cells(
@@ -158,16 +182,16 @@ def predict_cells(
     check_room(count_passes(cells, len(keys), draws), draws)
     passes = Passes(engine, images, keys, labels, seed, advance)
     found: dict[Cell, NDArray[np.int64]] = {}
-    if _CONTROL in cells and unchanged is None:
+    if CONTROL in cells and unchanged is None:
         first = np.arange(len(keys)), np.zeros(len(keys), dtype=np.int64)
-        unchanged = passes.answers(*first, [_CONTROL])[_CONTROL].classes
-    changed = [cell for cell in cells if cell != _CONTROL]
+        unchanged = passes.answers(*first, [CONTROL])[CONTROL].classes
+    changed = [cell for cell in cells if cell != CONTROL]
     for claimed in store.claims(changed) if store else [changed]:
         found |= _predict_changed(passes, claimed, len(keys), draws, advance, store)
-    if unchanged is not None and _CONTROL in cells:
-        found[_CONTROL] = unchanged[:, None]
+    if unchanged is not None and CONTROL in cells:
+        found[CONTROL] = unchanged[:, None]
     for cell in cells:
-        _check_finite(found[cell], cell, keys, name)
+        check_finite(found[cell], cell, keys, name)
     return {cell: found[cell] for cell in cells}
 
 
@@ -198,15 +222,23 @@ def stored_answers(
     missing = np.flatnonzero(classes == UNKNOWN)
     if len(missing):
         pairs = image[missing], draw[missing]
-        found = passes.answers(*pairs, [cell])[cell]
-        if (found.classes < 0).any():
-            raise InputError(
-                f"the model gives NaN or infinite logits for changed images (num={cell.num}); check "
-                "its weights and normalisation."
-            )
+        found = finite_answers(passes, cell, *pairs)
         store.keep(cell, *pairs, found)
         classes[missing], margins[missing] = found
     return Answers(classes, margins)
+
+
+def finite_answers(
+    passes: Passes, cell: Cell, image: NDArray[np.int64], draw: NDArray[np.int64]
+) -> Answers:
+    """The answers for P (image, draw) pairs in one cell; InputError where logits are not finite."""
+    found = passes.answers(image, draw, [cell])[cell]
+    if (found.classes < 0).any():
+        raise InputError(
+            f"the model gives NaN or infinite logits for changed images (num={cell.num}); check its "
+            "weights and normalisation."
+        )
+    return found
 
 
 def _predict_changed(
@@ -265,7 +297,7 @@ def _blocks(images: int, draws: int) -> Iterator[tuple[NDArray[np.int64], NDArra
             yield np.tile(some_images, len(some_draws)), some_draws.repeat(len(some_images))
 
 
-def _check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
+def check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
     if (classes < 0).any():
         raise InputError(
             f"model {name} gives NaN or infinite logits for {keys[int(np.argwhere(classes < 0)[0, 0])]!r} "

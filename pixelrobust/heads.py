@@ -65,6 +65,7 @@ class ExpandedLogits(nn.Module):
     """
 
     classes: Tensor
+    sources: Tensor
 
     def __init__(self, module: nn.Module, classes: Sequence[int], outputs: int) -> None:
         super().__init__()
@@ -73,7 +74,9 @@ class ExpandedLogits(nn.Module):
         self.module = module
         self.training = module.training
         self.register_buffer("classes", torch.tensor(indices))
-        self._outputs = outputs
+        places = {index: place for place, index in enumerate(indices)}
+        sources = [places.get(output, len(indices)) for output in range(outputs)]
+        self.register_buffer("sources", torch.tensor(sources), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, outputs) logits."""
@@ -83,8 +86,9 @@ class ExpandedLogits(nn.Module):
                 f"{len(self.classes)} classes do not fit the classifier's {logits.shape[1]} outputs; "
                 "give one for each."
             )
-        expanded = logits.new_full((len(logits), self._outputs), _NEVER)
-        return expanded.index_copy(1, self.classes, logits)
+        # Not index_copy, which OpenVINO gets wrong, up to writing where it must not.
+        padded = nn.functional.pad(logits, (0, 1), value=_NEVER)
+        return padded.index_select(1, self.sources)
 
 
 def find_head(module: nn.Module) -> str:

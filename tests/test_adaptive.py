@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import nn
 
+from pixelrobust import InputError, estimate, evaluate, summarize
 from pixelrobust.adaptive.allotment import ROUND_WEIGHTS, allot
-from pixelrobust.adaptive.estimate import estimate, rate_interval, summarize_adaptive
+from pixelrobust.adaptive.estimate import estimate as estimate_of
+from pixelrobust.adaptive.estimate import rate_interval, summarize_adaptive
 from pixelrobust.adaptive.rounds import evaluate_adaptively
 from pixelrobust.adaptive.sensitivity import Sensitivity, families
 from pixelrobust.answers import Answers
@@ -38,7 +42,7 @@ def test_an_estimate_worked_out_by_hand() -> None:
         ("a", 2, 0.6, 2.0, 2, 1, 0.9),
         ("b", 2, 0.6, 0.5, 0, 0, 0.1),
     )
-    rate, variance = estimate(rows)
+    rate, variance = estimate_of(rows)
     assert rate == pytest.approx((0.4 * (0.75 + 1.8) + 0.6 * (0.5 + 0.1)) / 2)
     # Of means of 4 and 2 outcomes: p q / (n - 1); of the single one its squared distance.
     by_round = 0.4**2 * (0.75 * 0.25 / 3 + 1.6**2), 0.6**2 * (0.25 / 1 + 0)
@@ -70,7 +74,7 @@ def test_each_image_is_estimated_without_bias(
     ]
     whole[-1] = (rate**draws, whole[-1][1])
     for happening in (one, whole):
-        found = [(probability, *estimate(rows)) for probability, rows in happening]
+        found = [(probability, *estimate_of(rows)) for probability, rows in happening]
         mean = sum(probability * value for probability, value, _ in found)
         assert mean == pytest.approx(rate, abs=1e-9)
         true_variance = sum(probability * (value - rate) ** 2 for probability, value, _ in found)
@@ -242,3 +246,39 @@ def test_what_cannot_be_adaptive_is_one_sentence(run: Run, key: str) -> None:
     ended = run(*ADAPTIVE[:3], "evaluation=adaptive", key)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "evaluation=adaptive" in ended.err
+
+
+# --- in Python --------------------------------------------------------------------------------
+
+
+def test_an_estimate_in_one_call_is_that_of_a_census_by_fewer_passes() -> None:
+    """Most of the images lie far from the boundary, where no change of two pixels takes them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2))
+    images = torch.randint(0, 256, (400, 3, 12, 12), dtype=torch.uint8)
+    with torch.no_grad():
+        labels = model(images / 255).argmax(dim=1)
+    arguments = {"num": [2], "draws": 60, "device": "cpu", "engine": "eager"}
+    before = images.clone()
+    found = estimate(model, images, labels, **arguments)
+    assert torch.equal(images, before)
+    census = summarize(evaluate(model, images, labels, **arguments), image_size=(12, 12))
+    assert list(found["num"]) == list(census["num"]) == [0, 2]
+    assert found.loc[0, "wrong_rate"] == census.loc[0, "wrong_rate"] == 0
+    rate = census.loc[1, "wrong_rate"]
+    assert 0.01 < rate < 0.4
+    assert found.loc[1, "wrong_rate"] == pytest.approx(rate, abs=5 * found.loc[1, "standard_error"])
+    assert found.loc[1, "ci_low"] < rate < found.loc[1, "ci_high"]
+    assert found.loc[1, "share_of_census"] < 0.8
+    assert found.equals(estimate(model, images, labels, **arguments))
+
+
+def test_an_estimate_of_nothing_is_refused() -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    with pytest.raises(InputError, match="num=0 changes nothing"):
+        estimate(nn.Flatten(), images, [0, 0], num=0)
+    with pytest.raises(InputError, match="num=65"):
+        estimate(nn.Flatten(), images, [0, 0], num=65)
+    spoiled = nn.Sequential(nn.Flatten(), nn.Threshold(0.5, torch.nan))
+    with pytest.raises(InputError, match="NaN or infinite logits for '0'"):
+        estimate(spoiled, images, [0, 0], num=4)

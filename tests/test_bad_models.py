@@ -1,18 +1,24 @@
 """Weights that do not fit, and networks that cannot be measured, on the command line and in Python."""
 
+import copy
+import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import SqueezeNet1_1_Weights
 
 from pixelrobust import evaluate
 from tests.conftest import Happened, Run
 from tests.fault_cases import CLASSES, folder_of, images, network, saved, state
+from tests.model_cases import checkpoint, edited, exported, tiny, with_weights_at
 from tests.reliability import refusal, sentence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -146,6 +152,151 @@ def test_images_that_the_network_cannot_take_are_refused(
     happened(sentence(run(*images(root), *network(path), *small), tmp_path))
 
 
+# Folders of Hugging Face's, and ONNX files
+
+
+def without(*names: str) -> Callable[[Path], object]:
+    def spoil(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return spoil
+
+
+def pickled_weights(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def with_code(folder: Path) -> None:
+    (folder / "modeling.py").write_text("raise AssertionError('run')\n")
+    edited(folder, "config.json", auto_map={"AutoModelForImageClassification": "modeling.Net"})
+
+
+def tensors(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], object]:
+    def spoil(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
+
+
+def shards_elsewhere(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "w.safetensors")
+    index = {"metadata": {}, "weight_map": {"classifier.bias": "../w.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+FOLDERS: dict[str, Callable[[Path], object]] = {
+    "a Hugging Face folder that is not there": shutil.rmtree,
+    "a Hugging Face folder with pickled weights": pickled_weights,
+    "a Hugging Face folder with code of its own": with_code,
+    "a Hugging Face folder whose image processor is code": lambda folder: edited(
+        folder, "preprocessor_config.json", auto_map={"AutoImageProcessor": "other/place--code.Own"}
+    ),
+    "a Hugging Face folder without an image processor": without("preprocessor_config.json"),
+    "a Hugging Face folder whose settings are no JSON": lambda folder: (
+        folder / "config.json"
+    ).write_text("<!DOCTYPE html>"),
+    "a Hugging Face folder of a network that answers questions": lambda folder: edited(
+        folder, "config.json", model_type="bert"
+    ),
+    "a Hugging Face folder that exchanges red and blue": lambda folder: edited(
+        folder, "preprocessor_config.json", image_processor_type="MobileViTImageProcessor",
+        do_flip_channel_order=True,
+    ),
+    "a Hugging Face folder without weights of the last layer": tensors(
+        lambda weights: weights.pop("classifier.weight")
+    ),
+    "a Hugging Face folder with NaN in weights": tensors(
+        lambda weights: weights["classifier.bias"].fill_(torch.nan)
+    ),
+    "a Hugging Face folder with an adapter": lambda folder: (
+        folder / "adapter_config.json"
+    ).write_text("{}"),
+    "a Hugging Face folder whose weights lie elsewhere": shards_elsewhere,
+    "a Hugging Face folder of classes that the data set lacks": lambda folder: edited(
+        folder, "config.json", id2label={"0": "fish", "1": "bird"}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize("spoil", FOLDERS.values(), ids=FOLDERS)
+def test_hugging_face_folders_that_cannot_be_used_are_refused(
+    spoil: Callable[[Path], object], run: Run, tmp_path: Path, happened: Happened
+) -> None:
+    folder = checkpoint(tmp_path / "network")
+    spoil(folder)
+    root = folder_of(tmp_path / "images", "cat/a.png")
+    named = ["model=huggingface", f"models.huggingface.path={folder}"]
+    happened(sentence(run(*named, *images(root)), tmp_path))
+
+
+FILES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "an ONNX file that is not there": (lambda path: path.unlink(), []),
+    "an ONNX file cut in half": (
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), []
+    ),
+    "an ONNX file whose weights lie outside its folder": (
+        lambda path: with_weights_at(path, "../secret.bin"), []
+    ),
+    "an ONNX file for images of another size": (
+        lambda path: None, ["dataset.preprocessing.crop=24"]
+    ),
+    "an ONNX file of grey images": (
+        lambda path: exported(nn.Conv2d(1, 2, 3), path, example=torch.rand(1, 1, 32, 32)), []
+    ),
+    "an ONNX file of sentences": (
+        lambda path: exported(nn.Embedding(5, 2), path, example=torch.zeros(1, 4).long()), []
+    ),
+    "an ONNX file that gives maps": (lambda path: exported(nn.Conv2d(3, 2, 3), path), []),
+    "an ONNX file by engine=eager": (lambda path: None, ["engine=eager"]),
+    "an ONNX file under attack": (lambda path: None, ["attack=fgsm"]),
+    "an ONNX file that is to be retrained": (lambda path: None, ["experiment=table10"]),
+    "an ONNX file with a name too few": (
+        lambda path: None, ["models.onnx.labels=onnx-names.txt"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize(("spoil", "arguments"), FILES.values(), ids=FILES)
+def test_onnx_files_that_cannot_be_used_are_refused(
+    spoil: Callable[[Path], object],
+    arguments: list[str],
+    run: Run,
+    tmp_path: Path,
+    happened: Happened,
+) -> None:
+    (tmp_path / "networks").mkdir()
+    path = exported(tiny(), tmp_path / "networks" / "n.onnx")
+    spoil(path)
+    (tmp_path / "onnx-names.txt").write_text("cat\n")
+    root = folder_of(tmp_path / "images", "cat/a.png")
+    named = ["model=onnx", f"models.onnx.path={path}", f"paths.root={tmp_path}"]
+    ended = run(*named, *images(root), *arguments)
+    # Where in its own source OpenVINO found the fault, and where in the file.
+    told = re.sub(r"cannot be read \(.*\);", "cannot be read (…);", sentence(ended, tmp_path))
+    happened(told)
+
+
+@pytest.mark.tries(
+    KIND, "models that were made for images of several sizes, which are to be theirs"
+)
+def test_models_that_disagree_about_images_are_refused(
+    run: Run, tmp_path: Path, happened: Happened
+) -> None:
+    root = folder_of(tmp_path / "images", "cat/a.png")
+    models = [
+        "model=timm", "models.timm.name=resnet18.a1_in1k", "+model@models.b=torchvision",
+        "models.b.name=resnet18", "dataset=imagefolder", f"dataset.root={root}",
+        "dataset.preprocessing.crop=models",
+    ]  # fmt: skip
+    happened(sentence(run(*models), tmp_path))
+
+
 # Networks given to the API
 
 
@@ -266,6 +417,8 @@ MODELS: dict[str, Callable[[], object]] = {
     "one row for all images": lambda: Gives(lambda logits: logits.mean(0, keepdim=True)),
     "a dictionary instead of logits": lambda: Gives(lambda logits: {"logits": logits}),
     "an error of its own": lambda: Gives(lambda logits: {}["missing"]),
+    "a tuple instead of logits": lambda: Gives(lambda logits: (logits, logits)),
+    "weights without values": lambda: Plain().to("meta"),
     "a function instead of a module": lambda: lambda images: images.flatten(1),
     "a module that cannot be copied": CannotBeCopied,
 }
@@ -295,6 +448,25 @@ def test_a_network_in_training_mode_is_measured_in_eval_mode_and_left_as_it_was(
     assert all(part.training for part in model.modules())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     happened("outcomes are those of eval mode; the network stays as it was")
+
+
+@pytest.mark.tries(KIND, "a network with weights of half precision")
+def test_a_network_in_half_precision_is_computed_in_float32(happened: Happened) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(432, 4)).bfloat16()
+    same = copy.deepcopy(model).float()
+    found = evaluate(model, noise(9), [1] * 9, num=64, draws=3)
+    assert found.equals(evaluate(same, noise(9), [1] * 9, num=64, draws=3))
+    assert model[1].weight.dtype == torch.bfloat16
+    happened("outcomes are those of the same weights in float32; the network stays as it was")
+
+
+@pytest.mark.tries(KIND, "an object with logits in it instead of logits")
+def test_a_network_that_gives_an_object_with_logits_is_taken_by_them(happened: Happened) -> None:
+    wrapped = Gives(lambda logits: SimpleNamespace(logits=logits, loss=None))
+    found = evaluate(wrapped, noise(9), [1] * 9, num=64, draws=3)
+    assert found.equals(evaluate(Plain(), noise(9), [1] * 9, num=64, draws=3))
+    happened("outcomes are those of its logits")
 
 
 # Other arguments

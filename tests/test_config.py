@@ -59,8 +59,9 @@ def test_every_perturbation_composes(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("model", [name for name in options("model") if name != "base"])
 def test_every_model_composes_under_its_own_name(model: str) -> None:
-    needed = {"timm": ["name=x"], "torchvision": ["name=x"], "checkpoint": ["path=x"]}
-    overrides = [f"models.{model}.{value}" for value in needed.get(model, [])]
+    needed = dict.fromkeys(("timm", "torchvision"), "name")
+    needed |= dict.fromkeys(("checkpoint", "huggingface", "onnx"), "path")
+    overrides = [f"models.{model}.{needed[model]}=x"] if model in needed else []
     assert list(settings(f"model={model}", *overrides).models) == [model]
 
 

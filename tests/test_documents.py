@@ -27,14 +27,15 @@ from experiments.verify import main as verify
 from pixelrobust.datasets.class_names import imagenet_wnids
 from scripts.update_readme import with_tables
 from tests.conftest import REPOSITORY, Run
+from tests.model_cases import SIDE, checkpoint, exported, tiny
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 BIN = Path(sys.executable).parent
 
 
-def commands(language: str) -> list[str]:
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def commands(language: str, page: str = README) -> list[str]:
+    blocks = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     return (
         [line for block in blocks for line in block.splitlines()] if language == "bash" else blocks
     )
@@ -42,6 +43,8 @@ def commands(language: str) -> list[str]:
 
 MAKE = [command for command in commands("bash") if command.startswith("make ")]
 RUNS = [c for c in commands("bash") if c.startswith("python -m experiments.run ")]
+MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+RUNS += commands("bash", MODELS)
 RETRAININGS = [c for c in RUNS if "/data/networks" in c]
 REPORTS = [c for c in commands("bash") if c.startswith("python -m experiments.report ")]
 
@@ -65,7 +68,7 @@ def make(*arguments: str) -> str:
 
 def test_readme_has_no_command_of_another_kind() -> None:
     known = MAKE + RUNS + REPORTS + VERIFICATIONS + COMMANDS + INSTALLATIONS + VIEWERS
-    assert sorted(known) == sorted(commands("bash"))
+    assert sorted(known) == sorted(commands("bash") + commands("bash", MODELS))
     assert len(known) > 8
 
 
@@ -130,6 +133,18 @@ def own_weights(tmp_path: Path) -> Path:
     return tmp_path / "mine.safetensors"
 
 
+def with_own_networks(arguments: str, folder: Path) -> str:
+    """The arguments, with a Hugging Face folder or an ONNX file that is made on the spot."""
+    tench, tabby = "n01440764", "n02123045"
+    folder /= "networks"
+    if "onnx" not in arguments:
+        made = checkpoint(folder, labels=(tench, tabby))
+        return arguments.replace("/data/checkpoint", str(made))
+    folder.mkdir()
+    path = exported(tiny(classes=1000, favourite=imagenet_wnids()[tench]), folder / "n.onnx")
+    return arguments.replace("/data/network.onnx", str(path))
+
+
 @pytest.mark.parametrize("command", sorted({*RUNS} - {*RETRAININGS}))
 def test_every_python_command_runs(
     command: str, run: Run, own_images: Path, own_weights: Path
@@ -138,13 +153,16 @@ def test_every_python_command_runs(
     arguments = command.removeprefix("python -m experiments.run ")
     arguments = arguments.replace("/data/images", str(own_images))
     arguments = arguments.replace("/weights/mine.safetensors", str(own_weights))
+    if "huggingface" in arguments or "onnx" in arguments:
+        arguments = with_own_networks(arguments, own_images.parent)
     extra = ["draws=1"]
     if "perturbation" not in arguments:
         extra.append("perturbation.num=4")
     if "model=" in arguments:
         # A network made on the spot knows one of the pictures, and nothing is downloaded for it.
         extra += ["dataset=imagefolder", f"dataset.root={own_images}"]
-        extra += [f"models.timm.weights={own_weights}"] if "timm" in arguments else []
+        if "timm" in arguments and "weights" not in arguments:
+            extra += [f"models.timm.weights={own_weights}"]
     elif str(own_images) in arguments:
         extra += ["model=timm", "models.timm.name=resnet18", f"models.timm.weights={own_weights}"]
     else:
@@ -273,6 +291,20 @@ def in_terminal(command: list[str], wanted: str, last_key: str) -> str:
         program.kill()
         os.close(terminal)
     return seen
+
+
+def test_the_page_on_models_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exported(tiny(), tmp_path / "network.onnx")
+    images = torch.full((2, 3, SIDE, SIDE), 128, dtype=torch.uint8)
+    names = {"images": images, "labels": [0, 0], "model": tiny()}
+    blocks = commands("python", MODELS)
+    for block in blocks:
+        exec(block.replace("(224, 224)", f"({SIDE}, {SIDE})"), names)
+        assert capsys.readouterr().out.strip()
+    assert len(blocks) == 3
 
 
 @pytest.mark.parametrize("block", range(len(commands("python"))))

@@ -11,12 +11,14 @@ from pixelrobust import InputError, evaluate
 from pixelrobust.datasets.cache import PixelRows
 from pixelrobust.engine import EagerEngine, Engine, choose_engine, make_engine, predict_all
 from pixelrobust.engine import choice as choosing
+from pixelrobust.engine.agreement import same_logits
 from pixelrobust.engine.compiled import CompiledEngine
 from pixelrobust.engine.devices import suitable_batch_size
 from pixelrobust.engine.feeding import InPlaceFeed, StreamingFeed
 from pixelrobust.engine.openvino import OpenVinoEngine
 from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid
+from pixelrobust.heads import ExpandedLogits
 from pixelrobust.settings import EngineSettings
 
 CPU = torch.device("cpu")
@@ -57,6 +59,23 @@ def test_every_engine_computes_what_the_module_does(images: Tensor) -> None:
     for engine in engines(3):
         assert torch.allclose(engine.logits(images), expected, atol=1e-5), engine.name
         assert engine.predict(images).tolist() == expected.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("classes", [[2, 0, 1], [1, 4, 2, 0]], ids=["another order", "others"])
+def test_every_engine_brings_logits_to_their_classes(classes: list[int]) -> None:
+    """Those of classes that the network lacks are huge, and hide no difference."""
+    images = pictures(5).float() / 255
+    few = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(12, len(classes)))
+    expanded = ExpandedLogits(few, classes, 6).eval()
+    with torch.no_grad():
+        expected = few(images)
+    eager = EagerEngine(expanded, CPU, 5)
+    for engine in (eager, OpenVinoEngine(expanded, 5), CompiledEngine(expanded, CPU, 5)):
+        logits = engine.logits(images)
+        assert torch.allclose(logits[:, classes], expected, atol=1e-5), engine.name
+        assert (logits.sort(dim=1).values[:, : 6 - len(classes)] < -1e20).all()
+    assert same_logits(eager, eager.logits(images), images)
+    assert not same_logits(eager, eager.logits(images) + 0.1, images)
 
 
 def test_predictions_come_in_order_whatever_is_under_way() -> None:

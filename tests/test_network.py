@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 from tests.data_cases import mnist, noise, saved_by_datasets, shard_of
+from tests.model_cases import checkpoint, exported, tiny
 
 # Python runs this at its start, in every process that a process starts too.
 WATCH = """
@@ -66,6 +67,19 @@ def test_connections_would_be_seen(watched: Path) -> None:
     assert watched.read_text() == "socket.getaddrinfo nowhere.invalid\n"
 
 
+def own_models(folder: Path) -> list[str]:
+    """Commands with a Hugging Face folder and an ONNX file."""
+    pictures = (
+        f"dataset=imagefolder dataset.root={folder}/images dataset.classes=folders perturbation.num=4 "
+        f"paths.results={folder}/results"
+    )
+    network, file = checkpoint(folder / "network"), exported(tiny(), folder / "n.onnx")
+    return [
+        f"model=huggingface models.huggingface.path={network} models.huggingface.labels=order {pictures}",
+        f"model=onnx models.onnx.path={file} {pictures}",
+    ]
+
+
 def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
     for wnid, picture in zip(("n01440764", "n02123045"), colours, strict=True):
@@ -78,7 +92,7 @@ def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -
         f"retrain.controls=[] retrain.selected=false retrain.epochs=1 engine=eager "
         f"dataset.preprocessing.resize=64 dataset.preprocessing.crop=64 {small}"
     )
-    commands = f"{evaluating};{retraining}"
+    commands = ";".join([evaluating, retraining, *own_models(tmp_path)])
     ended = subprocess.run(
         [sys.executable, "-c", COMMANDS, commands], cwd=REPOSITORY, capture_output=True, text=True
     )

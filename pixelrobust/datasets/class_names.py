@@ -38,13 +38,16 @@ def imagenet_class_names() -> ClassNames:
     )
 
 
-def read_class_names(path: Path) -> ClassNames:
-    """A text file with one class name a line, in the order of the classifier's outputs."""
+def read_class_names(path: Path, key: str = "dataset.classes") -> ClassNames:
+    """A text file with one class name a line, in the order of the classifier's outputs.
+
+    The key, of the config, gave it.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"dataset.classes={path} cannot be read ({error}); give a text file with one name a line."
+            f"{key}={path} cannot be read ({error}); give a text file with one name a line."
         ) from error
     return tuple((line.strip(),) for line in lines if line.strip())
 
@@ -61,8 +64,8 @@ def class_indices(
         InputError: a name is unknown, or fits several classes.
     """
     if class_names is not None:
-        return _lookup(names, _known_names(class_names), "the names in dataset.classes", what)
-    known = _known_names(imagenet_class_names())
+        return _lookup(names, known_names(class_names), "the names in dataset.classes", what)
+    known = known_names(imagenet_class_names())
     known |= {wnid: {index} for wnid, index in imagenet_wnids().items()}
     return _lookup(names, known, "ImageNet-1k's classes", what)
 
@@ -70,7 +73,7 @@ def class_indices(
 def _lookup(
     names: Sequence[str], known: Mapping[str, set[int]], source: str, what: str
 ) -> dict[str, int]:
-    found = {name: known.get(_normalised(name), set()) for name in names}
+    found = {name: known.get(normalised_name(name), set()) for name in names}
     unknown = [name for name, indices in found.items() if not indices]
     if unknown:
         raise InputError(
@@ -86,14 +89,15 @@ def _lookup(
     return {name: min(indices) for name, indices in found.items()}
 
 
-def _known_names(class_names: ClassNames) -> dict[str, set[int]]:
+def known_names(class_names: ClassNames) -> dict[str, set[int]]:
     """The indices of each name; several where classes share it (ImageNet has two cranes)."""
     indices: dict[str, set[int]] = {}
     for index, names in enumerate(class_names):
         for name in names:
-            indices.setdefault(_normalised(name), set()).add(index)
+            indices.setdefault(normalised_name(name), set()).add(index)
     return indices
 
 
-def _normalised(name: str) -> str:
+def normalised_name(name: str) -> str:
+    """A class name without what does not tell names apart: case, hyphens, underscores, kinds of space."""
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()

@@ -1,5 +1,6 @@
 """Any folder of class folders."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pixelrobust.datasets.class_names import ClassNames, class_indices, read_class_names
@@ -43,13 +44,23 @@ def read_class_folders(
             f"{key}={root} holds no images in class folders; "
             "it must look like root/<class>/<image>.jpg."
         )
-    names = set(files)
-    if classes in OWN_CLASSES and other is not None and is_folder(other):
-        names |= set(_image_files(other))
-    indices = class_indices(list(files), _class_names(sorted(names), classes))
+    names = _names(files, other) if classes in OWN_CLASSES else []
+    indices = class_indices(list(files), _class_names(names, classes))
     paths = [path for members in files.values() for path in members]
     labels = [indices[name] for name, members in files.items() for _ in members]
     return make_image_list(root, paths, labels)
+
+
+def folder_names(
+    root: Path | None, other: Path | None = None, key: str = "dataset.root"
+) -> list[str]:
+    """The names of all class folders that hold images, sorted; args and errors as above."""
+    return _names(_image_files(check_folder(root, key, "/data/images")), other)
+
+
+def _names(files: Mapping[str, list[Path]], other: Path | None) -> list[str]:
+    others = _image_files(other) if other is not None and is_folder(other) else {}
+    return sorted({*files, *others})
 
 
 def _image_files(root: Path) -> dict[str, list[Path]]:

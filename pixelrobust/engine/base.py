@@ -9,6 +9,8 @@ from torch import Tensor
 from pixelrobust.errors import InputError
 from pixelrobust.settings import EngineName, Precision
 
+_LACKING = -1e29
+
 
 class Engine:
     """Runs one classifier.
@@ -109,6 +111,14 @@ def margins(logits: Tensor) -> Tensor:
         return logits.new_zeros(len(logits))
     largest = logits.topk(2, dim=1).values
     return largest[:, 0] - largest[:, 1]
+
+
+def largest_logit(logits: Tensor) -> Tensor:
+    """(B, K) -> (): the largest absolute value, but for those of classes that a network lacks.
+
+    These are as low as can be (see `pixelrobust.heads.ExpandedLogits`), and would hide differences.
+    """
+    return torch.where(logits > _LACKING, logits.nan_to_num().abs(), 0).max()
 
 
 def label_margins(logits: Tensor, labels: Tensor) -> Tensor:

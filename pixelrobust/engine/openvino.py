@@ -23,17 +23,11 @@ _WAITING_REQUESTS = 2
 
 
 class _Running(NamedTuple):
-    """A request under way, the images that it reads, and how many logits are wanted of it."""
+    """A request under way, the images that it reads, and of how many logits are wanted."""
 
     request: Any
     images: Tensor
     wanted: int
-
-    def logits(self) -> Tensor:
-        """(wanted, K), when they are there."""
-        self.request.wait()
-        # Copied: the request's next images overwrite them.
-        return torch.tensor(self.request.get_output_tensor().data[: self.wanted])
 
 
 class OpenVinoEngine(Engine):
@@ -60,7 +54,7 @@ class OpenVinoEngine(Engine):
         check_precision(device, precision)
         super().__init__(device, batch_size, precision)
         self._module = module
-        self._openvino = _import_openvino()
+        self._openvino = import_openvino()
         self._threads = torch.get_num_threads()
         self._requests: dict[tuple[object, ...], list[Any]] = {}
 
@@ -90,7 +84,8 @@ class OpenVinoEngine(Engine):
         return _Running(request, full, len(images))
 
     def _finish(self, running: _Running) -> Tensor:
-        logits = running.logits()
+        running.request.wait()
+        logits = self._logits(running.request)[: running.wanted]
         self._idle_requests(running.images).append(running.request)
         return logits
 
@@ -104,6 +99,17 @@ class OpenVinoEngine(Engine):
         return self._requests[key]
 
     def _compile(self, images: Tensor) -> Any:
+        options = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
+            "INFERENCE_NUM_THREADS": self._threads,
+            # Two processes would be pinned to the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        return compile_network(self._converted(images), options)
+
+    def _converted(self, images: Tensor) -> Any:
+        """The network for batches of images like these, not compiled."""
         example = images[:1].expand(2, *images.shape[1:])
         try:
             with torch.no_grad(), warnings.catch_warnings():
@@ -113,23 +119,35 @@ class OpenVinoEngine(Engine):
                     _FromImages(self._module), example_input=example
                 )
             model.reshape([self.batch_size, *images.shape[1:]])
-            return self._openvino.Core().compile_model(
-                model,
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "THROUGHPUT",
-                    "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
-                    "INFERENCE_NUM_THREADS": self._threads,
-                    # Two processes would be pinned to the same cores.
-                    "ENABLE_CPU_PINNING": False,
-                },
-            )
         # Converters fail in many ways.
         except Exception as error:
-            raise InputError(
-                f"OpenVINO cannot run this network ({first_line(error)}); give engine=eager or "
-                "engine=auto."
-            ) from error
+            raise _cannot_run(error) from error
+        return model
+
+    def _logits(self, request: Any) -> Tensor:
+        """(batch size, K) of a request that is done."""
+        # Copied: the request's next images overwrite them.
+        return torch.tensor(request.get_output_tensor().data)
+
+
+def compile_network(network: Any, options: dict[str, Any]) -> Any:
+    """An OpenVINO network ready to run on the CPU; InputError where it cannot."""
+    try:
+        return import_openvino().Core().compile_model(network, "CPU", options)
+    except Exception as error:
+        raise _cannot_run(error) from error
+
+
+def _cannot_run(error: Exception) -> InputError:
+    return InputError(
+        f"OpenVINO cannot run this network ({first_line(error)}); give engine=eager or engine=auto."
+    )
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what OpenVINO says, which begins with places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager
@@ -155,7 +173,8 @@ class _FromImages(nn.Module):
         return logits
 
 
-def _import_openvino() -> Any:
+def import_openvino(who: str = "engine=openvino") -> Any:
+    """OpenVINO, kept from reporting; InputError where what asks for it cannot have it."""
     # Importing OpenVINO, and converting with it, would report to its maker. Where this package is not
     # to be had it does not.
     sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
@@ -163,7 +182,7 @@ def _import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise InputError(
-            "engine=openvino needs the package openvino, which is not installed; install "
-            "pixelrobust[openvino], or give engine=eager."
+            f"{who} needs the package openvino, which is not installed; install pixelrobust[openvino], "
+            "or give a PyTorch network and engine=eager."
         ) from error
     return openvino

@@ -1,14 +1,20 @@
 """Classifiers: networks with weights and normalisation, taking float images in [0, 1]."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from pixelrobust.datasets.class_names import read_class_names
+from pixelrobust.datasets.outputs import class_names_of
+from pixelrobust.engine.onnx import OnnxModel
 from pixelrobust.errors import InputError
 from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.fitness import check_module
+from pixelrobust.models.huggingface import load_network, read_checkpoint
+from pixelrobust.models.labels import arrange_outputs
 from pixelrobust.models.normalization import Normalize
 from pixelrobust.models.weights import (
     load_weights,
@@ -16,7 +22,13 @@ from pixelrobust.models.weights import (
     read_weights,
     weights_digest,
 )
-from pixelrobust.settings import PACKAGE_PREFIX, ModelSettings, is_weights_file, model_label
+from pixelrobust.settings import (
+    PACKAGE_PREFIX,
+    DatasetSettings,
+    ModelSettings,
+    is_weights_file,
+    model_label,
+)
 
 
 @dataclass(frozen=True)
@@ -34,14 +46,28 @@ class Classifier:
     weights_sha256: str
 
 
-def load_classifier(key: str, settings: ModelSettings) -> Classifier:
+def load_classifier(
+    key: str, settings: ModelSettings, dataset: DatasetSettings | None = None
+) -> Classifier:
     """Build the network of a model config, load its weights, put normalisation in front.
 
+    Args:
+        key: of the model.
+        settings: of the model.
+        dataset: whose classes the outputs are to be, where the network says what they stand for;
+            None: its own.
+
     Raises:
-        InputError: no such network, or its weights cannot be had or do not fit.
+        InputError: no such network, or its weights cannot be had or do not fit, or its outputs are
+            no classes of the data set.
     """
+    name = model_label(key, settings)
     if settings.source == "checkpoint":
-        return _load_saved(model_label(key, settings), settings.path)
+        return _load_saved(name, settings.path)
+    if settings.source == "onnx":
+        return _load_onnx(name, settings, dataset)
+    if settings.source == "huggingface":
+        return _load_huggingface(name, settings, dataset)
     architecture = find_architecture(settings)
     path = _weights_file(settings.weights)
     network = architecture.build(settings.weights if path is None else None)
@@ -49,7 +75,7 @@ def load_classifier(key: str, settings: ModelSettings) -> Classifier:
         load_weights(network, read_weights(path, settings.match), settings.match, path.name)
     normalize = Normalize(settings.mean or architecture.mean, settings.std or architecture.std)
     module = nn.Sequential(normalize, network).eval()
-    return Classifier(model_label(key, settings), module, weights_digest(module))
+    return Classifier(name, module, weights_digest(module))
 
 
 def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels: int) -> None:
@@ -79,6 +105,43 @@ def _load_saved(name: str, path: Path | None) -> Classifier:
     outputs = int(saved.about.get("outputs", max(saved.classes) + 1))
     module = ExpandedLogits(saved.module, saved.classes, outputs).eval()
     return Classifier(name, module, saved.weights_sha256)
+
+
+def _load_huggingface(
+    name: str, settings: ModelSettings, dataset: DatasetSettings | None
+) -> Classifier:
+    """An image classifier of transformers, from a folder."""
+    checkpoint = read_checkpoint(settings.path, settings.mean, settings.std)
+    parts: list[nn.Module] = [Normalize(checkpoint.mean, checkpoint.std), load_network(checkpoint)]
+    last = _last_layer(name, settings, checkpoint.labels, dataset)
+    if not isinstance(last, nn.Identity):
+        parts.append(last)
+    module = nn.Sequential(*parts).eval()
+    return Classifier(name, module, weights_digest(module))
+
+
+def _load_onnx(name: str, settings: ModelSettings, dataset: DatasetSettings | None) -> Classifier:
+    """A classifier in an ONNX file."""
+    module = OnnxModel(settings.path, settings.mean, settings.std, settings.scale)
+    module.last = _last_layer(name, settings, module.labels, dataset)
+    return Classifier(name, module.eval(), weights_digest(module))
+
+
+def _last_layer(
+    name: str,
+    settings: ModelSettings,
+    own: Sequence[str] | None,
+    dataset: DatasetSettings | None,
+) -> nn.Module:
+    """What brings outputs into the order of the data set's classes."""
+    labels = own
+    if settings.labels == "order":
+        return nn.Identity()
+    if settings.labels is not None:
+        key = "models.<name>.labels"
+        labels = [names[0] for names in read_class_names(settings.labels, key)]
+    classes = class_names_of(dataset) if labels and dataset else None
+    return arrange_outputs(name, labels, classes) if labels and classes else nn.Identity()
 
 
 def _weights_file(weights: str) -> Path | None:

@@ -7,11 +7,12 @@ from typing import cast
 
 import timm
 import torchvision
+from pydantic import ValidationError
 from torch import nn
 
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.models.published import cached_file, check_published, download, weights_only
-from pixelrobust.settings import ModelSettings
+from pixelrobust.settings import ModelSettings, PreprocessingSettings
 
 _PUBLISHED_CLASSES = 1000
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,11 +26,13 @@ class Architecture:
     Attributes:
         build: makes the network: with published weights of a name, or for None with random ones.
         mean, std: what published weights expect, for images in [0, 1].
+        preprocessing: what they were tested with; None where the library does not say.
     """
 
     build: Callable[[str | None], nn.Module]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    preprocessing: PreprocessingSettings | None
 
 
 def find_architecture(settings: ModelSettings) -> Architecture:
@@ -40,6 +43,11 @@ def find_architecture(settings: ModelSettings) -> Architecture:
     """
     if settings.source == "torchvision":
         return _torchvision_architecture(settings)
+    if settings.source != "timm":
+        raise InputError(
+            f"a network of source {settings.source} cannot be built from its name, so one retrained from "
+            "it cannot be saved; set retrain.save=null."
+        )
     return _timm_architecture(settings)
 
 
@@ -48,11 +56,15 @@ def _torchvision_architecture(settings: ModelSettings) -> Architecture:
     if settings.name not in known:
         raise InputError(_unknown_name(settings.name, known, "torchvision"))
     published = torchvision.models.get_model_weights(settings.name)
-    transforms = next(iter(published)).transforms()
+    named = published.__members__.get(settings.weights, next(iter(published)))
+    transforms = named.transforms()
     return Architecture(
         lambda weights: _build_torchvision(settings, weights),
         tuple(transforms.mean),
         tuple(transforms.std),
+        _preprocessing(
+            transforms.resize_size[0], transforms.crop_size[0], transforms.interpolation.value
+        ),
     )
 
 
@@ -102,7 +114,27 @@ def _timm_architecture(settings: ModelSettings) -> Architecture:
         lambda weights: _build_timm(settings, weights),
         tuple(config.mean) if config else _IMAGENET_MEAN,
         tuple(config.std) if config else _IMAGENET_STD,
+        _timm_preprocessing(config) if config else None,
     )
+
+
+def _timm_preprocessing(config: timm.models.PretrainedCfg) -> PreprocessingSettings | None:
+    """As its authors tested it, which may be at another size than it was trained at."""
+    _, height, width = config.test_input_size or config.input_size
+    share = (config.test_crop_pct if config.test_input_size else None) or config.crop_pct
+    if height != width:
+        return None
+    return _preprocessing(int(height / share), height, config.interpolation)
+
+
+def _preprocessing(resize: int, crop: int, interpolation: str) -> PreprocessingSettings | None:
+    """As settings; None for what images cannot be resized by here."""
+    try:
+        return PreprocessingSettings.model_validate(
+            {"resize": max(resize, crop), "crop": crop, "interpolation": interpolation}
+        )
+    except ValidationError:
+        return None
 
 
 def _build_timm(settings: ModelSettings, weights: str | None) -> nn.Module:

@@ -1,11 +1,12 @@
 """Whether a network can be measured: it takes the images, and answers each with logits, always the same."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import is_out_of_memory, out_of_memory
+from pixelrobust.engine.base import is_out_of_memory, largest_logit, out_of_memory
 from pixelrobust.engine.precision import arithmetic
 from pixelrobust.errors import InputError, first_line
 
@@ -58,12 +59,12 @@ def check_module(name: str, module: nn.Module, images: Tensor, largest_label: in
         )
 
 
-def _logits(name: str, module: nn.Module, images: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, K) float32, on the CPU."""
+def try_module(name: str, module: nn.Module, images: Tensor) -> Any:
+    """Whatever a network gives for (B, C, H, W) images; InputError where it cannot take them."""
     first = next(chain(module.parameters(), module.buffers()), images)
     try:
         with torch.inference_mode(), arithmetic(first.device, "fp32"):
-            logits = module(images.to(first.device))
+            return module(images.to(first.device))
     except InputError:
         raise
     # A network may raise anything where images do not suit it.
@@ -72,12 +73,17 @@ def _logits(name: str, module: nn.Module, images: Tensor) -> Tensor:
             if len(images) == 1:
                 raise out_of_memory(first.device) from error
             # Then no image will ever have another beside it.
-            return _logits(name, module, images[:1])
+            return try_module(name, module, images[:1])
         height, width = images.shape[-2:]
         raise InputError(
             f"model {name} cannot take images of {height} x {width} "
             f"({first_line(error)}); set dataset.preprocessing.resize and crop, or leave it out."
         ) from error
+
+
+def _logits(name: str, module: nn.Module, images: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, K) float32, on the CPU."""
+    logits = try_module(name, module, images)
     if not isinstance(logits, Tensor):
         raise InputError(
             f"model {name} gives a {type(logits).__name__}, not a tensor of logits; wrap it in a "
@@ -109,5 +115,5 @@ def _agree(one: Tensor, other: Tensor) -> bool:
     """Whether logits are the same but for rounding; what is not finite is told elsewhere."""
     if one.shape != other.shape:
         return False
-    one, other = one.nan_to_num(), other.nan_to_num()
-    return bool((one - other).abs().max() <= _TOLERANCE * one.abs().max())
+    difference = (one.nan_to_num() - other.nan_to_num()).abs().max()
+    return bool(difference <= _TOLERANCE * largest_logit(one))

@@ -12,6 +12,7 @@ from pixelrobust.settings.faults import fault_sentences, shown
 from pixelrobust.settings.run import RunSettings
 from pixelrobust.settings.sections import (
     CLASSES,
+    FROM_MODELS,
     EngineSettings,
     GridDraws,
     ModelSettings,
@@ -63,6 +64,7 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
         data[group] = {
             name: _anchored_weights(data[group], name, root) for name in data.get(group) or {}
         }
+    data["dataset"] = _with_preprocessing(data)
     return _validate(RunSettings, data, "")
 
 
@@ -136,9 +138,37 @@ def _anchored_weights(models: Mapping[str, Any], name: str, root: Path) -> Any:
     anchored = dict(model)
     if anchored.get("path") is not None:
         anchored["path"] = root / _path(anchored["path"], f"models.{name}.path")
+    if anchored.get("labels") not in (None, "order"):
+        anchored["labels"] = root / _path(anchored["labels"], f"models.{name}.labels")
     if is_weights_file(model.get("weights")):
         anchored["weights"] = str(root / _path(model["weights"], f"models.{name}.weights"))
     return anchored
+
+
+def _with_preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data set, its preprocessing taken from the models where it is to be theirs."""
+    dataset = dict(data["dataset"])
+    wanted = dataset.get("preprocessing")
+    if not isinstance(wanted, Mapping) or not any(_is_models(value) for value in wanted.values()):
+        return dataset
+    models = {
+        name: _validate(ModelSettings, model, f"models.{name}.")
+        for group in ("models", "selection_models")
+        for name, model in data[group].items()
+    }
+    # Imported late, since libraries of networks are slow to import.
+    from pixelrobust.models.preprocessing import common_preprocessing
+
+    given = {key: value for key, value in wanted.items() if not _is_models(value)}
+    dataset["preprocessing"] = given
+    if all(key == "interpolation" or type(value) is int for key, value in given.items()):
+        strict = "models" in wanted.values()
+        dataset["preprocessing"] = common_preprocessing(models, given, strict)
+    return dataset
+
+
+def _is_models(value: Any) -> bool:
+    return isinstance(value, str) and value in FROM_MODELS
 
 
 def _path(value: Any, key: str) -> Path:

@@ -24,6 +24,10 @@ PACKAGE_PREFIX = "package:"
 ATTACK_PREFIX = "foolbox.attacks."
 """What the name of an attack begins with; nothing else is ever looked up."""
 
+FROM_MODELS = ("auto", "models")
+"""What a key of `dataset.preprocessing` says where it is the models' own: where they agree, or in any
+case."""
+
 _LONGEST_NAME = 100
 
 # Upper bounds keep what no computer could finish, or hold in memory, from being tried.
@@ -39,6 +43,7 @@ _MAX_SEARCH = 10_000
 _MAX_ARGUMENT = 10**6
 _MAX_TRACKED_IMAGES = 100
 _MAX_TIMEOUT = 3600
+_MAX_SCALE = 65_536
 # Seeds are kept in 64-bit columns.
 _MAX_SEED = 2**63 - 1
 
@@ -97,7 +102,7 @@ class PreprocessingSettings(Section):
 
     resize: Side
     crop: Side
-    interpolation: Literal["bilinear", "bicubic", "nearest"]
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
@@ -182,7 +187,7 @@ class DatasetSettings(Section):
 class ModelSettings(Section):
     """A network, its weights, and what it expects of its input."""
 
-    source: Literal["torchvision", "timm", "checkpoint"]
+    source: Literal["torchvision", "timm", "checkpoint", "huggingface", "onnx"]
     name: StrictStr
     path: Path | None = None
     weights: StrictStr
@@ -190,6 +195,8 @@ class ModelSettings(Section):
     classes: Annotated[StrictInt, Field(ge=1, le=_MAX_CLASSES)]
     mean: Annotated[tuple[Annotated[Real, Field(ge=0, le=1)], ...], *_CHANNELS] | None
     std: Annotated[tuple[Annotated[Real, Field(gt=0, le=1)], ...], *_CHANNELS] | None
+    scale: Annotated[Real, Field(gt=0, le=_MAX_SCALE)] | None = None
+    labels: Path | Literal["order"] | None = None
     label: StrictStr | None = None
 
 

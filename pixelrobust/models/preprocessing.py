@@ -1,0 +1,101 @@
+"""What images networks were made for, and what a run shows them: all of its models see one size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pixelrobust.errors import InputError
+from pixelrobust.models.architectures import find_architecture
+from pixelrobust.models.huggingface import read_checkpoint
+from pixelrobust.settings import ModelSettings, PreprocessingSettings, model_label
+
+_PAPER = PreprocessingSettings(resize=256, crop=224, interpolation="bilinear")
+
+
+def own_preprocessing(settings: ModelSettings) -> PreprocessingSettings | None:
+    """What a model's library, checkpoint or file says of its images; None where it says nothing.
+
+    Raises:
+        InputError: there is no such network, or it cannot be read.
+    """
+    if settings.source == "checkpoint":
+        return None
+    if settings.source == "huggingface":
+        return read_checkpoint(settings.path, settings.mean, settings.std).preprocessing
+    if settings.source == "onnx":
+        # Imported late, since OpenVINO is optional.
+        from pixelrobust.engine.onnx_file import OnnxFile
+
+        return _for_size(*OnnxFile.read(settings.path).size)
+    return find_architecture(settings).preprocessing
+
+
+def common_preprocessing(
+    models: Mapping[str, ModelSettings], given: Mapping[str, Any], strict: bool
+) -> dict[str, Any]:
+    """The preprocessing that all models of a run say, with what is given instead.
+
+    Where only one of resize and crop is given, the other keeps the models' proportion.
+
+    Args:
+        models: by name.
+        given: some of resize, crop and interpolation.
+        strict: whether they must agree; else it is the paper's where they do not.
+
+    Returns:
+        resize, crop and interpolation.
+
+    Raises:
+        InputError: models disagree and must not, or none says anything and one must; or one cannot
+            be read.
+    """
+    if set(given) == {"resize", "crop", "interpolation"}:
+        return dict(given)
+    found: dict[str, dict[str, Any]] = {}
+    for key, settings in models.items():
+        own = own_preprocessing(settings)
+        if own is not None:
+            found[model_label(key, settings)] = _with_given(own, given)
+    different = {tuple(own.values()): name for name, own in reversed(found.items())}
+    if len(different) == 1:
+        return next(iter(found.values()))
+    if not strict:
+        return _with_given(_PAPER, given)
+    if not found:
+        raise InputError(
+            "dataset.preprocessing is to be the models', which say nothing of it; give "
+            "dataset.preprocessing.resize, crop and interpolation."
+        )
+    told = "; ".join(f"{name}: {in_words(found[name])}" for name in reversed(different.values()))
+    raise InputError(
+        f"dataset.preprocessing is to be the models', which disagree ({told}), and all models of a run "
+        "see one size; give dataset.preprocessing.resize, crop and interpolation, or one model."
+    )
+
+
+def in_words(preprocessing: PreprocessingSettings | Mapping[str, Any]) -> str:
+    """As sentences say it."""
+    if isinstance(preprocessing, PreprocessingSettings):
+        preprocessing = preprocessing.model_dump()
+    return "resize={resize}, crop={crop}, {interpolation}".format(**preprocessing)
+
+
+def _with_given(own: PreprocessingSettings, given: Mapping[str, Any]) -> dict[str, Any]:
+    resize, crop = given.get("resize", own.resize), given.get("crop", own.crop)
+    if "resize" in given and "crop" not in given:
+        crop = max(round(resize * own.crop / own.resize), 1)
+    if "crop" in given and "resize" not in given:
+        resize = max(round(crop * own.resize / own.crop), crop)
+    return {
+        "resize": resize,
+        "crop": crop,
+        "interpolation": given.get("interpolation", own.interpolation),
+    }
+
+
+def _for_size(height: int | None, width: int | None) -> PreprocessingSettings | None:
+    """Crops of the size that a file was exported for, in the paper's proportion."""
+    if height is None or height != width:
+        return None
+    return PreprocessingSettings(
+        resize=height * _PAPER.resize // _PAPER.crop, crop=height, interpolation="bilinear"
+    )

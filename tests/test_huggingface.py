@@ -1,0 +1,222 @@
+"""Image classifiers of Hugging Face's transformers, from folders made on the spot."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pixelrobust import InputError, evaluate
+from pixelrobust.models import Classifier, load_classifier
+from pixelrobust.models.huggingface import read_checkpoint
+from pixelrobust.models.labels import arrange_outputs
+from pixelrobust.models.preprocessing import own_preprocessing
+from pixelrobust.settings import ModelSettings
+from tests.conftest import Run
+from tests.fault_cases import folder_of, manifest
+from tests.model_cases import KINDS, checkpoint, edited, noise, picture
+
+transformers = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def settings(folder: Path, **values: Any) -> ModelSettings:
+    fields = {
+        "source": "huggingface", "name": "huggingface", "path": folder, "weights": "saved",
+        "match": "names", "classes": 1000, "mean": None, "std": None,
+    }  # fmt: skip
+    return ModelSettings(**(fields | values))
+
+
+def load(folder: Path, **values: Any) -> Classifier:
+    return load_classifier("mine", settings(folder, **values))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_those_of_transformers_own_pipeline(kind: str, tmp_path: Path) -> None:
+    """Its image processor and model, on an image that needs no resizing."""
+    folder = checkpoint(tmp_path, kind)
+    image, pixels = picture()
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
+    given = processor(images=image, do_resize=False, do_center_crop=False, return_tensors="pt")
+    floats = torch.tensor(pixels.transpose(2, 0, 1)[None] / 255, dtype=torch.float32)
+    with torch.no_grad():
+        found = load(folder).module(floats)
+        torch.testing.assert_close(found, model(**given).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "resize", "crop", "interpolation", "mean", "std"),
+    [
+        ("vit", 32, 32, "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        # 64 / 0.875, and then a crop.
+        ("convnext", 73, 64, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        # Values go up to 2, so mean and std are halved.
+        ("resnet", 40, 32, "bicubic", (0.240727, 0.228914, 0.204105), (0.134315, 0.130651, 0.137889)),
+    ],
+)  # fmt: skip
+def test_a_folder_says_what_its_images_are_like(
+    kind: str, resize: int, crop: int, interpolation: str,
+    mean: tuple[float, ...], std: tuple[float, ...], tmp_path: Path,
+) -> None:  # fmt: skip
+    found = read_checkpoint(checkpoint(tmp_path, kind))
+    own = found.preprocessing
+    assert own
+    assert (own.resize, own.crop, own.interpolation) == (resize, crop, interpolation)
+    assert found.mean == pytest.approx(mean, abs=2e-6)
+    assert found.std == pytest.approx(std, abs=2e-6)
+    assert found.labels == ("cat", "dog")
+
+
+def test_a_mean_and_std_of_ones_own_need_no_image_processor(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(InputError, match=r"does not say how images are normalised .*mean and std"):
+        load(folder)
+    half = (0.5, 0.5, 0.5)
+    module = load(folder, mean=half, std=half).module
+    assert own_preprocessing(settings(folder, mean=half, std=half)) is None
+    assert module[0].mean.flatten().tolist() == [0.5, 0.5, 0.5]
+
+
+def test_half_precision_is_computed_in_float32(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path)
+    half = transformers.AutoModelForImageClassification.from_pretrained(folder).half()
+    half.save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float16"
+    module = load(folder).module
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert module(torch.rand(1, 3, 32, 32)).dtype == torch.float32
+
+
+def test_another_weight_or_mean_gives_another_digest(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "a")
+    digests = {load(folder).weights_sha256, load(checkpoint(tmp_path / "b")).weights_sha256}
+    assert len(digests) == 1
+    digests.add(load(checkpoint(tmp_path / "c", favourite=1)).weights_sha256)
+    digests.add(
+        load(edited(folder, "preprocessor_config.json", image_mean=[0, 0, 0])).weights_sha256
+    )
+    assert len(digests) == 3
+
+
+def test_loading_downloads_nothing_and_leaves_settings_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants as constants
+
+    seen = []
+    load_model = transformers.AutoModelForImageClassification.from_pretrained
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        seen.append(
+            (constants.HF_HUB_OFFLINE, options["local_files_only"], options["trust_remote_code"])
+        )
+        return load_model(*arguments, **options)
+
+    monkeypatch.setattr(transformers.AutoModelForImageClassification, "from_pretrained", watched)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    load(checkpoint(tmp_path))
+    assert seen == [(True, True, False)]
+    assert constants.HF_HUB_OFFLINE is False
+
+
+# Outputs and classes
+
+
+def order(labels: list[str], classes: list[tuple[str, ...]]) -> list[int]:
+    """For each class of the data set, which output tells of it."""
+    last = arrange_outputs("mine", labels, tuple(classes))
+    given = torch.arange(1.0, len(labels) + 1)[None]
+    return [int(value) - 1 for value in last(given)[0].clamp(min=0)]
+
+
+def test_outputs_are_brought_into_the_order_of_the_data_sets_classes() -> None:
+    classes = [("cat",), ("dog",)]
+    assert order(["dog", "cat"], classes) == [1, 0]
+    # A bird is no class of the data set, and can win all the same.
+    assert order(["dog", "bird", "cat"], classes) == [2, 0, 1]
+    # Nothing is ever taken for a dog.
+    assert order(["cat", "bird"], classes) == [0, -1, 1]
+    assert order(["Dog", "house_cat"], [("house cat", "n1"), ("dog", "hound", "n2")]) == [1, 0]
+
+
+def test_names_that_are_no_names_leave_outputs_in_their_order() -> None:
+    assert order(["LABEL_0", "LABEL_1"], [("cat",), ("dog",)]) == [0, 1]
+    assert order(["0", "1"], [("cat",), ("dog",)]) == [0, 1]
+
+
+def test_imagenets_own_names_are_in_imagenets_order() -> None:
+    """It has two cranes, and a maillot that is the tank suit as well as one that is not."""
+    from pixelrobust.datasets.class_names import imagenet_class_names, imagenet_wnids
+
+    names = [", ".join(own) for own in imagenet_class_names()]
+    classes = [
+        (*own, wnid) for own, wnid in zip(imagenet_class_names(), imagenet_wnids(), strict=True)
+    ]
+    assert order(names, classes) == list(range(1000))
+    assert order(list(imagenet_wnids()), classes) == list(range(1000))
+    swapped = [names[1], names[0], *names[2:]]
+    assert order(swapped, classes) == [1, 0, *range(2, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (
+            ["fish", "bird"],
+            r"none of the outputs .*\(fish, bird\).* class of the data set \(cat, dog\)",
+        ),
+        (["cat", "Cat"], "two outputs of model mine are the class 'cat'"),
+    ],
+)
+def test_outputs_that_fit_no_data_set_are_refused(labels: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        arrange_outputs("mine", labels, (("cat",), ("dog",)))
+
+
+def test_a_label_that_fits_two_classes_is_refused() -> None:
+    with pytest.raises(InputError, match="the output 'crane' of model mine fits 2 classes"):
+        arrange_outputs("mine", ["crane"], (("dog",), ("crane", "a"), ("crane", "b")))
+
+
+# On the command line
+
+
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
+def test_a_folder_is_evaluated_at_its_own_size_with_classes_by_name(
+    engine: str, run: Run, tmp_path: Path
+) -> None:
+    """It takes everything for a dog, which is its first output and the data set's second class."""
+    folder = checkpoint(tmp_path / "vit", labels=["dog", "bird", "cat"], favourite=0)
+    root = folder_of(tmp_path / "images", "cat/a.png", "dog/b.png", "dog/c.png")
+    ended = run(
+        "model=huggingface", f"models.huggingface.path={folder}", "dataset=imagefolder",
+        f"dataset.root={root}", "dataset.classes=folders", "perturbation.num=4", f"engine={engine}",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    record = manifest(tmp_path / "results")
+    assert (record["images"], record["candidates"]) == (2, 3)
+    assert record["image_size"] == [32, 32]
+    assert record["config"]["dataset"]["preprocessing"] == {
+        "resize": 32, "crop": 32, "interpolation": "bilinear"
+    }  # fmt: skip
+    assert len(record["weights_sha256"]["huggingface"]) == 64
+
+
+def test_attacks_find_the_networks_gradients(tmp_path: Path) -> None:
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    logits = load(checkpoint(tmp_path)).module(images)
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
+    assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
+
+
+def test_a_network_that_gives_an_object_with_logits_can_be_evaluated(tmp_path: Path) -> None:
+    model = transformers.AutoModelForImageClassification.from_pretrained(checkpoint(tmp_path))
+    found = evaluate(model, noise(3), [0, 0, 1], num=4)
+    assert found["prediction"].eq(0).all()
+    assert np.array_equal(found.query("num == 4")["wrong"], [False, False, True])

@@ -1,0 +1,127 @@
+"""One image size a run: the models' own, where they agree, or by key."""
+
+import re
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from experiments.configuration import settings_of
+from pixelrobust.errors import InputError
+from pixelrobust.settings import RunSettings
+from tests.conftest import Run
+from tests.fault_cases import folder_of, manifest
+
+FOLDER = ["dataset=imagefolder", "dataset.root=/images"]
+LITES = "model=[efficientnet_lite0,efficientnet_lite1,efficientnet_lite2]"
+
+
+def timm_model(name: str, key: str = "timm") -> list[str]:
+    group = "model=timm" if key == "timm" else f"+model@models.{key}=timm"
+    return [group, f"models.{key}.name={name}"]
+
+
+def shown(settings: RunSettings) -> tuple[int, int, str]:
+    found = settings.dataset.preprocessing
+    return found.resize, found.crop, found.interpolation
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (timm_model("resnet50.a1_in1k"), (288, 288, "bicubic")),
+        (timm_model("tf_efficientnet_lite1"), (272, 240, "bicubic")),
+        (timm_model("vgg11.tv_in1k"), (256, 224, "bilinear")),
+        (["model=torchvision", "models.torchvision.name=resnet50"], (256, 224, "bilinear")),
+        (["model=torchvision", "models.torchvision.name=resnet50",
+          "models.torchvision.weights=IMAGENET1K_V2"], (232, 224, "bilinear")),
+        (["model=torchvision", "models.torchvision.name=efficientnet_b3"], (320, 300, "bicubic")),
+        (["model=resnet101"], (256, 224, "bilinear")),
+    ],
+)  # fmt: skip
+def test_a_networks_own_preprocessing_is_what_its_library_says(
+    model: list[str], expected: tuple[int, int, str]
+) -> None:
+    assert shown(settings_of(*model, *FOLDER)) == expected
+    # The paper's protocol stands for the paper's data sets.
+    assert shown(settings_of(*model, "dataset=imagenet")) == (256, 224, "bilinear")
+
+
+def test_what_is_given_wins_and_the_rest_keeps_its_proportion() -> None:
+    model = timm_model("tf_efficientnet_lite1")
+    key = "dataset.preprocessing."
+    assert shown(settings_of(*model, *FOLDER, f"{key}interpolation=nearest")) == (
+        272,
+        240,
+        "nearest",
+    )
+    assert shown(settings_of(*model, *FOLDER, f"{key}crop=120")) == (136, 120, "bicubic")
+    assert shown(settings_of(*model, *FOLDER, f"{key}resize=136")) == (136, 120, "bicubic")
+    both = [f"{key}crop=10", f"{key}resize=20"]
+    assert shown(settings_of(*model, *FOLDER, *both)) == (20, 10, "bicubic")
+
+
+def test_models_that_disagree_see_the_papers_size_unless_they_must_agree() -> None:
+    assert shown(settings_of(LITES, *FOLDER)) == (256, 224, "bilinear")
+    own = [f"dataset.preprocessing.{key}=models" for key in ("resize", "crop", "interpolation")]
+    with pytest.raises(InputError) as refused:
+        settings_of(LITES, *FOLDER, *own)
+    assert re.search(
+        r"which disagree \(efficientnet_lite0: resize=256, crop=224, bicubic; efficientnet_lite1: "
+        r"resize=272, crop=240, bicubic; efficientnet_lite2: .*\).*give dataset\.preprocessing\.resize",
+        str(refused.value),
+    )
+    # They agree on what is left.
+    sizes = ["dataset.preprocessing.resize=256", "dataset.preprocessing.crop=224", own[2]]
+    assert shown(settings_of(LITES, *FOLDER, *sizes)) == (256, 224, "bicubic")
+
+
+def test_models_that_only_select_count_too() -> None:
+    models = [*timm_model("resnet50.a1_in1k"), "selection.models=[timm,vgg16]"]
+    assert shown(settings_of(*models, *FOLDER)) == (256, 224, "bilinear")
+
+
+def test_models_that_say_nothing_leave_it_to_the_paper(tmp_path: Path) -> None:
+    model = ["model=checkpoint", f"models.checkpoint.path={tmp_path}"]
+    assert shown(settings_of(*model, *FOLDER)) == (256, 224, "bilinear")
+    with pytest.raises(InputError, match="say nothing of it"):
+        settings_of(*model, *FOLDER, "dataset.preprocessing.crop=models")
+
+
+def mine(name: str, tmp_path: Path) -> list[str]:
+    """Arguments that name such a network with weights for two classes: everything is a cat."""
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=2)
+    with torch.no_grad():
+        network.get_classifier().bias[0] += 10
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    weights = f"models.timm.weights={tmp_path / 'w.safetensors'}"
+    return [*timm_model(name), weights, "models.timm.classes=2", "perturbation.num=4"]
+
+
+def images(tmp_path: Path) -> list[str]:
+    root = folder_of(tmp_path / "images", "cat/a.png", "dog/b.png")
+    return ["dataset=imagefolder", f"dataset.root={root}", "dataset.classes=folders"]
+
+
+def test_a_run_at_288_and_bicubic(run: Run, tmp_path: Path) -> None:
+    """A network by name is shown what timm itself would test it with."""
+    ended = run(*mine("resnet18.a1_in1k", tmp_path), *images(tmp_path))
+    assert ended.code == 0, ended.err
+    assert "made for others" not in ended.out
+    record = manifest(tmp_path / "results")
+    assert record["image_size"] == [288, 288]
+    preprocessing = record["config"]["dataset"]["preprocessing"]
+    assert preprocessing == {"resize": 288, "crop": 288, "interpolation": "bicubic"}
+
+
+def test_networks_that_were_made_for_other_images_are_named(run: Run, tmp_path: Path) -> None:
+    smaller = ["dataset.preprocessing.crop=32", "dataset.preprocessing.resize=40"]
+    ended = run(*mine("test_resnet.r160_in1k", tmp_path), *images(tmp_path), *smaller)
+    assert ended.code == 0, ended.err
+    told = " ".join(ended.out.split())
+    assert (
+        "resize=40, crop=32, bilinear; made for others: test_resnet.r160_in1k (resize=168" in told
+    )
