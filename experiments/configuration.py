@@ -70,12 +70,16 @@ class SweepCallback(Callback):
         SweepCallback.directory = Path(config.hydra.sweep.dir).resolve()
 
 
-def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Path | None:
+def launch(
+    task: Callable[[Callable[[], RunSettings], Job | None], None],
+    lost: Callable[[Callable[[], RunSettings], Job, str], None],
+) -> Path | None:
     """Hand the command line to Hydra, which calls the task once for each job.
 
     Args:
         task: gets a function that reads the job's settings (and may find fault with them), and the
             job, None outside a sweep.
+        lost: gets the same of a job whose process ended before the task did, and why.
 
     Returns:
         After a sweep the folder of its jobs' records, else None.
@@ -96,8 +100,12 @@ def launch(task: Callable[[Callable[[], RunSettings], Job | None], None]) -> Pat
         except Exception as error:
             faults.append(error)
 
+    def record_lost(config: DictConfig, directory: Path, why: str) -> None:
+        job = Job(directory, tuple(config.hydra.overrides.task))
+        lost(lambda: read_settings(config), job, why)
+
     try:
-        run_hydra(CONFIGS, main)
+        run_hydra(CONFIGS, main, record_lost)
     except InputError:
         raise
     except _COMPOSING_ERRORS as error:

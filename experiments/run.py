@@ -17,7 +17,7 @@ EXIT_INTERRUPTED = 130
 def main() -> int:
     """Run what the command line asks for; the exit code."""
     try:
-        sweep = launch(_job)
+        sweep = launch(_job, _record_lost)
         return 0 if sweep is None else _finish_sweep(sweep)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -46,6 +46,19 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
             traceback.print_exc()
         record = job_record(settings, job.overrides, error=first_line(error) or repr(error))
         record.write_failure(job.directory, error)
+    record.write(job.directory)
+
+
+def _record_lost(read_settings: Callable[[], RunSettings], job: Job, why: str) -> None:
+    """Record a job whose process ended before it could."""
+    from experiments.sweep import job_record
+
+    try:
+        settings = read_settings()
+    except InputError:
+        settings = None
+    record = job_record(settings, job.overrides, error=why)
+    record.write_failure(job.directory, RuntimeError(why))
     record.write(job.directory)
 
 
