@@ -4,6 +4,7 @@ A job that dies is a failed job, and its siblings go on; jobs on one machine hav
 who presses Ctrl-C ends what was started.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 
 from experiments.places import Places, scheduled_cores, usable_cores, use_threads, visible_gpus
 from experiments.sweep_folder import is_recorded
-from pixelrobust.errors import first_line
+from pixelrobust.errors import InputError, first_line
 
 Batch = Sequence[Sequence[str]]
 Lost = Callable[[DictConfig, Path, str], None]
@@ -77,6 +78,8 @@ class _OutlivingLauncher(Launcher):
         else:
             if kind == "JoblibLauncher":
                 self._share_machine(self._count_jobs(len(job_overrides)))
+            elif kind == "RayLauncher":
+                _connect_ray(self._launcher.ray_cfg.init)
             reasons = self._launch_again(job_overrides, initial_job_idx)
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             if not is_recorded(self._sweep / str(number)):
@@ -133,6 +136,23 @@ class _OutlivingLauncher(Launcher):
             except Exception as raised:
                 error = first_line(raised) or repr(raised)
         return error
+
+
+def _connect_ray(options: DictConfig) -> None:
+    """Connect to the cluster; Hydra's launcher would ask it for memory that only a new one can give."""
+    # Ray would report to its maker.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Imported late, since it is optional.
+    import ray
+
+    if not ray.is_initialized():
+        try:
+            ray.init(**{str(key): value for key, value in options.items()})
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"Ray cannot be reached ({first_line(error)}); see RAY_ADDRESS, or unset it to start "
+                "one on this machine."
+            ) from error
 
 
 def _in_place(places: Places, task: TaskFunction, config: DictConfig) -> Any:
