@@ -2,7 +2,6 @@
 cores.
 """
 
-import functools
 import os
 import time
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _FOLDER = ".places"
-_PATIENCE = 60.0
+# Until a process that has ended is gone.
+_PATIENCE, _PAUSE = 60.0, 0.1
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -81,9 +81,13 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-@functools.cache
+_TAKEN: dict[Path, tuple[int, FileLock]] = {}
+
+
 def _place(folder: Path, count: int) -> int:
     """The number of a free place: its lock is released when the process ends, however it does."""
+    if folder in _TAKEN:
+        return _TAKEN[folder][0]
     deadline = time.monotonic() + _PATIENCE
     (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
     while time.monotonic() < deadline:
@@ -93,10 +97,7 @@ def _place(folder: Path, count: int) -> int:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            _HELD.append(lock)
+            _TAKEN[folder] = place, lock
             return place
-        time.sleep(0.1)
+        time.sleep(_PAUSE)
     raise TimeoutError(f"none of {count} places in {folder / _FOLDER} is free")
-
-
-_HELD: list[FileLock] = []

@@ -4,7 +4,7 @@ import getpass
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,7 @@ def _start(
 
     options = {key: value for key, value in launcher.params.items() if value is not None}
     folder, retries = options.pop("submitit_folder"), options.pop("max_num_timeout", 0)
-    named = {
-        key if key in _SHARED else f"{cluster}_{key}": value for key, value in options.items()
-    }
+    named = {key if key in _SHARED else f"{cluster}_{key}": value for key, value in options.items()}
     arguments = [
         (list(overrides), "hydra.sweep.dir", number, str(number), Singleton.get_state())
         for number, overrides in enumerate(batch, first)
@@ -76,9 +74,10 @@ def _start(
         return list(executor.map_array(launcher, *zip(*arguments, strict=True)))
     # submitit has many kinds.
     except Exception as error:
-        said = " ".join(str(error).split()) or repr(error)
+        said = [line for line in str(error).splitlines() if line.startswith("sbatch: ")]
+        why = said[-1] if said else first_line(error)
         raise InputError(
-            f"{_NAMES[cluster]} does not take the jobs ({said.rstrip('.')}); see the keys of "
+            f"{_NAMES[cluster]} does not take the jobs ({why.rstrip('.')}); see the keys of "
             "hydra.launcher, or give hydra/launcher=local."
         ) from error
 
@@ -125,8 +124,8 @@ def _reason(cluster: str, job: Any) -> str:
     how = f"job {job.job_id} of {_NAMES[cluster]} ended before it was done"
     if cluster == "slurm":
         shown = _run("scontrol", "show", "job", "--oneliner", job.job_id) or ""
-        found = re.findall(r"(?:JobState|ExitCode|Reason)=(\S+)", shown.splitlines()[0:1][0] if shown else "")
-        how += f" ({', '.join(found)})" if found else ""
+        found = re.search(r"JobState=(\S+)", shown)
+        how += f" ({found[1]})" if found else ""
     path = job.paths.stderr
     text = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
     last = printable(text.splitlines()[-1].strip()) if text else "it printed no error"
