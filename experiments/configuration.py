@@ -102,7 +102,8 @@ def launch(
 
     def record_lost(config: DictConfig, directory: Path, why: str) -> None:
         job = Job(directory, tuple(config.hydra.overrides.task))
-        lost(lambda: read_settings(config), job, why)
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        lost(lambda: read_settings(own), job, why)
 
     try:
         run_hydra(CONFIGS, main, record_lost)
@@ -224,6 +225,10 @@ def _sentence(error: Exception) -> str:
         return f"{unknown[1]} is not a key of the configuration; {_MANUAL} lists them."
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read ({text}); write KEY=VALUE, in quotes where the shell needs them."
+    plugin = re.search(r"Unknown plugin class : '.*\.(\w+)'", text)
+    if plugin:
+        how = "`make setup-ray`" if plugin[1] == "RayLauncher" else "pixelrobust[clusters]"
+        return f"the launcher {plugin[1]} is not installed; it comes with {how}."
     if "Config group override must be" in text:
         return "a group takes names of its files, not numbers; for example perturbation/count=n64."
     return f"the configuration cannot be composed ({text.rstrip('.')}); {_MANUAL} lists groups and keys."

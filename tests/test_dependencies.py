@@ -79,7 +79,10 @@ def test_rays_environment_differs_only_where_it_must() -> None:
     own, rays = pins(), pins(RAY_LINES)
     different = {name for name in own.keys() & rays.keys() if own[name] != rays[name]}
     assert different == {"cloudpickle", "python-dateutil"}
-    asked = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][name] for name in ("bundled", "openvino", "ray"))]
+    asked = [
+        PROJECT["dependencies"],
+        *(PROJECT["optional-dependencies"][name] for name in ("bundled", "openvino", "ray")),
+    ]
     assert {name for name, _ in needed([text for group in asked for text in group])} <= set(rays)
     # What Ray's launcher cannot have newer, and joblib not older: so there are two environments.
     assert Version(rays["cloudpickle"]) < Version("3") <= Version(own["cloudpickle"])

@@ -3,12 +3,16 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -210,6 +214,77 @@ def test_what_slurm_does_not_take_is_one_sentence(
     (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert "Slurm does not take the jobs" in line
     assert "nvalid partition" in line
+
+
+# Commands of the pages
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+COMMANDS = [
+    line
+    for page in PAGES
+    for block in re.findall(r"```shell\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for line in block.splitlines()
+]
+SMALL = ["draws=1", "perturbation.num=4", "engine=eager", "engine.compared=0"]
+
+
+def test_there_are_commands_of_both_kinds() -> None:
+    assert {command.split()[0] for command in COMMANDS} == {"python", "sbatch"}
+
+
+def batch(*words: str, log: Path) -> None:
+    """Submit a script, and wait until it has ended well."""
+    ended = subprocess.run(
+        ["sbatch", "--wait", f"--output={log}", *words], cwd=REPOSITORY, capture_output=True,
+        text=True, env=os.environ | {"PYTHON": sys.executable},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr + log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_for_slurm_runs(
+    command: str, run: Run, slurm: None, tmp_path: Path, cache: Path
+) -> None:
+    words = [*command.split(), *SMALL]
+    if words[0] == "sbatch":
+        places = [f"paths.results={tmp_path / 'results'}", f"paths.cache={cache}"]
+        batch(*words[1:], "model=efficientnet_lite0", *places, log=tmp_path / "log")
+        assert len(list(tmp_path.glob("results/table6-*/table6.csv"))) == 1
+        return
+    ended = run(*words[3:])
+    assert ended.code == 0, ended.err
+    assert "2 of 2 jobs finished" in ended.out
+    _, *rows = tables(tmp_path / "results")["csv"].decode().splitlines()
+    assert {row.split(",")[0] for row in rows} == {"efficientnet_lite0", "efficientnet_lite1"}
+
+
+def test_a_batch_of_two_processes_gives_what_one_does(
+    run: Run, slurm: None, arguments: list[str], tmp_path: Path
+) -> None:
+    retraining = [
+        *arguments, "experiment=table10", "draws=2", "perturbation.num=[4,256]", "engine.batch_size=4",
+        "retrain.num=[4]", "retrain.controls=[]", "retrain.epochs=2", "retrain.batch_size=4",
+        "retrain.trainable=all", "retrain.selected=false",
+    ]  # fmt: skip
+    # Caches of their own, or the second would find what the first has trained.
+    ended = run(*retraining, f"paths.cache={tmp_path / 'cache-1'}")
+    assert ended.code == 0, ended.err
+    two = [f"paths.results={tmp_path / 'two'}", f"paths.cache={tmp_path / 'cache-2'}"]
+    script = str(REPOSITORY / "scripts" / "slurm" / "torchrun.sbatch")
+    batch("--nodes=1", script, *retraining, *two, log=tmp_path / "log")
+    (one,), (other,) = tmp_path.glob("results/table10-*"), tmp_path.glob("two/table10-*")
+    rows = [pd.read_parquet(each / "outcomes" / "table10.parquet") for each in (one, other)]
+    pd.testing.assert_frame_equal(*rows)
+    assert rows[0]["wrong"].nunique() == 2
+    losses = [pd.read_csv(each / "retraining.csv")["loss"] for each in (one, other)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck: apt-get install it")
+def test_scripts_of_the_shell_are_clean() -> None:
+    scripts = [*REPOSITORY.glob("scripts/*/*.sh"), *REPOSITORY.glob("scripts/*/*.sbatch")]
+    assert len(scripts) == 3
+    subprocess.run(["shellcheck", *scripts], check=True)
 
 
 # Where jobs run
