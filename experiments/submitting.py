@@ -1,10 +1,13 @@
 """Jobs as submitit runs them: processes of this machine, or jobs of Slurm; and waiting for their records."""
 
 import getpass
+import os
 import re
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ _SHARED = {
     "cpus_per_task", "gpus_per_node", "mem_gb", "name", "nodes", "stderr_to_stdout",
     "tasks_per_node", "timeout_min",
 }  # fmt: skip
+_STDERR = 2
 _NAMES = {"local": "this machine", "slurm": "Slurm"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 # Until a record shows that was written elsewhere.
@@ -71,7 +75,8 @@ def _start(
     try:
         executor = submitit.AutoExecutor(folder, cluster=cluster, slurm_max_num_timeout=retries)
         executor.update_parameters(**named)
-        return list(executor.map_array(launcher, *zip(*arguments, strict=True)))
+        with _inherited_errors(sweep / ".submitit" / "controllers.log", cluster == "local"):
+            return list(executor.map_array(launcher, *zip(*arguments, strict=True)))
     # submitit has many kinds.
     except Exception as error:
         said = [line for line in str(error).splitlines() if line.startswith("sbatch: ")]
@@ -80,6 +85,26 @@ def _start(
             f"{_NAMES[cluster]} does not take the jobs ({why.rstrip('.')}); see the keys of "
             "hydra.launcher, or give hydra/launcher=local."
         ) from error
+
+
+@contextmanager
+def _inherited_errors(path: Path, is_wanted: bool) -> Iterator[None]:
+    """Let processes that are started here write errors to a file.
+
+    Those that submitit starts to watch over its own show a traceback when they are interrupted.
+    """
+    if not is_wanted:
+        yield
+        return
+    sys.stderr.flush()
+    own = os.dup(_STDERR)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(own, _STDERR)
+        os.close(own)
 
 
 def _await(cluster: str, sweep: Path, jobs: Mapping[int, Any]) -> dict[int, str]:

@@ -78,10 +78,30 @@ class Work:
     Attributes:
         passes: by name of the network.
         is_shared: whether several devices can share those of one network.
+        is_eager: whether they take gradients, so that plain PyTorch runs the network.
     """
 
     passes: dict[str, float] = field(default_factory=dict)
     is_shared: bool = True
+    is_eager: bool = False
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images a second, by name of the network.
+
+    Attributes:
+        fastest: of the fastest engine.
+        eager: of plain PyTorch.
+    """
+
+    fastest: dict[str, float]
+    eager: dict[str, float]
+
+    def seconds(self, work: Work) -> dict[str, float]:
+        """What the work takes, by name of the network."""
+        rates = self.eager if work.is_eager else self.fastest
+        return {name: count / rates[name] for name, count in work.passes.items()}
 
 
 def work_of(settings: RunSettings, images: ImageSet) -> Work:
@@ -89,7 +109,8 @@ def work_of(settings: RunSettings, images: ImageSet) -> Work:
     chosen = images.chosen
     if settings.measure in RETRAINED:
         model = settings.retrain.model or next(iter(settings.models))
-        return Work({model: _retraining(settings)}, settings.measure == "retraining")
+        is_shared = settings.measure == "retraining"
+        return Work({model: _retraining(settings)}, is_shared, settings.takes_gradients)
     if settings.measure == "activations":
         # Unchanged, with changed pixels, and with noise.
         count = min(chosen, settings.dataset.limit or chosen)
@@ -99,7 +120,8 @@ def work_of(settings: RunSettings, images: ImageSet) -> Work:
     else:
         each = count_passes(_changed(settings), chosen, settings.draws)
     is_shared = settings.measure == "outcomes" and not settings.attack
-    return Work(dict.fromkeys(settings.models, float(each)), is_shared)
+    passes = dict.fromkeys(settings.models, float(each))
+    return Work(passes, is_shared, settings.takes_gradients)
 
 
 def selection(settings: RunSettings, images: ImageSet) -> Work:
@@ -124,12 +146,9 @@ def tables(gpu: Gpu) -> str:
     side = settings["table6"].dataset.preprocessing.crop
     networks = settings["table6"].selection_models
     cost = {name: operations(model.name, side) for name, model in networks.items()}
-    measured = _measured_rates()
-    cpu = {
-        name: measured.get(name, measured["resnet101"] * cost["resnet101"] / cost[name])
-        for name in cost
-    }
-    assumed = {name: gpu.peak * 1e12 * gpu.share / cost[name] for name in cost}
+    cpu = Rates(_cpu_rates("c", cost), _cpu_rates("b", cost))
+    rates = {name: gpu.peak * 1e12 * gpu.share / cost[name] for name in cost}
+    assumed = Rates(rates, rates)
     return "\n".join(
         [
             "",
@@ -143,7 +162,7 @@ def tables(gpu: Gpu) -> str:
             "|:--|--:|--:|" + "--:|" * len(GPUS),
             *(_time_row(settings, images, cpu, assumed) for images in IMAGE_SETS),
             "",
-            *_assumptions(gpu, cost, cpu, assumed, measured),
+            *_assumptions(gpu, cpu, rates),
             "",
             "",
         ]
@@ -202,24 +221,27 @@ def _retraining(settings: RunSettings) -> float:
     return float(images * ((trained + 1) * each + shown))
 
 
-def _measured_rates() -> dict[str, float]:
-    """Images a second of this software, by network, as measured on a CPU of two cores."""
+def _measured_rates(arm: str) -> dict[str, float]:
+    """Images a second by network, as `make benchmark` measured them on a CPU of two cores."""
     rows = pd.read_csv(BENCHMARK)
-    rows = rows[rows["arm"] == "c"]
+    rows = rows[rows["arm"] == arm]
     return dict(zip(rows["model"], rows["images_per_second"].astype(float), strict=True))
 
 
-def _hours(
-    settings: dict[str, RunSettings], images: ImageSet, rates: dict[str, float], devices: int
-) -> float:
+def _cpu_rates(arm: str, cost: dict[str, float]) -> dict[str, float]:
+    """Those of all networks: as measured, or as if they did as many operations as resnet101."""
+    measured = _measured_rates(arm)
+    return {
+        name: measured.get(name, measured["resnet101"] * cost["resnet101"] / cost[name])
+        for name in cost
+    }
+
+
+def _hours(settings: dict[str, RunSettings], images: ImageSet, rates: Rates, devices: int) -> float:
     """Until all is done: work that can be shared is, the rest waits for its longest part."""
     works = [selection(settings["table6"], images)]
     works += [work_of(one, images) for one in settings.values()]
-    seconds = [
-        (count / rates[name], work.is_shared)
-        for work in works
-        for name, count in work.passes.items()
-    ]
+    seconds = [(part, work.is_shared) for work in works for part in rates.seconds(work).values()]
     longest = max((part for part, is_shared in seconds if not is_shared), default=0.0)
     total = sum(part for part, _ in seconds)
     # Devices take jobs one after the other.
@@ -230,8 +252,8 @@ def _hours(
 def _time_row(
     settings: dict[str, RunSettings],
     images: ImageSet,
-    cpu: dict[str, float],
-    gpu: dict[str, float],
+    cpu: Rates,
+    gpu: Rates,
 ) -> str:
     works = [selection(settings["table6"], images)]
     works += [work_of(one, images) for one in settings.values()]
@@ -263,23 +285,25 @@ def _duration(hours: float) -> str:
     return f"{hours:,.1f} h" if hours < 48 else f"{hours / 24:,.1f} days"
 
 
-def _assumptions(
-    gpu: Gpu,
-    cost: dict[str, float],
-    cpu: dict[str, float],
-    assumed: dict[str, float],
-    measured: dict[str, float],
-) -> list[str]:
-    known = [name for name in cost if name in measured]
-    others = [name for name in cost if name not in measured]
-    rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in assumed.items())
+def _assumptions(gpu: Gpu, cpu: Rates, rates: dict[str, float]) -> list[str]:
+    fast, plain = _measured_rates("c"), _measured_rates("b")
+    known = [
+        f"{name} {cpu.fastest[name]:,.0f} ({cpu.eager[name]:,.0f})"
+        for name in rates
+        if name in fast and name in plain
+    ]
+    others = [
+        f"{name} {cpu.fastest[name]:,.0f} ({cpu.eager[name]:,.0f})"
+        for name in rates
+        if name not in fast
+    ]
+    assumed = ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items())
     return [
-        f"- **Measured** on the CPU: images a second of {', '.join(f'{name} {cpu[name]:,.0f}' for name in known)} "
-        "([benchmark](../results/benchmark.md), engine openvino).",
-        "- **Estimated** for the CPU, as if it did as many operations a second as with resnet101: "
-        + ", ".join(f"{name} {cpu[name]:,.0f}" for name in others) + ".",
+        f"- **Measured** on the CPU, images a second by OpenVINO, and (where gradients are taken) by plain PyTorch: "
+        f"{', '.join(known)}; see arms (c) and (b) of the [benchmark](../results/benchmark.md).",
+        f"- **Estimated** for the CPU, as if it did as many operations a second as with resnet101: {', '.join(others)}.",
         f"- **Assumed, not measured**, for a GPU: {gpu.share:.0%} of {gpu.peak:g} TFLOP/s, the peak of an "
-        f"{gpu.name} in float32, over the operations of a forward pass (counted by PyTorch); that is {rates} "
+        f"{gpu.name} in float32, over the operations of a forward pass (counted by PyTorch); that is {assumed} "
         "images a second. Small networks reach less.",
         f"- A pass backwards is taken to cost {BACKWARD} forwards, the search for the smallest epsilon {SEARCH} "
         f"steps, the start of a job {START:.0f} s; every image to pass the selection and to fall to attacks; "
