@@ -12,7 +12,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 	figure1 figure8 figure9 figure10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
+.PHONY: help setup setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
 	amplification breakdown distances claims report status verify doctor wheel wandb-sync benchmark audit \
 	reliability test test-notebooks coverage mutants docs lint format
 
@@ -28,6 +28,11 @@ setup:  ## Make .venv and install the package with everything that the other tar
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[bundled,clusters,dev,docs,huggingface,openvino,tracking]'
 	@echo "Ready. Type \`make reproduce-table6\` to see real networks under pixel changes, \`make help\` for more."
+
+setup-ray:  ## Make .venv-ray, for sweeps on a Ray cluster: Ray's launcher needs other versions of packages.
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints-ray.txt --editable '.[bundled,openvino,ray]'
 
 $(EXPERIMENTS:%=reproduce-%): reproduce-%: | $(BIN)/python
 	@$(RUN) experiment=$* $(EXPERIMENT_ARGS)

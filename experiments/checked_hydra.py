@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.launchers import BASIC_LAUNCHER, Lost, outlive_jobs
 from experiments.permitted import check_override, check_permitted, check_sending
 from pixelrobust.errors import InputError
 
@@ -26,13 +27,17 @@ HYDRA_VERSION = "1.3"
 
 
 def run_hydra(
-    configs: Path, main: Callable[[DictConfig], None], words: Sequence[str] | None = None
+    configs: Path,
+    main: Callable[[DictConfig], None],
+    lost: Lost,
+    words: Sequence[str] | None = None,
 ) -> None:
     """Do what the command line says.
 
     Args:
         configs: the folder of the main config and its groups.
         main: called with the config of each job.
+        lost: called with that of each job of a sweep whose process ended before main did.
         words: of the command line; None: of this process's.
 
     Raises:
@@ -46,6 +51,7 @@ def run_hydra(
     version.setbase(HYDRA_VERSION)
     hydra = Hydra("pixelrobust", _CheckedLoader(configs, _search_path(configs, arguments)))
     GlobalHydra.instance().initialize(hydra)
+    outlive_jobs(lost)
     overrides = arguments.overrides
     try:
         if arguments.help:
@@ -59,12 +65,22 @@ def run_hydra(
             hydra.show_info(arguments.info, CONFIG_NAME, overrides)
         elif arguments.shell_completion:
             hydra.shell_completion(CONFIG_NAME, overrides)
-        elif arguments.multirun or hydra.get_mode(CONFIG_NAME, overrides) == RunMode.MULTIRUN:
+        elif arguments.multirun or _is_sweep(hydra, overrides):
             hydra.multirun(CONFIG_NAME, main, [*overrides, "hydra.mode=MULTIRUN"])
         else:
             hydra.run(CONFIG_NAME, main, [*overrides, "hydra.mode=RUN"])
     finally:
         GlobalHydra.instance().clear()
+
+
+def _is_sweep(hydra: Hydra, overrides: list[str]) -> bool:
+    """Whether a config makes jobs although nobody wrote -m: a launcher would not be asked otherwise."""
+    if hydra.get_mode(CONFIG_NAME, overrides) == RunMode.MULTIRUN:
+        return True
+    if not any(override.lstrip("+").startswith("hydra/launcher=") for override in overrides):
+        return False
+    config = hydra.compose_config(CONFIG_NAME, overrides, run_mode=RunMode.MULTIRUN)
+    return bool(config.hydra.launcher.get("_target_") != BASIC_LAUNCHER)
 
 
 class _CheckedLoader(ConfigLoaderImpl):

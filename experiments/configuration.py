@@ -67,6 +67,7 @@ class SweepCallback(Callback):
 
 def launch(
     task: Callable[[Callable[[], RunSettings], Job | None], None],
+    lost: Callable[[Callable[[], RunSettings], Job, str], None],
     arguments: Sequence[str] | None = None,
 ) -> Path | None:
     """Hand the command line to Hydra, which calls the task once for each job.
@@ -74,6 +75,7 @@ def launch(
     Args:
         task: gets a function that reads the job's settings (and may find fault with them), and the
             job, None outside a sweep.
+        lost: gets the same of a job whose process ended before the task did, and why.
         arguments: the command line; None: this process's.
 
     Returns:
@@ -95,8 +97,13 @@ def launch(
         except Exception as error:
             faults.append(error)
 
+    def record_lost(config: DictConfig, directory: Path, why: str) -> None:
+        job = Job(directory, tuple(config.hydra.overrides.task))
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        lost(lambda: read_settings(own), job, why)
+
     try:
-        run_hydra(CONFIGS, main, arguments)
+        run_hydra(CONFIGS, main, record_lost, arguments)
     except InputError:
         raise
     except _COMPOSING_ERRORS as error:
@@ -215,6 +222,10 @@ def _sentence(error: Exception) -> str:
         return f"{unknown[1]} is not a key of the configuration; {_MANUAL} lists them."
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read ({text}); write KEY=VALUE, in quotes where the shell needs them."
+    plugin = re.search(r"Unknown plugin class : '.*\.(\w+)'", text)
+    if plugin:
+        how = "`make setup-ray`" if plugin[1] == "RayLauncher" else "pixelrobust[clusters]"
+        return f"the launcher {plugin[1]} is not installed; it comes with {how}."
     if "Config group override must be" in text:
         return "a group takes names of its files, not numbers; for example perturbation/count=n64."
     return f"the configuration cannot be composed ({text.rstrip('.')}); {_MANUAL} lists groups and keys."

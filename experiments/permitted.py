@@ -27,18 +27,42 @@ SWEEPERS = (f"{_CORE}.basic_sweeper.BasicSweeper",)
 RESOLVERS = ("repository", "results", "user_cache", "below", "now")
 """Functions that a value may call; others read the environment, or make config of text."""
 
-# Keys of launchers that are lines of a shell, or name packages, folders or machines, and what they
-# may hold.
-_LAUNCHER_VALUES: dict[str, tuple[object, ...]] = {
-    "additional_parameters": (None, {}),
-    "address": (None, "auto", "local"),
-    "python": (None,),
-    "runtime_env": (None, {}),
-    "setup": (None, []),
-    "srun_args": (None, []),
-    "submitit_folder": ("${hydra.sweep.dir}/.submitit/%j",),
-    "temp_folder": (None,),
+_SHELL = "load modules and activate environments in the shell before you start the sweep: jobs inherit it"
+_SBATCH = "set sbatch's own variables in the shell, such as SBATCH_RESERVATION"
+_WORKERS = "start Ray's nodes with what jobs need"
+_REMOVE = "it could run code, or reach other folders and machines; remove it"
+
+_LAUNCHER_VALUES: dict[str, tuple[tuple[object, ...], str]] = {
+    "additional_parameters": ((None, {}), _SBATCH),
+    "address": ((None, "auto", "local"), "name the cluster by RAY_ADDRESS in the shell"),
+    "max_nbytes": ((None,), _REMOVE),
+    "mmap_mode": (("r",), _REMOVE),
+    "name": (("${hydra.job.name}",), ""),
+    "pre_dispatch": (("2*n_jobs", "all"), _REMOVE),
+    "python": ((None,), _SHELL),
+    "runtime_env": ((None, {}), _WORKERS),
+    "setup": ((None, []), _SHELL),
+    "srun_args": ((None, []), "set srun's own variables in the shell, such as SLURM_CPU_BIND"),
+    "submitit_folder": (("${hydra.sweep.dir}/.submitit/%j",), _REMOVE),
+    "temp_folder": ((None,), _REMOVE),
 }
+"""Of launchers, keys that are lines of a shell, or name packages, folders or machines: what they may hold,
+and what to do instead of anything else."""
+_LAUNCHER_WORDS = {
+    # Of joblib.
+    "n_jobs", "backend", "prefer", "require", "verbose", "timeout", "batch_size",
+    # Of submitit and Slurm.
+    "account", "array_parallelism", "constraint", "cpus_per_gpu", "cpus_per_task", "exclude",
+    "comment", "gpus_per_node", "gpus_per_task", "gres", "max_num_timeout", "mem_gb", "mem_per_cpu",
+    "mem_per_gpu", "name", "nodes", "partition", "qos", "signal_delay_s", "stderr_to_stdout",
+    "tasks_per_node", "timeout_min",
+    # Of Ray.
+    "include_dashboard", "max_calls", "max_retries", "memory", "num_cpus", "num_gpus",
+    "object_store_memory",
+}  # fmt: skip
+"""Keys that hold numbers, or words without spaces, of which no scheduler makes a command or an option."""
+_PARTS = {"init", "ray", "remote"}
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:&|*\[\]-]*")
 _INTERPOLATION = re.compile(r"\$\{\s*([^:}$]*)(.?)", re.DOTALL)
 
 # Set by the software: another value would make, run or write something else.
@@ -157,12 +181,29 @@ def _check_plugin(place: _Place, plugin: object, known: tuple[str, ...]) -> None
     for inside, value in _entries(plugin, place):
         if inside[-1] == "_target_" and inside != (*place, "_target_"):
             raise _refused(inside, "only the plugin itself is named so; remove it")
-        if value not in _LAUNCHER_VALUES.get(inside[-1], (value,)):
-            raise _refused(
-                inside, "it could run code, or reach other folders and machines; remove it"
-            )
         if isinstance(value, str) and not value.isprintable():
             raise _refused(inside, "it holds line breaks or other control characters; remove them")
+    if place[-1] == "launcher":
+        for key, value in plugin.items():
+            _check_option((*place, str(key)), value)
+
+
+def _check_option(place: _Place, value: object) -> None:
+    """Raise InputError unless an option of a launcher is known, and harmless."""
+    key = place[-1]
+    allowed, remedy = _LAUNCHER_VALUES.get(key, ((), _REMOVE))
+    if key == "_target_" or value in allowed:
+        return
+    if key in _PARTS and isinstance(value, Mapping):
+        for inner, inside in value.items():
+            _check_option((*place, str(inner)), inside)
+        return
+    if key not in _LAUNCHER_WORDS:
+        raise _refused(place, remedy)
+    if isinstance(value, str) and not _WORD.fullmatch(value):
+        raise _refused(place, "write letters, digits, and . , : & | * [ ] _ - only")
+    if not (value is None or isinstance(value, bool | int | float | str)):
+        raise _refused(place, "give a number or a word")
 
 
 def _refused(place: _Place, remedy: str) -> InputError:

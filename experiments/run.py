@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the exit code."""
 
     def work() -> int:
-        sweep = launch(_job, arguments)
+        sweep = launch(_job, _record_lost, arguments)
         return 0 if sweep is None else _finish_sweep(sweep)
 
     return exit_code(work)
@@ -47,6 +47,19 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
             traceback.print_exc()
         record = job_record(settings, job.overrides, error=first_line(error) or repr(error))
         record.write_failure(job.directory, error)
+    record.write(job.directory)
+
+
+def _record_lost(read_settings: Callable[[], RunSettings], job: Job, why: str) -> None:
+    """Record a job whose process ended before it could."""
+    from experiments.sweep import job_record
+
+    try:
+        settings = read_settings()
+    except InputError:
+        settings = None
+    record = job_record(settings, job.overrides, error=why)
+    record.write_failure(job.directory, RuntimeError(why))
     record.write(job.directory)
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 from experiments.derived import derive
 from experiments.presentation import Run, load_run, present, store_run, stored_runs
+from experiments.sweep_folder import FAILURE, RECORD, SETTINGS
 from experiments.writing import Presented
 from pixelrobust.files import write_text
 from pixelrobust.grid import Cell
 from pixelrobust.manifest import merge_manifests
 from pixelrobust.outcomes import concatenate
 from pixelrobust.settings import RunSettings, fingerprint, model_label
-
-_RECORD, _FAILURE, _SETTINGS = "job.json", "failure.txt", "settings.json"
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,18 @@ class JobRecord:
 
     def write(self, job_directory: Path) -> None:
         """Write it into the folder of the job."""
-        write_text(job_directory / _RECORD, json.dumps(asdict(self), indent=1) + "\n")
+        write_text(job_directory / RECORD, json.dumps(asdict(self), indent=1) + "\n")
 
     def write_failure(self, job_directory: Path, error: BaseException) -> None:
         """Write what was raised, with its traceback, and the settings of the job."""
         raised = "".join(traceback.format_exception(error))
-        write_text(job_directory / _FAILURE, raised)
-        write_text(job_directory / _SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+        write_text(job_directory / FAILURE, raised)
+        write_text(job_directory / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
 
 
 def read_jobs(sweep_directory: Path) -> list[JobRecord]:
     """The records of a sweep's jobs, in the order of their numbers."""
-    paths = sorted(sweep_directory.glob(f"*/{_RECORD}"), key=lambda path: int(path.parent.name))
+    paths = sorted(sweep_directory.glob(f"*/{RECORD}"), key=lambda path: int(path.parent.name))
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return [
         JobRecord(

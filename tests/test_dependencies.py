@@ -13,10 +13,11 @@ from tests.conftest import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 LINES = (REPOSITORY / "constraints.txt").read_text().split()
+RAY_LINES = (REPOSITORY / "constraints-ray.txt").read_text().split()
 
 
-def pins() -> dict[str, str]:
-    return {canonicalize_name(name): version for name, version in (x.split("==") for x in LINES)}
+def pins(lines: list[str] = LINES) -> dict[str, str]:
+    return {canonicalize_name(name): version for name, version in (x.split("==") for x in lines)}
 
 
 def needed(
@@ -33,8 +34,12 @@ def needed(
 
 
 def closure() -> set[str]:
-    """Everything that the project needs with all its extras, and what that needs, as installed."""
-    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    """Everything that the project needs with all its extras, and what that needs, as installed.
+
+    But for Ray, which has an environment of its own.
+    """
+    extras = PROJECT["optional-dependencies"]
+    groups = [PROJECT["dependencies"], *(extras[name] for name in extras if name != "ray")]
     waiting = needed([text for group in groups for text in group])
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -45,9 +50,10 @@ def closure() -> set[str]:
 
 
 def test_every_pin_is_one_version_of_a_package_index() -> None:
-    for line in LINES:
+    for line in LINES + RAY_LINES:
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.+!]*", line), line
     assert len(pins()) == len(LINES)
+    assert len(pins(RAY_LINES)) == len(RAY_LINES)
 
 
 def test_everything_that_is_needed_is_pinned() -> None:
@@ -66,3 +72,17 @@ def test_what_is_installed_is_what_is_pinned() -> None:
     if different and len(different) > len(pinned) // 2:
         pytest.skip("this environment was not made by `make setup`")
     assert different == {}
+
+
+def test_rays_environment_differs_only_where_it_must() -> None:
+    """Else the same run could have other results there."""
+    own, rays = pins(), pins(RAY_LINES)
+    different = {name for name in own.keys() & rays.keys() if own[name] != rays[name]}
+    assert different == {"cloudpickle", "python-dateutil"}
+    asked = [
+        PROJECT["dependencies"],
+        *(PROJECT["optional-dependencies"][name] for name in ("bundled", "openvino", "ray")),
+    ]
+    assert {name for name, _ in needed([text for group in asked for text in group])} <= set(rays)
+    # What Ray's launcher cannot have newer, and joblib not older: so there are two environments.
+    assert Version(rays["cloudpickle"]) < Version("3") <= Version(own["cloudpickle"])

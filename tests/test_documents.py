@@ -352,7 +352,8 @@ def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     pinned = {
         line.split("==")[0].lower().replace("_", "-")
-        for line in (REPOSITORY / "constraints.txt").read_text().splitlines()
+        for file in ("constraints.txt", "constraints-ray.txt")
+        for line in (REPOSITORY / file).read_text().splitlines()
     }
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     wanted = [requirement for group in groups for requirement in group]

@@ -3,6 +3,7 @@
 import logging
 import pickle
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,19 @@ def test_known_launchers_are_permitted(launcher: str) -> None:
         {"ray": {"init": {"address": "ray://stranger:10001"}}},
         {"ray": {"init": {"runtime_env": {"pip": ["stranger"]}}}},
         {"callback": {"_target_": "os.system"}},
+        {"srun_args": ["--prolog=canary"]},
+        {"python": "canary"},
+        {"partition": "gpu --wrap=canary"},
+        {"qos": "--uid=root"},
+        {"constraint": "$(touch canary)"},
+        {"name": "`touch canary`"},
+        {"nodes": ["a"]},
+        {"pre_dispatch": "__import__('os').system('touch canary')"},
+        {"max_nbytes": "canary"},
+        {"ray": {"init": {"dashboard_host": "0.0.0.0"}}},
+        {"ray": {"init": {"_temp_dir": "/elsewhere"}}},
+        {"ray": {"remote": {"runtime_env": {"working_dir": "stranger.zip"}}}},
+        {"something": 1},
     ],
     ids=str,
 )
@@ -303,12 +317,57 @@ def test_launchers_run_no_command_of_a_config(options: dict[str, Any]) -> None:
         check_permitted(plain({"_target_": LAUNCHERS[3], **options}), OWN)
 
 
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"setup": ["module load x"]}, "in the shell"),
+        ({"additional_parameters": {"reservation": "x"}}, "SBATCH_RESERVATION"),
+        ({"ray": {"init": {"address": "10.0.0.1:6379"}}}, "RAY_ADDRESS"),
+    ],
+)
+def test_a_refusal_says_what_to_do_instead(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        check_permitted(plain({"_target_": LAUNCHERS[3], **options}), OWN)
+
+
+@pytest.mark.parametrize("name", ["local", "processes", "slurm", "ray_cluster"])
+def test_own_presets_are_permitted(run: Run, name: str) -> None:
+    ended = run("--cfg", "job", f"hydra/launcher={name}")
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm"])
+def test_hydras_own_presets_are_permitted(run: Run, name: str) -> None:
+    pytest.importorskip("submitit")
+    ended = run("--cfg", "job", f"hydra/launcher={name}")
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "gpu",
+        "a100|v100",
+        "node[1-3],node7",
+        "gpu:a100:2",
+        "large_memory",
+        "10G",
+        "research-group.1",
+    ],
+)
+def test_names_that_clusters_have_are_permitted(words: str) -> None:
+    for key in ("partition", "constraint", "exclude", "gres", "account", "mem_per_cpu"):
+        check_permitted(plain({"_target_": LAUNCHERS[3], key: words}), OWN)
+
+
 def test_a_launcher_that_is_not_installed_is_one_sentence(
     run: Run, tmp_path: Path, canary: Path
 ) -> None:
-    share(tmp_path, nested("hydra.launcher", {"_target_": LAUNCHERS[1]}))
+    if find_spec("ray"):
+        pytest.skip("Ray is installed")
+    share(tmp_path, nested("hydra.launcher", {"_target_": LAUNCHERS[4]}))
     ended = run("-m", "--config-dir", str(tmp_path / "given"), "experiment=shared")
-    refused(ended, canary, "JoblibLauncher")
+    refused(ended, canary, "make setup-ray")
     refused(run("-m", "hydra/launcher=no_such_launcher"), canary, "no_such_launcher is unknown")
 
 
