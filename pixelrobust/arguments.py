@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,14 +45,6 @@ def as_labels(labels: Any) -> NDArray[np.int64]:
     if array.size and array.min() < 0:
         raise InputError(f"label {array.min()} is not the index of an output; give 0 or more.")
     return array.astype(np.int64)
-
-
-def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
-    """Image keys, by default "0", "1", …; InputError where one is there twice."""
-    names = [str(index) for index in range(images)] if keys is None else list(keys)
-    if len(set(names)) < len(names):
-        raise InputError("keys are there twice, and such images would get the same changes.")
-    return names
 
 
 def as_classifier(model: nn.Module, images: Tensor, labels: NDArray[np.int64], name: str) -> Any:

@@ -12,12 +12,12 @@ from pixelrobust.answers import UNKNOWN, Answers
 from pixelrobust.arguments import (
     as_classifier,
     as_images,
-    as_keys,
     as_labels,
     check_draws,
     check_room,
 )
 from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.image_list import as_keys
 from pixelrobust.engine import Engine, make_engine
 from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from experiments import pipeline
 from experiments.command.app import main
 from experiments.command.evaluate import Request, Subject, in_options
+from experiments.command.images import image_overrides
 from experiments.command.names import configured_networks, library_networks, timm_weights
 from experiments.command.networks import network_overrides
 from experiments.command.overrides import quoted
@@ -236,6 +237,38 @@ def test_a_saved_network_is_a_folder(tmp_path: Path) -> None:
     ]
 
 
+def test_networks_of_other_libraries_are_paths(tmp_path: Path) -> None:
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "vit" / "config.json").write_text("{}")
+    (tmp_path / "net.onnx").touch()
+    for name, kind in (("vit", "huggingface"), ("net.onnx", "onnx")):
+        lines = network_overrides([str(tmp_path / name)])
+        key = name.partition(".")[0]
+        assert lines[:2] == ["model=[]", f"+model@models.{key}={kind}"]
+        assert f"models.{key}.path={quoted(tmp_path / name)}" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("labels.csv", ["dataset=csv", "dataset.file={}"]),
+        ("images.npz", ["dataset=npz", "dataset.file={}"]),
+        ("part-{{0..3}}.tar", ["dataset=webdataset", "dataset.file={}"]),
+        ("saved", ["dataset=huggingface", "dataset.root={}"]),
+        ("folders", ["dataset=imagefolder", "dataset.root={}"]),
+    ],
+)
+def test_images_are_told_by_what_is_there(name: str, lines: list[str], tmp_path: Path) -> None:
+    path = tmp_path / name
+    if "." in name:
+        path.touch()
+    else:
+        path.mkdir()
+    if name == "saved":
+        (path / "dataset_info.json").touch()
+    assert image_overrides(str(path), None) == [line.format(quoted(path)) for line in lines]
+
+
 def test_bundled_images_need_no_network() -> None:
     settings = settings_of(*Subject(images="bundled").overrides())
     assert (list(settings.models), settings.dataset.kind) == (["efficientnet_lite0"], "foolbox")
@@ -252,7 +285,7 @@ def test_bundled_images_need_no_network() -> None:
         (["--model", "mine.pth"], "--model resnet18=mine.pth"),
         (["--model", "timm:vgg16.nothing"], "--model='vgg16.nothing' is not a classifier of timm"),
         (["--model", "vgg16", "--model", "vgg16"], "two networks are called vgg16; give each once"),
-        (["--images", "nowhere"], "--images=nowhere is not a folder"),
+        (["--images", "nowhere"], "--images=nowhere is not there"),
         (["--classes", "nowhere.txt"], "--classes=nowhere.txt cannot be read"),
         (["--num", "-1"], "--num=-1 is not a number of pixels"),
         (["--num", "four"], "--num=four is wrong"),

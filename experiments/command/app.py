@@ -143,13 +143,21 @@ def _report(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="First write tables and figures anew from outcomes.")
     ] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write everything as one interactive page, report.html.")
+    ] = False,
+    model: Models = None,
+    images: Images = "",
+    classes: Classes = None,
 ) -> None:
     given = [] if folder is None else [str(folder), *(tables or ())]
+    given += [name for name, wanted in (("--rebuild", rebuild), ("--html", html)) if wanted]
 
     def work() -> int:
         from experiments.report import main as report
 
-        return report([*given, *(["--rebuild"] if rebuild else [])])
+        shown = Subject(tuple(model or ()), images, classes).overrides()
+        return report([*given, *(["--images", *shown] if shown else [])])
 
     _end(work)
 

@@ -29,6 +29,7 @@ Pixel-index, and where tables (CSV, Markdown, LaTeX), figures and every single o
     pixelrobust evaluate --model resnet50 --images /data/images --num 4 16 64
     pixelrobust evaluate --model timm:resnet18.a1_in1k --model vgg16 --images /data/images
     pixelrobust evaluate --model resnet18=/weights/mine.pth --images /data/images --classes names.txt
+    pixelrobust evaluate --model network.onnx --images labels.csv --classes names.txt
     pixelrobust evaluate --model resnet50 --images bundled --num 64 --amplitude 10 40 full
 
 KEY=VALUE sets any other key of the configuration, such as dataset.preprocessing.crop=32;
@@ -53,12 +54,15 @@ DOCTOR = """Check what evaluations need, and say what to do where something is m
 **Exit codes**: 0 ready, perhaps with warnings; 1 there is a problem; 2 something given is wrong.
 """
 
-REPORT = """Print stored results, without computing anything.
+REPORT = """Print stored results, or write them as one page, without computing anything.
+
+Networks and images are given as to evaluate where the page is to show pictures.
 
 **Examples**
 
     pixelrobust report
     pixelrobust report pixelrobust-results/run-0123456789 table
+    pixelrobust report pixelrobust-results/run-0123456789 --html --model resnet50 --images /data/images
 """
 
 STATUS = "List the runs below a folder of results, how far they are, and what they lack."

@@ -14,6 +14,8 @@ from pixelrobust.settings import is_weights_file
 _LIBRARIES = ("torchvision", "timm")
 _SAVED: dict[str, Callable[[Path], bool]] = {
     "checkpoint": lambda path: (path / "model.json").is_file(),
+    "huggingface": lambda path: (path / "config.json").is_file(),
+    "onnx": lambda path: path.suffix == ".onnx" and path.is_file(),
 }
 """Options of the config group `model` that stand for a path, and how one of theirs is told."""
 
@@ -77,7 +79,8 @@ def _network(text: str) -> Network:
     similar = difflib.get_close_matches(text.split(":")[-1], dict.fromkeys(known), n=5, cutoff=0.5)
     hint = f"similar are {', '.join(similar)}" if similar else "for example resnet50"
     raise InputError(
-        f"--model={text} is neither a network of torchvision or timm nor a folder of a saved network; "
+        f"--model={text} is neither a network of torchvision or timm, nor a folder of a saved network or of "
+        f"Hugging Face's transformers, nor an ONNX file; "
         f"{hint}."
     )
 

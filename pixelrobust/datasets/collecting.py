@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pixelrobust.arguments import as_keys
 from pixelrobust.datasets.array_layout import as_picture, find_layout
 from pixelrobust.datasets.decoding import crop_centre
+from pixelrobust.datasets.image_list import as_keys
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings, preprocessing_settings
 

@@ -152,3 +152,11 @@ def check_folder(root: Path | None, key: str, example: str) -> Path:
     if not is_folder(root):
         raise InputError(f"{key}={root} is not a folder; give the path of an existing one.")
     return root
+
+
+def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
+    """Image keys, by default "0", "1", …; InputError where one is there twice."""
+    names = [str(index) for index in range(images)] if keys is None else list(keys)
+    if len(set(names)) < len(names):
+        raise InputError("keys are there twice, and such images would get the same changes.")
+    return names

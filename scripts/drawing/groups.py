@@ -56,7 +56,7 @@ ONLY_IN = {
     "omegaconf": ("experiments.configuration", "experiments.checked_hydra", "experiments.launchers"),
     "wandb": ("pixelrobust.tracking.opening",),
     "plotly": ("pixelrobust.report",),
-    "openvino": ("pixelrobust.engine", "scripts"),
+    "openvino": ("pixelrobust.engine", "experiments.doctor", "scripts"),
     "foolbox": ("pixelrobust.attacks", "scripts"),
 }  # fmt: skip
 """Where alone a package may be imported: modules, and packages with all that is in them."""
