@@ -108,6 +108,8 @@ def test_report_status_and_verify_understand_what_evaluate_wrote(
     ended = command("report", folder)
     assert ended.code == 0, ended.err
     assert "torch" in ended.out
+    ended = command("report", folder, "--html")
+    assert (ended.code, (folder / "report.html").is_file()) == (0, True)
     ended = command("status", out)
     assert (ended.code, "done" in ended.out, "1 of 1" in ended.out) == (0, True, True)
     ended = command("verify", folder, *subject, "--share", "1", *SMALL)

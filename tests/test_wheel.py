@@ -117,6 +117,11 @@ def test_evaluate_works_in_any_folder(installed: Installed, tmp_path: Path) -> N
     assert manifest["software"]["commit"] is None
     assert "pixelrobust-results" in installed("pixelrobust", "report").stdout
     assert "done" in installed("pixelrobust", "status").stdout
+    ended = installed(
+        "pixelrobust", "report", str(folder), "--html", "--images", "images", "--classes", "names.txt"
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert (folder / "report.html").is_file()
 
 
 def test_the_papers_experiments_come_along(installed: Installed, tmp_path: Path) -> None:
