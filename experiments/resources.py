@@ -17,6 +17,8 @@ from experiments.progress import Progress
 from experiments.records import RunRecord
 from pixelrobust.datasets import ImageList, list_images, list_training_images
 from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
+from pixelrobust.datasets.class_names import ClassNames
+from pixelrobust.datasets.outputs import class_names_of
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import (
     Engine,
@@ -26,7 +28,7 @@ from pixelrobust.engine import (
     make_engine,
 )
 from pixelrobust.errors import InputError
-from pixelrobust.models import Classifier, load_classifier
+from pixelrobust.models import NAMED_OUTPUTS, Classifier, load_classifier
 from pixelrobust.selection import clean_predictions
 from pixelrobust.settings import (
     RETRAINED,
@@ -132,15 +134,16 @@ def _tell_unreadable(session: Session, images: ImageSet) -> None:
 
 def get_classifier(settings: RunSettings, key: str) -> Classifier:
     """The classifier of one of the models of a run, its outputs in the order of the data set's classes."""
-    dataset = settings.dataset
+    model, dataset = all_models(settings)[key], settings.dataset
     # Classes that networks are retrained for are not theirs yet.
     known = settings.measure not in RETRAINED or not dataset.has_own_classes
-    return _classifier(key, all_models(settings)[key], dataset if known else None)
+    names = class_names_of(dataset) if known and model.source in NAMED_OUTPUTS else None
+    return _classifier(key, model, names)
 
 
 @functools.cache
-def _classifier(key: str, settings: ModelSettings, dataset: DatasetSettings | None) -> Classifier:
-    return load_classifier(key, settings, dataset)
+def _classifier(key: str, settings: ModelSettings, classes: ClassNames | None) -> Classifier:
+    return load_classifier(key, settings, classes)
 
 
 def check_outputs(session: Session, classifier: Classifier, images: ImageSet) -> None:

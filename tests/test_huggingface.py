@@ -75,7 +75,7 @@ def test_a_folder_says_what_its_images_are_like(
 def test_a_mean_and_std_of_ones_own_need_no_image_processor(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path)
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(InputError, match=r"does not say how images are normalised .*mean and std"):
+    with pytest.raises(InputError, match=r"does not say how images are normalised.*mean and std"):
         load(folder)
     half = (0.5, 0.5, 0.5)
     module = load(folder, mean=half, std=half).module

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pixelrobust.datasets.class_names import read_class_names
-from pixelrobust.datasets.outputs import class_names_of
+from pixelrobust.datasets.class_names import ClassNames, read_class_names
 from pixelrobust.engine.onnx import OnnxModel
 from pixelrobust.errors import InputError
 from pixelrobust.models.architectures import find_architecture
@@ -24,11 +23,13 @@ from pixelrobust.models.weights import (
 )
 from pixelrobust.settings import (
     PACKAGE_PREFIX,
-    DatasetSettings,
     ModelSettings,
     is_weights_file,
     model_label,
 )
+
+NAMED_OUTPUTS = ("huggingface", "onnx")
+"""Sources of networks that say what their outputs stand for."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ class Classifier:
 
 
 def load_classifier(
-    key: str, settings: ModelSettings, dataset: DatasetSettings | None = None
+    key: str, settings: ModelSettings, classes: ClassNames | None = None
 ) -> Classifier:
     """Build the network of a model config, load its weights, put normalisation in front.
 
     Args:
         key: of the model.
         settings: of the model.
-        dataset: whose classes the outputs are to be, where the network says what they stand for;
-            None: its own.
+        classes: that the outputs are to be, where a network says what its own stand for; None: as
+            they are.
 
     Raises:
         InputError: no such network, or its weights cannot be had or do not fit, or its outputs are
@@ -65,9 +66,9 @@ def load_classifier(
     if settings.source == "checkpoint":
         return _load_saved(name, settings.path)
     if settings.source == "onnx":
-        return _load_onnx(name, settings, dataset)
+        return _load_onnx(name, settings, classes)
     if settings.source == "huggingface":
-        return _load_huggingface(name, settings, dataset)
+        return _load_huggingface(name, settings, classes)
     architecture = find_architecture(settings)
     path = _weights_file(settings.weights)
     network = architecture.build(settings.weights if path is None else None)
@@ -107,23 +108,21 @@ def _load_saved(name: str, path: Path | None) -> Classifier:
     return Classifier(name, module, saved.weights_sha256)
 
 
-def _load_huggingface(
-    name: str, settings: ModelSettings, dataset: DatasetSettings | None
-) -> Classifier:
+def _load_huggingface(name: str, settings: ModelSettings, classes: ClassNames | None) -> Classifier:
     """An image classifier of transformers, from a folder."""
     checkpoint = read_checkpoint(settings.path, settings.mean, settings.std)
     parts: list[nn.Module] = [Normalize(checkpoint.mean, checkpoint.std), load_network(checkpoint)]
-    last = _last_layer(name, settings, checkpoint.labels, dataset)
+    last = _last_layer(name, settings, checkpoint.labels, classes)
     if not isinstance(last, nn.Identity):
         parts.append(last)
     module = nn.Sequential(*parts).eval()
     return Classifier(name, module, weights_digest(module))
 
 
-def _load_onnx(name: str, settings: ModelSettings, dataset: DatasetSettings | None) -> Classifier:
+def _load_onnx(name: str, settings: ModelSettings, classes: ClassNames | None) -> Classifier:
     """A classifier in an ONNX file."""
     module = OnnxModel(settings.path, settings.mean, settings.std, settings.scale)
-    module.last = _last_layer(name, settings, module.labels, dataset)
+    module.last = _last_layer(name, settings, module.labels, classes)
     return Classifier(name, module.eval(), weights_digest(module))
 
 
@@ -131,7 +130,7 @@ def _last_layer(
     name: str,
     settings: ModelSettings,
     own: Sequence[str] | None,
-    dataset: DatasetSettings | None,
+    classes: ClassNames | None,
 ) -> nn.Module:
     """What brings outputs into the order of the data set's classes."""
     labels = own
@@ -140,7 +139,6 @@ def _last_layer(
     if settings.labels is not None:
         key = "models.<name>.labels"
         labels = [names[0] for names in read_class_names(settings.labels, key)]
-    classes = class_names_of(dataset) if labels and dataset else None
     return arrange_outputs(name, labels, classes) if labels and classes else nn.Identity()
 
 
@@ -151,4 +149,4 @@ def _weights_file(weights: str) -> Path | None:
     return Path(weights) if is_weights_file(weights) else None
 
 
-__all__ = ["Classifier", "check_classifier", "load_classifier"]
+__all__ = ["NAMED_OUTPUTS", "Classifier", "check_classifier", "load_classifier"]
