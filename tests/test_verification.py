@@ -19,18 +19,20 @@ KIND = "Verification"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def stored(run: Run, tmp_path: Path) -> tuple[Path, list[str]]:
-    """The results of a small run, and where its images and weights lie."""
+def small_run(run: Run, tmp_path: Path, *own: str) -> tuple[Path, list[str]]:
+    """The results of a run over five images, and the keys that say where images and weights lie."""
     weights = saved(state(), tmp_path / "w.safetensors")
     root = folder_of(tmp_path / "images", *(f"cat/{number}.png" for number in range(5)))
     keys = [*images(root), *network(weights)]
-    ended = run(
-        *keys, "perturbation.num=[4,64]", "perturbation.area=[null,20]", "draws=4", "engine=eager"
-    )
+    ended = run(*keys, "perturbation.num=[4,64]", "engine=eager", *own)
     assert ended.code == 0, ended.err
     (folder,) = (tmp_path / "results").glob("run-*")
     return folder, [*keys, f"paths.cache={tmp_path / 'cache'}"]
+
+
+@pytest.fixture
+def stored(run: Run, tmp_path: Path) -> tuple[Path, list[str]]:
+    return small_run(run, tmp_path, "perturbation.area=[null,20]", "draws=4")
 
 
 Verify = Callable[..., Ended]
@@ -118,14 +120,7 @@ def test_tampering_with_one_outcome_is_found(
 
 @pytest.fixture
 def adaptive(run: Run, tmp_path: Path) -> tuple[Path, list[str]]:
-    """The same of a small adaptive run."""
-    weights = saved(state(), tmp_path / "w.safetensors")
-    root = folder_of(tmp_path / "images", *(f"cat/{number}.png" for number in range(5)))
-    keys = [*images(root), *network(weights)]
-    ended = run(*keys, "evaluation=adaptive", "perturbation.num=[4,64]", "draws=8", "engine=eager")
-    assert ended.code == 0, ended.err
-    (folder,) = (tmp_path / "results").glob("run-*")
-    return folder, [*keys, f"paths.cache={tmp_path / 'cache'}"]
+    return small_run(run, tmp_path, "evaluation=adaptive", "draws=8")
 
 
 @pytest.mark.tries(KIND, "adaptive results as they were written")
