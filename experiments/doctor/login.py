@@ -17,14 +17,12 @@ def look_at_tracking() -> Iterator[Finding]:
     name = "tracking"
     if package_folder("wandb") is None:
         yield Finding(name, "ok", "wandb is not installed, for those who want it")
-    elif os.environ.get("WANDB_MODE") in ("offline", "disabled"):
-        yield Finding(name, "ok", f"WANDB_MODE={os.environ['WANDB_MODE']} needs no login")
     elif os.environ.get("WANDB_API_KEY") or _is_known():
         yield Finding(name, "ok", "there is a login; whether it is valid shows in use")
     else:
         yield Finding(
-            name, "warning", "wandb is installed, but nobody is logged in",
-            "To log runs: wandb login, or WANDB_MODE=offline.",
+            name, "ok", "nobody is logged in to W&B, so tracking=wandb keeps runs on this machine",
+            "To send them: wandb login.",
         )  # fmt: skip
 
 
