@@ -46,22 +46,24 @@ until "$python" -c "import socket; socket.create_connection(('127.0.0.1', $port)
     kill -0 "${nodes[0]}" || { echo "Ray did not start; see $folder/ray.log" >&2; exit 1; }
     sleep 0.5
 done
-for _ in 1 2; do
-    node --address="127.0.0.1:$port" --num-cpus=1
-done
 export RAY_ADDRESS=127.0.0.1:$port
-"$python" - <<'CODE'
+# One after the other: Ray gives a node half a minute, which a busy machine needs for one.
+for alive in 2 3; do
+    node --address="127.0.0.1:$port" --num-cpus=1
+    "$python" - "$alive" <<'CODE'
+import sys
 import time
 
 import ray
 
 ray.init(log_to_driver=False)
 deadline = time.monotonic() + 120
-while sum(node["Alive"] for node in ray.nodes()) < 3:
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
     if time.monotonic() > deadline:
         raise SystemExit("the nodes of the cluster did not start; see ray.log")
     time.sleep(0.5)
 CODE
+done
 
 run() {
     "$python" -m experiments.run -m experiment=table6 profile=bundled engine=eager draws=1 \
