@@ -12,7 +12,7 @@ from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
 from pixelrobust.datasets.image_list import ImageList
 from pixelrobust.files import user_cache
 from pixelrobust.models import load_classifier
-from pixelrobust.settings import model_settings, preprocessing_settings
+from pixelrobust.settings import CLASSES, model_settings, preprocessing_settings
 
 
 def load_folder(
@@ -29,8 +29,8 @@ def load_folder(
     Args:
         folder: of class folders.
         classes: a text file with one class name a line, in the order of the network's outputs;
-            "folders": the folders' own names, sorted; None: folder names are WordNet ids or English
-            names of ImageNet's classes.
+            "folders" or "own": the folders' own names, sorted; "imagenet" or None: folder names are
+            WordNet ids or English names of ImageNet's classes.
         resize: of the short side, in pixels (bilinear).
         crop: side of the centre crop, in pixels.
         skip_unreadable: leave files out that cannot be read, rather than stop.
@@ -43,7 +43,7 @@ def load_folder(
     Raises:
         InputError: there are no such images, a class is unknown, or a file cannot be read.
     """
-    named = str(classes) if classes is not None else None
+    named = classes if classes is None or classes in CLASSES else Path(classes)
     images = read_class_folders(Path(folder), named, "folder")
     return _decoded(images, resize, crop, skip_unreadable, cache)
 

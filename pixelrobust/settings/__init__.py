@@ -9,6 +9,7 @@ from pixelrobust.settings.building import (
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
     ATTACK_PREFIX,
+    CLASSES,
     OWN_CLASSES,
     PACKAGE_PREFIX,
     AttackSettings,
@@ -26,6 +27,7 @@ from pixelrobust.settings.sections import (
 
 __all__ = [
     "ATTACK_PREFIX",
+    "CLASSES",
     "OWN_CLASSES",
     "PACKAGE_PREFIX",
     "RETRAINED",
