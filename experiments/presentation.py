@@ -81,7 +81,7 @@ def load_run(directory: Path, name: str) -> Run:
 
 def stored_runs(directory: Path) -> dict[str, Run]:
     """All that `store_run` wrote into a folder, by the experiment's name."""
-    manifests = [read_manifest(path) for path in sorted(directory.glob("outcomes/*.json"))]
+    manifests = [read_manifest(path) for path in sorted(directory.glob("outcomes/[!.]*.json"))]
     return {manifest.name: load_run(directory, manifest.name) for manifest in manifests}
 
 

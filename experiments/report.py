@@ -113,7 +113,7 @@ def _write_page(folder: Path, keys: Sequence[str] | None) -> None:
 
 def _list_runs(results: Path) -> None:
     table = Table("Folder", "Run", "Models", "Images", "Draws", "Device", box=box.SIMPLE)
-    for path in sorted(results.glob("*/outcomes/*.json")):
+    for path in sorted(results.glob("[!.]*/outcomes/[!.]*.json")):
         run = read_manifest(path)
         device = run.hardware.get("gpu") or run.hardware.get("device") or ""
         row = (
@@ -129,11 +129,13 @@ def _list_runs(results: Path) -> None:
 
 
 def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
-    manifests = {path.stem: read_manifest(path) for path in sorted(folder.glob("outcomes/*.json"))}
-    pages = {page.stem: page for page in sorted(folder.glob("*.md"), key=_order)}
+    manifests = {
+        path.stem: read_manifest(path) for path in sorted(folder.glob("outcomes/[!.]*.json"))
+    }
+    pages = {page.stem: page for page in sorted(folder.glob("[!.]*.md"), key=_order)}
     if rebuild:
         _rebuild(folder, wanted)
-        pages = {page.stem: page for page in sorted(folder.glob("*.md"), key=_order)}
+        pages = {page.stem: page for page in sorted(folder.glob("[!.]*.md"), key=_order)}
     missing = [name for name in wanted if name not in pages]
     if missing or not pages:
         raise InputError(

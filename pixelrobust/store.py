@@ -21,6 +21,8 @@ from pixelrobust.files import remove_leftovers, write_bytes
 from pixelrobust.grid import Cell
 
 _SUFFIX = ".parquet"
+# What other processes are still writing has a dot in front.
+_PARTS = f"[!.]*{_SUFFIX}"
 
 
 class AnswerStore:
@@ -49,7 +51,7 @@ class AnswerStore:
         first, count = self._images.start, len(self._images)
         classes = np.full((count, draws), UNKNOWN, dtype=np.int64)
         margins = np.full((count, draws), np.nan, dtype=np.float32)
-        for path in sorted(self._folder(cell).glob(f"*{_SUFFIX}")):
+        for path in sorted(self._folder(cell).glob(_PARTS)):
             part = _read(path, path.stem, self._say)
             if part is None:
                 continue
@@ -80,13 +82,13 @@ class AnswerStore:
 
     def count(self, cell: Cell) -> int:
         """How many answers there are, of all images and draws."""
-        parts = self._folder(cell).glob(f"*{_SUFFIX}")
+        parts = self._folder(cell).glob(_PARTS)
         return sum(pq.read_metadata(path).num_rows for path in parts)
 
     def forget(self, cells: Sequence[Cell]) -> None:
         """Remove what is known of some cells."""
         for cell in cells:
-            for path in self._folder(cell).glob(f"*{_SUFFIX}"):
+            for path in self._folder(cell).glob(_PARTS):
                 path.unlink(missing_ok=True)
 
     def claims(self, cells: Sequence[Cell]) -> Iterator[list[Cell]]:
@@ -144,7 +146,7 @@ class RowStore:
 
     def forget(self) -> None:
         """Remove what is there."""
-        for path in self._directory.glob(f"*{_SUFFIX}"):
+        for path in self._directory.glob(_PARTS):
             path.unlink(missing_ok=True)
 
     def rows(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from pixelrobust.answers import UNKNOWN, Answers
+from pixelrobust.files import replacing
 from pixelrobust.grid import Cell
 from pixelrobust.store import AnswerStore, RowStore, cell_name
 
@@ -98,6 +99,19 @@ def test_a_shard_sees_its_own_images_and_as_many_draws_as_it_asks_for(tmp_path: 
     assert shard.load(CELLS[0], 2).classes.tolist() == [[10, 11], [20, 21]]
     # A shard of a shard, too.
     assert shard.shard(slice(1, 2)).load(CELLS[0], 1).classes.tolist() == [[20]]
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    store = AnswerStore(tmp_path, lambda sentence: pytest.fail(sentence), range(2))
+    store.keep(CELLS[0], np.array([0]), np.array([0]), answers_of([7]))
+    (part,) = parts(tmp_path)
+    with replacing(part.with_name("another.parquet")) as unfinished:
+        unfinished.write_bytes(b"half of it")
+        assert store.load(CELLS[0], 1).classes.tolist() == [[7], [UNKNOWN]]
+        assert store.count(CELLS[0]) == 1
+        store.forget([CELLS[0]])
+        assert unfinished.exists()
+    assert [path.name for path in parts(tmp_path)] == ["another.parquet"]
 
 
 def test_answers_have_the_types_that_they_were_given_with(tmp_path: Path) -> None:

@@ -59,13 +59,13 @@ def read_folder(folder: Path) -> Stored:
     Raises:
         InputError: there are no results, a file cannot be read, or is a link that leads out.
     """
-    pages, tables = sorted(folder.glob("*.md")), sorted(folder.glob("*.csv"))
-    records = sorted(folder.glob("outcomes/*.json"))
+    pages, tables = sorted(folder.glob("[!.]*.md")), sorted(folder.glob("[!.]*.csv"))
+    records = sorted(folder.glob("outcomes/[!.]*.json"))
     if not pages and not tables:
         raise InputError(
             f"{folder} holds no results; run `make reproduce-table6` first, or give another folder."
         )
-    for path in (*pages, *tables, *records, *folder.glob("outcomes/*.parquet")):
+    for path in (*pages, *tables, *records, *folder.glob("outcomes/[!.]*.parquet")):
         check_inside(path, folder)
     return Stored(
         folder,
