@@ -6,23 +6,18 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 import pixelrobust
 from pixelrobust import (
     InputError,
-    concatenate,
-    correct_before,
     evaluate,
     load_bundled_images,
     load_folder,
     load_network,
 )
 from pixelrobust.files import user_cache
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import make_outcomes
 from tests.conftest import REPOSITORY
 from tests.fault_cases import SIDE, folder_of, picture, saved, state
 
@@ -115,35 +110,6 @@ def test_decoded_images_are_evaluated_without_a_warning(own_folder: Path, cache:
         warnings.simplefilter("error")
         outcomes = evaluate(network, images.pixels, images.labels, keys=images.keys, num=4)
     assert list(outcomes["image"].unique()) == list(images.keys)
-
-
-def outcomes_of(model: str, wrong_before: list[int]) -> pd.DataFrame:
-    """Three images of class 0; some are taken for class 1 before any change, all after it."""
-    before = np.isin(np.arange(3), wrong_before)[:, None].astype(np.int64)
-    after = np.ones((3, 2), dtype=np.int64)
-    return make_outcomes(
-        model, ["a", "b", "c"], np.zeros(3, np.int64), {Cell(0): before, Cell(4): after}
-    )
-
-
-def test_images_that_any_model_is_wrong_about_before_are_left_out() -> None:
-    both = concatenate([outcomes_of("one", [0]), outcomes_of("two", [2])])
-    kept = correct_before(both)
-    assert set(kept["image"]) == {"b"}
-    assert kept.groupby("model", observed=True).size().to_dict() == {"one": 3, "two": 3}
-    assert list(kept["image"].cat.categories) == ["b"]
-    assert len(both) == 18
-
-
-def test_no_images_or_no_control_is_a_sentence() -> None:
-    with pytest.raises(InputError, match="no image is left"):
-        correct_before(outcomes_of("one", [0, 1, 2]))
-    two = outcomes_of("two", [])
-    both = concatenate([outcomes_of("one", []), two[two["num"] > 0]])
-    with pytest.raises(InputError, match="lack unchanged images"):
-        correct_before(both)
-    with pytest.raises(InputError, match="lack unchanged images"):
-        correct_before(two[two["num"] > 0])
 
 
 def test_public_names_are_all_there_and_need_torch_only_when_used() -> None:

@@ -1,5 +1,6 @@
 """Outcomes: rows, storage and merging."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pixelrobust.outcomes import (
     COLUMNS,
     cell_of,
     concatenate,
+    correct_before,
     make_outcomes,
     read_outcomes,
     with_cell,
@@ -154,3 +156,38 @@ def test_activations_are_merged_once_each_and_read_back(tmp_path: Path) -> None:
 def test_activations_of_other_cells_and_layers_are_kept() -> None:
     merged = concatenate([activations("one", Cell(4)), activations("one", Cell(8))])
     assert merged.groupby(["num", "layer"], observed=True).size().tolist() == [4] * 6
+
+
+def outcomes_of(model: str, wrong_before: list[int]) -> pd.DataFrame:
+    """Three images of class 0; some are taken for class 1 before any change, all after it."""
+    before = np.isin(np.arange(3), wrong_before)[:, None].astype(np.int64)
+    after = np.ones((3, 2), dtype=np.int64)
+    return make_outcomes(
+        model, ["a", "b", "c"], np.zeros(3, np.int64), {Cell(0): before, Cell(4): after}
+    )
+
+
+def test_images_that_any_model_is_wrong_about_before_are_left_out() -> None:
+    both = concatenate([outcomes_of("one", [0]), outcomes_of("two", [2])])
+    kept = correct_before(both)
+    assert set(kept["image"]) == {"b"}
+    assert kept.groupby("model", observed=True).size().to_dict() == {"one": 3, "two": 3}
+    assert list(kept["image"].cat.categories) == ["b"]
+    assert len(both) == 18
+    assert kept.index.tolist() == list(range(6))
+    assert list(kept.columns) == COLUMNS
+
+
+def test_no_images_or_no_control_is_a_sentence() -> None:
+    none = (
+        "no image is left: none is classified correctly by every model before any change; check that "
+        "labels fit the models' outputs."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(none)}$"):
+        correct_before(outcomes_of("one", [0, 1, 2]))
+    two = outcomes_of("two", [])
+    both = concatenate([outcomes_of("one", []), two[two["num"] > 0]])
+    lack = "the outcomes lack unchanged images (num 0) of some model; evaluate them."
+    for some in (both, two[two["num"] > 0]):
+        with pytest.raises(InputError, match=f"^{re.escape(lack)}$"):
+            correct_before(some)
