@@ -66,7 +66,7 @@ def files(results: Path) -> dict[str, bytes]:
 
 def parts(results: Path) -> int:
     """How many parts of answers there are."""
-    return len(list(results.glob("store/answers/*/*/*.parquet")))
+    return len(list(results.glob("store/answers/*/*/[!.]*.parquet")))
 
 
 def all_cases(folder: Path, count: int) -> dict[str, Any]:
