@@ -137,8 +137,12 @@ def get_classifier(settings: RunSettings, key: str) -> Classifier:
     model, dataset = all_models(settings)[key], settings.dataset
     # Classes that networks are retrained for are not theirs yet.
     known = settings.measure not in RETRAINED or not dataset.has_own_classes
-    names = class_names_of(dataset) if known and model.source in NAMED_OUTPUTS else None
+    names = _class_names(dataset) if known and model.source in NAMED_OUTPUTS else None
     return _classifier(key, model, names)
+
+
+# Read once, like the networks and the images that it belongs to.
+_class_names = functools.cache(class_names_of)
 
 
 @functools.cache

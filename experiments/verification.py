@@ -30,7 +30,7 @@ from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.engine import Engine, find_device, make_engine
 from pixelrobust.errors import InputError
 from pixelrobust.escaping import escape_markdown
-from pixelrobust.files import write_text
+from pixelrobust.files import file_sha256, write_text
 from pixelrobust.manifest import Manifest
 from pixelrobust.outcomes import ALLOTTED_COLUMNS, CELL_COLUMNS, COLUMNS
 from pixelrobust.provenance import describe_hardware, describe_software
@@ -234,7 +234,7 @@ def _readable(faulty: pd.DataFrame) -> pd.DataFrame:
 def _provenance(folder: Path, runs: Mapping[str, Run], settings: RunSettings) -> str:
     """Who verified what, where."""
     files = [
-        f"{name} {_digest(folder / 'outcomes' / f'{name}.parquet')[:16]}"
+        f"{name} {file_sha256(folder / 'outcomes' / f'{name}.parquet')[:16]}"
         for name in runs
         if (folder / "outcomes" / f"{name}.parquet").is_file()
     ]
@@ -247,7 +247,3 @@ def _provenance(folder: Path, runs: Mapping[str, Run], settings: RunSettings) ->
         f"Outcomes (SHA-256): {', '.join(files)}. Verified {datetime.now(UTC):%Y-%m-%d} by commit "
         f"{software['commit']}, {', '.join(versions)}, on {hardware['gpu'] or hardware['device']}."
     )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

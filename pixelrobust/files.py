@@ -1,6 +1,7 @@
 """Writing files so that nobody ever sees half of one."""
 
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
@@ -78,6 +79,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file, or nothing."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, hexadecimal; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_leftovers(folder: Path) -> None:

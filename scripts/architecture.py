@@ -4,10 +4,10 @@ usage: python -m scripts.architecture
 """
 
 import ast
-import re
 from html import escape
 from pathlib import Path
 
+from scripts.blocks import with_blocks
 from scripts.drawing.groups import GROUPS, Group, arrows, essential, group_of
 from scripts.drawing.imports import REPOSITORY, imports, modules
 from scripts.drawing.layout import MARGIN, WIDTH, Box, place, way
@@ -15,7 +15,6 @@ from scripts.drawing.layout import MARGIN, WIDTH, Box, place, way
 PICTURE = REPOSITORY / "docs" / "architecture.svg"
 PAGE = REPOSITORY / "docs" / "architecture.md"
 
-_BLOCK = re.compile(r"(<!-- begin groups -->\n).*?(<!-- end -->)", re.DOTALL)
 _STYLE = """
   text { font-family: system-ui, sans-serif; fill: #1f2933; text-anchor: middle }
   .name { font-size: 15px; font-weight: 600 }
@@ -64,7 +63,7 @@ def page(text: str) -> str:
             shown = ", ".join(f"`{top}`" for top in tops)
             rows.append(f"| {group.name}: {group.about} | {shown} |")
     table = "\n".join(["", *rows, "", ""])
-    return _BLOCK.sub(lambda found: found[1] + table + found[2], text)
+    return with_blocks(text, {"groups": table}.__getitem__)
 
 
 def undocumented() -> list[str]:

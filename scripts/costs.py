@@ -8,7 +8,6 @@ results/benchmark.csv measured; those on a GPU from an assumption, which the pag
 """
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.configuration import preset_settings
 from pixelrobust.evaluation import count_passes
 from pixelrobust.grid import Cell
 from pixelrobust.settings import RETRAINED, RunSettings
+from scripts.blocks import with_blocks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "scaling.md"
@@ -36,8 +36,6 @@ SEARCH = 4
 START = 60.0
 """Seconds until a job's first forward pass: imports, decoded images, networks, engines."""
 GPUS = (1, 4, 64)
-
-_BLOCK = re.compile(r"(<!-- begin costs -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -171,8 +169,7 @@ def tables(gpu: Gpu) -> str:
 
 def with_costs(page: str, gpu: Gpu) -> str:
     """The page with its tables between their markers."""
-    made = tables(gpu)
-    return _BLOCK.sub(lambda block: block[1] + made + block[2], page)
+    return with_blocks(page, {"costs": tables(gpu)}.__getitem__)
 
 
 def _settings(name: str) -> RunSettings:

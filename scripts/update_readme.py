@@ -1,15 +1,15 @@
 """Put the generated tables into README.md, between their markers."""
 
-import re
 from pathlib import Path
 
+from scripts.blocks import with_blocks
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-_BLOCK = re.compile(r"(?P<begin><!-- begin (?P<path>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
 def with_tables(text: str) -> str:
     """The text with the first table of each named Markdown file between its markers."""
-    return _BLOCK.sub(lambda block: block["begin"] + _table(block["path"]) + block["end"], text)
+    return with_blocks(text, _table)
 
 
 def _table(path: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.doctor.findings import Finding, Level
+from experiments.job_places import usable_cores
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
 from pixelrobust.packages import package_folder
@@ -23,7 +24,7 @@ def look_at_processor() -> Iterator[Finding]:
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
-    text = f"{_cores()} cores, {capability}"
+    text = f"{usable_cores()} cores, {capability}"
     if capability in ("DEFAULT", "NO AVX"):
         yield Finding(
             "processor", "warning", text, "It lacks AVX2, so expect a fraction of the usual speed."
@@ -135,8 +136,3 @@ def free_memory() -> float | None:
 def _level(free: float, bounds: tuple[float, float]) -> Level:
     too_little, little = bounds
     return "problem" if free < too_little else "warning" if free < little else "ok"
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiments.doctor.findings import Finding
 from pixelrobust.errors import InputError
+from pixelrobust.files import file_sha256
 from pixelrobust.settings import ModelSettings, RunSettings, is_weights_file, model_label
 
 # Of a data set, so many images are decoded.
@@ -133,12 +134,9 @@ def _missing_of_timm(settings: ModelSettings) -> str:
 
 def _check_blob(path: Path) -> None:
     """Raise InputError unless a file of Hugging Face's cache has the SHA-256 that names it."""
-    import hashlib
-
     if len(path.name) != _ALL_OF_SHA256:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != path.name:
         raise InputError(
             f"weights file {path} is not what was downloaded: its SHA-256 begins with {found[:8]}; "

@@ -1,6 +1,5 @@
 """Where the numbers of a table come from."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from experiments.paper import (
     TABLE_5_SOURCES,
     experiment_called,
 )
+from pixelrobust.files import file_sha256
 from pixelrobust.manifest import Manifest
 from pixelrobust.report import (
     Block,
@@ -150,4 +150,4 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+    return file_sha256(path) if path.is_file() else "missing"

@@ -4,7 +4,6 @@ torchvision and PyTorch check a file while they download it, and never again; an
 that it holds. So what lies in their cache is checked here.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from urllib.parse import urlparse
 import torch
 
 from pixelrobust.errors import InputError
+from pixelrobust.files import file_sha256
 
 # PyTorch publishes weights under names that end in the first digits of their SHA-256.
 _DIGEST = re.compile(r"-([0-9a-f]{8,})\.[a-z]+$")
@@ -41,8 +41,7 @@ def check_published(path: Path) -> None:
         path: of weights under their published name, which holds the beginning of their SHA-256.
     """
     expected = _digest(path)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if expected is None or not found.startswith(expected):
         raise InputError(
             f"weights file {path} is not what was published under this name: its SHA-256 begins with "

@@ -5,7 +5,6 @@ JSON file, which is written last, says which of them count. Whatever the moment 
 the JSON file that is there and its two files belong together.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.files import replacing, write_text
+from pixelrobust.files import file_sha256, replacing, write_text
 
 _FORMAT = 2
 _RECORD = "checkpoint.json"
@@ -63,7 +62,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, about: Mapping[str
         "fingerprint": checkpoint.fingerprint,
         "epochs": checkpoint.epochs,
         **names,
-        "sha256": {kind: _digest(directory / name) for kind, name in names.items()},
+        "sha256": {kind: file_sha256(directory / name) for kind, name in names.items()},
         "history": checkpoint.history,
         "about": about,
     }
@@ -119,14 +118,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     """The tensors of a file; safetensors never unpickles."""
-    if _digest(path) != digest:
+    if file_sha256(path) != digest:
         raise ValueError(f"{path.name} is not what was written")
     return load_file(path)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
