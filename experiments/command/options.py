@@ -44,8 +44,8 @@ Models = Annotated[
         "--model",
         metavar="NAME",
         help="A network of torchvision or timm by its name (LIBRARY:NAME where both have one), NAME=FILE "
-        "with weights of your own (.pth, .safetensors), or the folder of a saved network. May be given "
-        "several times.",
+        "with weights of your own (.pth, .safetensors), the folder of a saved network or of one of Hugging "
+        "Face's transformers, or an ONNX file. May be given several times.",
         autocompletion=complete_network,
         rich_help_panel=WHAT,
         show_default=False,
@@ -54,8 +54,9 @@ Models = Annotated[
 Images = Annotated[
     str,
     typer.Option(
-        metavar="FOLDER",
-        help="Folder of class folders, named by WordNet id or English ImageNet name; or "
+        metavar="FOLDER|FILE",
+        help="Folder of class folders, named by WordNet id or English ImageNet name, or of a data set that "
+        "Hugging Face's library saved; a .csv of path,label, an .npz, or WebDataset's .tar files; or "
         f"{' or '.join(DATA_SETS)}.",
         autocompletion=complete_images,
         rich_help_panel=WHAT,
@@ -67,7 +68,7 @@ Classes = Annotated[
     typer.Option(
         metavar="FILE",
         help="Class names other than ImageNet's, one a line, in the order of the network's outputs; "
-        "folders: the folders' own names, sorted.",
+        "folders or own: the data set's own; imagenet: ImageNet's, by name.",
         rich_help_panel=WHAT,
         show_default=False,
     ),
