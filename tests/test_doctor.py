@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import tarfile
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
@@ -72,6 +73,25 @@ def test_an_image_that_cannot_be_read(
     assert "cat/1.png cannot be read" in found.text
     assert doctor(keys, asked=True, as_json=False) == 1
     assert capsys.readouterr().out.rstrip().endswith("1 problem")
+
+
+def test_an_image_within_another_file_that_cannot_be_read(keys: list[str], tmp_path: Path) -> None:
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as archive:
+        archive.add(tmp_path / "images" / "cat" / "0.png", "a.png")
+        (tmp_path / "label").write_text("cat")
+        archive.add(tmp_path / "label", "a.cls")
+    own = [key for key in keys if not key.startswith(("dataset=", "dataset.root="))]
+    shards = [*own, "dataset=webdataset", f"dataset.file={shard}"]
+    assert finding(shards, "images").text.startswith(f"1 of 1 classes in {shard}; 1 were decoded")
+    picture = (tmp_path / "images" / "cat" / "0.png").read_bytes()
+    shard.write_bytes(shard.read_bytes().replace(picture, bytes(len(picture))))
+    found = finding(shards, "images")
+    assert (found.level, "a.png" in found.text, "cannot be read" in found.text) == (
+        "problem",
+        True,
+        True,
+    )
 
 
 def test_a_class_that_is_unknown(keys: list[str], tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def look_at_images(settings: RunSettings) -> Iterator[Finding]:
         return
     images = list_images(dataset, settings.paths.cache, settings.seed)
     step = max(len(images) // _DECODED, 1)
-    tried = images.paths[::step]
-    for path in tried:
-        decode(path, dataset.preprocessing)
+    tried = images.sources[::step]
+    for source in tried:
+        decode(source, dataset.preprocessing)
     classes = len(set(images.labels.tolist()))
     text = f"{len(images):,} of {classes:,} classes in {images.root}; {len(tried)} were decoded"
     yield Finding("images", "ok", text)

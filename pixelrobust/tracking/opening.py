@@ -48,7 +48,7 @@ def open_run(settings: TrackingSettings, about: About) -> Any:
     server = str(wandb.setup().settings.base_url)
     if server in _REFUSING:
         return _init(wandb, settings, about, "offline")
-    if not _is_logged_in(server):
+    if not is_logged_in(server):
         fault = f"there is no key for {server}, which `wandb login` asks for"
     else:
         try:
@@ -106,7 +106,7 @@ def _init(wandb: Any, settings: TrackingSettings, about: About, mode: str) -> An
     )
 
 
-def _is_logged_in(server: str) -> bool:
+def is_logged_in(server: str) -> bool:
     """Whether there is a key for a server; the package itself would ask for one in a terminal."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
