@@ -10,6 +10,9 @@ from pixelrobust.files import write_text
 from pixelrobust.pixel_index import AmplitudeShare
 from pixelrobust.settings import fingerprint
 
+_COUNTS = ("draws", "candidates", "survivors", "images", "files", "repeated")
+_MAPPINGS = ("config", "rejected", "weights_sha256", "engines", "software", "hardware", "seconds")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -80,13 +83,31 @@ def read_manifest(path: Path) -> Manifest:
         InputError: the file is missing or is not a manifest.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = dict(json.loads(path.read_text(encoding="utf-8")))
         tuples = {key: tuple(data.get(key, ())) for key in ("image_size", "unreadable")}
-        return Manifest(**data | tuples)
+        manifest = Manifest(**data | tuples)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"manifest {path} cannot be read ({error}); run the experiment again."
         ) from error
+    wrong = _of_another_kind(manifest)
+    if wrong:
+        raise InputError(
+            f"manifest {path} is of another form ({', '.join(wrong)}); run the experiment again."
+        )
+    return manifest
+
+
+def _of_another_kind(manifest: Manifest) -> list[str]:
+    """The fields of a manifest, which anyone may have written, that hold something else."""
+    wrong = [key for key in _COUNTS if not isinstance(getattr(manifest, key), int)]
+    wrong += [key for key in _MAPPINGS if not isinstance(getattr(manifest, key), dict)]
+    numbers = [*manifest.rejected.values(), *manifest.seconds.values()] if not wrong else []
+    if not all(isinstance(value, int | float) for value in numbers):
+        wrong = ["rejected or seconds"]
+    if len(manifest.image_size) != 2 or not all(isinstance(n, int) for n in manifest.image_size):
+        wrong.append("image_size")
+    return wrong
 
 
 def merge_manifests(manifests: list[Manifest]) -> Manifest:

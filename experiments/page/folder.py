@@ -13,9 +13,6 @@ from pixelrobust.manifest import Manifest, read_manifest
 from pixelrobust.outcomes import read_outcomes
 from pixelrobust.report import Document, Grid, csv_grid, read_document
 
-_COUNTS = ("draws", "candidates", "survivors", "images", "files", "repeated")
-_MAPPINGS = ("config", "rejected", "weights_sha256", "engines", "software", "hardware", "seconds")
-
 
 @dataclass(frozen=True)
 class Stored:
@@ -71,25 +68,8 @@ def read_folder(folder: Path) -> Stored:
         folder,
         {path.stem: read_document(path) for path in pages},
         {path.stem: path for path in tables},
-        {path.stem: _manifest(path) for path in records},
+        {path.stem: read_manifest(path) for path in records},
     )
-
-
-def _manifest(path: Path) -> Manifest:
-    """A manifest whose fields are of the kinds that a page needs."""
-    manifest = read_manifest(path)
-    wrong = [key for key in _COUNTS if not isinstance(getattr(manifest, key), int)]
-    wrong += [key for key in _MAPPINGS if not isinstance(getattr(manifest, key), dict)]
-    numbers = [*manifest.rejected.values(), *manifest.seconds.values()] if not wrong else []
-    if not all(isinstance(value, int | float) for value in numbers):
-        wrong = ["rejected or seconds"]
-    if len(manifest.image_size) != 2 or not all(isinstance(n, int) for n in manifest.image_size):
-        wrong.append("image_size")
-    if wrong:
-        raise InputError(
-            f"manifest {path} is of another form ({', '.join(wrong)}); run the experiment again."
-        )
-    return manifest
 
 
 @functools.lru_cache(maxsize=8)
