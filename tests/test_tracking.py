@@ -493,12 +493,12 @@ def test_a_server_that_is_not_there(
 
 def test_a_key_in_the_netrc_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "home" / ".netrc"
-    assert not opening._is_logged_in("https://api.example.org")
+    assert not opening.is_logged_in("https://api.example.org")
     file.write_text(f"machine api.example.org login user password {KEY}\n")
-    assert opening._is_logged_in("https://api.example.org")
-    assert not opening._is_logged_in("https://other.example.org")
+    assert opening.is_logged_in("https://api.example.org")
+    assert not opening.is_logged_in("https://other.example.org")
     file.write_text("machine\n")
-    assert not opening._is_logged_in("https://api.example.org")
+    assert not opening.is_logged_in("https://api.example.org")
 
 
 @pytest.mark.tries(KIND, "the package wandb is not installed")
