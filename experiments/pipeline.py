@@ -14,7 +14,6 @@ from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
 from experiments.places import REPOSITORY
 from experiments.presentation import present, present_description, store_run
-from experiments.presentation_retraining import present_histories
 from experiments.progress import Progress
 from experiments.records import RunRecord
 from experiments.resources import (
@@ -26,8 +25,9 @@ from experiments.resources import (
     image_set,
     predictions_of,
 )
-from experiments.retraining import plan
-from experiments.retraining_measures import measure_retrained
+from experiments.retraining.measures import measure_retrained
+from experiments.retraining.plan import plan
+from experiments.retraining.presentation import present_histories
 from experiments.tracked import log_examples, log_results
 from experiments.writing import Presented
 from pixelrobust.datasets.cache import ImageSet, PixelRows

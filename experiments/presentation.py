@@ -17,7 +17,7 @@ from experiments.captions import (
     wrong_rate_notes,
 )
 from experiments.paper import DESCRIPTIONS, TABLE_5, Experiment, beside_published, experiment_called
-from experiments.presentation_retraining import (
+from experiments.retraining.presentation import (
     present_distances,
     present_retraining,
     present_transfer,

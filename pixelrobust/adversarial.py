@@ -133,13 +133,12 @@ def fooling_batches(
 ) -> Iterator[Fooling]:
     """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
     missing = crafting.wanted
-    for batch, start in enumerate(range(0, len(keys), engine.batch_size)):
+    for batch, index in enumerate(attack_batches(len(keys), engine.batch_size)):
         if missing <= 0:
             return
-        index = np.arange(start, min(start + engine.batch_size, len(keys)))
-        originals = torch.as_tensor(images[index]).to(engine.device)
-        truth = torch.as_tensor(labels[index]).to(engine.device)
-        made = _craft(engine, module, originals, truth, crafting, epsilon, (seed + batch) % 2**32)
+        made = attack_batch(
+            engine, module, images[index], labels[index], crafting, epsilon, seed, batch
+        )
         rows = torch.nonzero(made.fooled.cpu()).flatten()[:missing]
         missing -= len(rows)
         advance(len(index))
@@ -154,22 +153,42 @@ def fooling_batches(
     release_freed_memory()
 
 
-def _craft(
+def attack_batches(images: int, batch_size: int) -> list[NDArray[np.int64]]:
+    """Which of so many images are attacked together, by their positions."""
+    every = np.arange(images)
+    return [every[start : start + batch_size] for start in range(0, images, batch_size)]
+
+
+def attack_batch(
     engine: Engine,
     module: nn.Module,
-    originals: Tensor,
-    labels: Tensor,
+    images: Images,
+    labels: NDArray[np.int64],
     crafting: Crafting,
     epsilon: float | str,
     seed: int,
+    batch: int,
 ) -> Adversarial:
-    """Attacked images, `fooled` only where they fool the engine too."""
+    """Attack the images of one batch, the same way each time.
+
+    Args:
+        engine, module: the classifier, for predictions and for gradients.
+        images: (B, C, H, W) uint8.
+        labels: (B,) true classes.
+        crafting, epsilon: how.
+        seed: of the run, 0 or more.
+        batch: how many batches of the run came before.
+
+    Returns:
+        Attacked images on the engine's device, `fooled` only where they fool the engine too.
+    """
+    truth = torch.as_tensor(labels).to(engine.device)
     made = craft(
-        module, originals, labels, crafting.attack, epsilon, step=crafting.step,
-        max_epsilon=crafting.max_epsilon, seed=seed,
+        module, torch.as_tensor(images).to(engine.device), truth, crafting.attack, epsilon,
+        step=crafting.step, max_epsilon=crafting.max_epsilon, seed=(seed + batch) % 2**32,
     )  # fmt: skip
     # The engine's predictions decide, since they make the outcomes.
-    return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
+    return replace(made, fooled=made.fooled & (engine.predict(made.images) != truth))
 
 
 def _outcomes(evaluate: _Evaluate, fooling: Fooling, rounded: bool) -> pd.DataFrame:

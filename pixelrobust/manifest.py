@@ -1,6 +1,7 @@
 """What a run was: everything that its tables and captions need besides the outcomes."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def _of_another_kind(manifest: Manifest) -> list[str]:
 def merge_manifests(manifests: list[Manifest]) -> Manifest:
     """The record of several runs whose outcomes belong into one table.
 
+    Of their configs it holds what is the same in all.
+
     Raises:
         InputError: the runs saw different images, or treated them differently.
     """
@@ -127,11 +130,25 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
             raise InputError("runs with different seeds have different changes and are not merged.")
     return replace(
         first,
-        config={"merged": sorted(manifest.address() for manifest in manifests)},
+        config=_common([manifest.config for manifest in manifests])
+        | {"merged": sorted(manifest.address() for manifest in manifests)},
         weights_sha256={k: v for manifest in manifests for k, v in manifest.weights_sha256.items()},
         engines={k: v for manifest in manifests for k, v in manifest.engines.items()},
         seconds={},
     )
+
+
+def _common(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The keys that all have, with one value; within groups too."""
+    first, *others = configs
+    found: dict[str, Any] = {}
+    for key, value in first.items():
+        values = [value, *(other.get(key) for other in others)]
+        if all(isinstance(one, dict) for one in values):
+            found[key] = _common(values)
+        elif all(one == value for one in values):
+            found[key] = value
+    return found
 
 
 def _refusal(key: str, first: Manifest, other: Manifest) -> str:

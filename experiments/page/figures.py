@@ -5,7 +5,7 @@ import pandas as pd
 from experiments.page.folder import Stored
 from experiments.paper import WATERFALL_TITLE, Experiment, experiment_called
 from experiments.presentation import amplification_summaries
-from experiments.presentation_retraining import stages_of_the_fall
+from experiments.retraining.presentation import stages_of_the_fall
 from pixelrobust.report import Figure
 from pixelrobust.report.axes import numbers
 from pixelrobust.report.charts import amplification_plot, dots_plot, loss_plot, survival_plot

@@ -1,10 +1,12 @@
 """Configuration as plain typed values: the one place where a config becomes arguments."""
 
 from pixelrobust.settings.building import (
+    attack_settings,
     build_settings,
     engine_settings,
     model_settings,
     preprocessing_settings,
+    retrain_settings,
 )
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
@@ -41,6 +43,7 @@ __all__ = [
     "RetrainSettings",
     "RunSettings",
     "TrackingSettings",
+    "attack_settings",
     "build_settings",
     "engine_settings",
     "fingerprint",
@@ -48,4 +51,5 @@ __all__ = [
     "model_label",
     "model_settings",
     "preprocessing_settings",
+    "retrain_settings",
 ]

@@ -13,10 +13,12 @@ from pixelrobust.settings.run import RunSettings
 from pixelrobust.settings.sections import (
     CLASSES,
     FROM_MODELS,
+    AttackSettings,
     EngineSettings,
     GridDraws,
     ModelSettings,
     PreprocessingSettings,
+    RetrainSettings,
     Section,
     SelectionSettings,
     is_weights_file,
@@ -76,6 +78,16 @@ def engine_settings(**values: Any) -> EngineSettings:
 def model_settings(**values: Any) -> ModelSettings:
     """Settings of a model by its keys; InputError where one is wrong."""
     return _validate(ModelSettings, values, "models.<name>.")
+
+
+def attack_settings(**values: Any) -> AttackSettings:
+    """Settings of an attack by its keys; InputError where one is wrong."""
+    return _validate(AttackSettings, values, "attack.")
+
+
+def retrain_settings(**values: Any) -> RetrainSettings:
+    """Settings of a retraining by its keys; InputError where one is wrong."""
+    return _validate(RetrainSettings, values, "retrain.")
 
 
 def preprocessing_settings(**values: Any) -> PreprocessingSettings:

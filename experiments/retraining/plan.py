@@ -1,14 +1,10 @@
-"""Networks retrained on changed images, and what is measured of them: Tables 10 and 11, Eq. 3 to 6."""
+"""What is retrained, on which images, and tested on which."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import nn
 
 from experiments.measuring import Chosen
 from experiments.resources import (
@@ -19,38 +15,14 @@ from experiments.resources import (
     predictions_of,
     training_set,
 )
-from experiments.tracked import log_epoch
-from pixelrobust.augmentations import (
-    Augmentation,
-    GaussianNoise,
-    PixelAugmentation,
-    TorchvisionAugmentation,
-    Unchanged,
-)
 from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.datasets.image_list import sample
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
-from pixelrobust.heads import RestrictedLogits
 from pixelrobust.models import Classifier, check_classifier
-from pixelrobust.retraining import (
-    Recipe,
-    count_samples,
-    retrain,
-    save_model,
-    training_fingerprint,
-)
-from pixelrobust.retraining_tables import HELDOUT, ORIGINAL, SAME
+from pixelrobust.retraining_tables import HELDOUT, SAME
 from pixelrobust.selection import Selection, image_list_digest, select
-from pixelrobust.settings import RetrainSettings, RunSettings, fingerprint
-
-_CONTROLS: dict[str, Augmentation] = {
-    "unchanged": Unchanged(),
-    "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
-    "trivial_augment": TorchvisionAugmentation("TrivialAugmentWide"),
-    "auto_augment": TorchvisionAugmentation("AutoAugment"),
-    "augmix": TorchvisionAugmentation("AugMix"),
-}
+from pixelrobust.settings import RunSettings, fingerprint
 
 
 @dataclass(frozen=True)
@@ -82,20 +54,9 @@ class Plan:
         """What networks are tested on, by what tables call it."""
         return {SAME: self.training} | ({HELDOUT: self.heldout} if self.heldout else {})
 
-
-@dataclass(frozen=True)
-class Network:
-    """One of the networks that are compared.
-
-    Attributes:
-        name: what tables call it; the paper's way, such as resnet101-4.
-        seed: of its retraining; 0 for the original.
-        module: (B, C, H, W) float in [0, 1] -> (B, len(classes)) logits.
-    """
-
-    name: str
-    seed: int
-    module: nn.Module
+    def outputs(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) labels as outputs of retrained networks, 0..C-1."""
+        return np.searchsorted(np.array(self.classes), labels)
 
 
 def plan(session: Session) -> Plan:
@@ -151,95 +112,6 @@ def plan(session: Session) -> Plan:
         )
     return Plan(
         key, classifier, classes, training, heldout, selection, candidates.image_size, known
-    )
-
-
-def networks(session: Session, chosen: Plan) -> Iterator[Network]:
-    """The original network restricted to the classes, then each retrained one.
-
-    Retrained networks are kept in the cache folder: a later experiment takes them from there.
-    """
-    settings, name = session.settings, chosen.classifier.name
-    if chosen.known:
-        yield Network(
-            f"{name}{ORIGINAL}",
-            0,
-            RestrictedLogits(chosen.classifier.module, chosen.classes).eval(),
-        )
-    for seed in settings.retrain.seeds:
-        for suffix, augmentation in _augmentations(settings.retrain).items():
-            retrained = f"{name}-{suffix}"
-            yield _retrained(session, chosen, retrained, augmentation, seed)
-
-
-def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
-    """How training images are changed, by the ending of the network's name."""
-    controls = _CONTROLS | {"noise": GaussianNoise(settings.noise)}
-    pixels: dict[str, Augmentation] = {str(num): PixelAugmentation(num) for num in settings.num}
-    return {name: controls[name] for name in settings.controls} | pixels
-
-
-def _retrained(
-    session: Session, chosen: Plan, name: str, augmentation: Augmentation, seed: int
-) -> Network:
-    settings, images = session.settings, chosen.training
-    recipe = _recipe(settings.retrain, seed, len(images.keys))
-    arguments = (
-        chosen.classifier.module, chosen.classes, images.pixels, images.keys, images.labels,
-        augmentation, recipe,
-    )  # fmt: skip
-    folder = settings.paths.cache / "retrained" / training_fingerprint(*arguments)[:32]
-    words = f"retraining {name}"
-    with session.progress.task(words, count_samples(len(images.keys), recipe)) as bar:
-
-        def report(row: dict[str, Any]) -> None:
-            bar.note(f"epoch {row['epoch'] + 1} of {recipe.epochs}, loss {row['loss']:.3g}")
-            session.tracker.attempt(log_epoch, name, seed, row)
-
-        made = retrain(
-            *arguments,
-            directory=folder,
-            context=session.context,
-            advance=bar,
-            report=report,
-            say=session.progress.say,
-        )
-    chosen.histories.append(made.history.assign(model=name, training_seed=seed))
-    if settings.retrain.save and session.context.is_main:
-        _save(settings, chosen, made.module, name, recipe)
-    return Network(name, seed, made.module)
-
-
-def _save(
-    settings: RunSettings, chosen: Plan, module: nn.Module, name: str, recipe: Recipe
-) -> None:
-    """Keep a network where `model=checkpoint`, and other software, finds it."""
-    assert settings.retrain.save
-    model = settings.models[chosen.key]
-    folder = name if recipe.seed == settings.retrain.seeds[0] else f"{name}-seed{recipe.seed}"
-    about = {"name": name, "outputs": model.classes, "recipe": asdict(recipe)}
-    save_model(settings.retrain.save / folder, module, model, chosen.classes, about)
-
-
-def _recipe(settings: RetrainSettings, seed: int, images: int) -> Recipe:
-    epochs = settings.epochs
-    if settings.steps is not None:
-        samples = images * (2 if settings.originals else 1)
-        epochs = math.ceil(settings.steps / math.ceil(samples / settings.batch_size))
-    return Recipe(
-        trainable=settings.trainable,
-        head=settings.head,
-        epochs=epochs,
-        learning_rate=settings.learning_rate,
-        optimizer=settings.optimizer,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        batch_size=settings.batch_size,
-        originals=settings.originals,
-        redraw=settings.redraw,
-        batch_norm=settings.batch_norm,
-        precision=settings.precision,
-        seed=seed,
     )
 
 
