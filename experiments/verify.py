@@ -27,7 +27,7 @@ def _verify(given: argparse.Namespace) -> int:
     settings = settings_of(*given.keys)
     from experiments.verification import verify_folder
 
-    report = verify_folder(given.folder, wanted, settings, given.share, given.seed)
+    report = verify_folder(given.folder, wanted, settings, given.share, given.seed, given.retrain)
     print(report.text)
     return EXIT_CONTRADICTED if report.contradicted else 0
 
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     add("keys", nargs="*", metavar="KEY=VALUE", help="of the configuration")
     add("--runs", default="", metavar="NAMES", help="only these, with commas: table6,table7")
     add("--share", type=float, default=_SHARE, help=f"of the outcomes; {_SHARE}")
+    add("--retrain", action="store_true", help="train networks again that are not kept here")
     add("--seed", type=int, default=0, help="decides which; 0")
     return parser
 

@@ -40,6 +40,12 @@ Verify = Callable[..., Ended]
 
 @pytest.fixture
 def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
+    return call_verify(capsys)
+
+
+def call_verify(capsys: pytest.CaptureFixture[str]) -> Verify:
+    """`python -m experiments.verify` on a folder, with further arguments."""
+
     def call(folder: Path, *arguments: str) -> Ended:
         capsys.readouterr()
         code = main([str(folder), *arguments])
@@ -49,11 +55,11 @@ def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
     return call
 
 
-def tamper(folder: Path, change: Callable[[pd.DataFrame], None]) -> None:
+def tamper(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:
     path = folder / "outcomes" / "table.parquet"
     outcomes = pd.read_parquet(path)
-    change(outcomes)
-    outcomes.to_parquet(path, index=False)
+    changed = change(outcomes)
+    (outcomes if changed is None else changed).to_parquet(path, index=False)
 
 
 @pytest.mark.tries(KIND, "results as they were written")
@@ -91,6 +97,14 @@ def flip_label(outcomes: pd.DataFrame) -> None:
     outcomes.loc[37, ["label", "wrong"]] = [1, True]
 
 
+def leave_out(outcomes: pd.DataFrame) -> pd.DataFrame:
+    return outcomes.drop(index=37)
+
+
+def count_twice(outcomes: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([outcomes, outcomes.iloc[37:38]])
+
+
 @pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     ("change", "what"),
@@ -98,11 +112,19 @@ def flip_label(outcomes: pd.DataFrame) -> None:
         (flip_prediction, "prediction"),
         (flip_wrong, "label or wrong"),
         (flip_label, "label or wrong"),
+        (leave_out, "count"),
+        (count_twice, "count"),
     ],
-    ids=["one stored prediction changed", "one outcome called wrong", "one label changed"],
+    ids=[
+        "one stored prediction changed",
+        "one outcome called wrong",
+        "one label changed",
+        "one outcome left out",
+        "one outcome there twice",
+    ],
 )
 def test_tampering_with_one_outcome_is_found(
-    change: Callable[[pd.DataFrame], None],
+    change: Callable[[pd.DataFrame], pd.DataFrame | None],
     what: str,
     stored: tuple[Path, list[str]],
     verify: Verify,
@@ -186,7 +208,7 @@ def test_other_weights_are_told(
     ("arguments", "words"),
     [
         (["--share", "0"], "--share=0.0 is wrong"),
-        (["--runs=table9"], "no outcomes of plain images of table9"),
+        (["--runs=table9"], "holds no outcomes of table9; give a folder"),
         (["model=alexnet"], "is not among the models"),
         (["foo=3"], "foo is not a key"),
     ],

@@ -1,0 +1,10 @@
+"""Stored outcomes beside recomputed ones.
+
+`folder` takes a folder of results, `stored` finds what this machine has of its runs, `plain`,
+`attacked`, `layers` and `retrained` compute a share of each kind of rows again, `comparing` compares.
+"""
+
+from experiments.verification.folder import REPORT, Verification, verify_folder
+from experiments.verification.stored import rows_of
+
+__all__ = ["REPORT", "Verification", "rows_of", "verify_folder"]
