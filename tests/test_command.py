@@ -120,6 +120,8 @@ def test_report_status_and_verify_understand_what_evaluate_wrote(
     outcomes.loc[0, ["prediction", "wrong"]] = [1, True]
     outcomes.to_parquet(path, index=False)
     assert command("verify", folder, *subject, "--share", "1", *SMALL).code == 1
+    ended = command("verify", folder, *subject, "--runs", "table9", "--retrain", *SMALL)
+    assert (ended.code, "no outcomes of table9" in ended.err) == (2, True)
 
 
 def test_run_is_the_one_runner(command: Command, tmp_path: Path) -> None:

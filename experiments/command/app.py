@@ -183,12 +183,17 @@ def _verify(
     classes: Classes = None,
     share: Annotated[float, typer.Option(help="Of the outcomes, above 0 and at most 1.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Decides which.")] = 0,
+    runs: Annotated[str, typer.Option(help="Only these, with commas: table6,table7.")] = "",
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train networks again that are not kept here.")
+    ] = False,
 ) -> None:
     def work() -> int:
         from experiments.verify import main as verify
 
         overrides = Subject(tuple(model or ()), images, classes).overrides() + list(keys or ())
-        return verify([str(folder), *overrides, "--share", str(share), "--seed", str(seed)])
+        own = ["--share", str(share), "--seed", str(seed), "--runs", runs]
+        return verify([str(folder), *overrides, *own, *(["--retrain"] if retrain else [])])
 
     _end(work)
 

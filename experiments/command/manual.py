@@ -70,7 +70,8 @@ STATUS = "List the runs below a folder of results, how far they are, and what th
 VERIFY = """Compute a random share of stored outcomes again, and compare.
 
 Give the networks and images as to evaluate; for results of the paper's experiments, KEY=VALUE as to
-run.
+run. Retrained networks are taken from the cache; runs whose networks it lacks are left out, unless
+`--retrain` is given.
 
 **Examples**
 
