@@ -14,8 +14,16 @@ import pytest
 import torch
 from torch import nn
 
-from pixelrobust import InputError, distributed
-from pixelrobust.distributed import SINGLE, Context, device_names, evaluate_shards, shard, start
+from pixelrobust import InputError
+from pixelrobust.distributed import (
+    SINGLE,
+    Context,
+    device_names,
+    evaluate_shards,
+    processes,
+    shard,
+    start,
+)
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid
@@ -80,7 +88,7 @@ def told(context: Context) -> Any:
 def start_fast(patch: pytest.MonkeyPatch) -> None:
     """Start processes from one that has imported everything; importing takes most of the time."""
     assert FORKING.get_start_method() == "forkserver"
-    patch.setattr(distributed, "_START_METHOD", "forkserver")
+    patch.setattr(processes, "_START_METHOD", "forkserver")
 
 
 class Interruption(Exception):  # noqa: N818 - what the user does is no error

@@ -26,7 +26,7 @@ from experiments.report import _list_runs
 from experiments.status import run_statuses
 from experiments.sync import main as sync
 from experiments.tracked import curve_points
-from pixelrobust import distributed
+from pixelrobust.distributed import processes
 from pixelrobust.retraining import training
 from pixelrobust.settings import TrackingSettings
 from pixelrobust.tracking import NO_TRACKER, About, make_tracker, opening, wandb_tracker
@@ -336,7 +336,7 @@ def test_jobs_of_a_sweep_are_runs_of_a_group(evaluate: Call, tmp_path: Path, wor
 def test_of_several_processes_one_logs(
     retrain: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
+    monkeypatch.setattr(processes, "_START_METHOD", FORKING.get_start_method())
     few = ("retrain.controls=[]", f"paths.cache={tmp_path / 'cache'}")
     assert retrain(WANDB, "engine.devices=2", "engine.batch_size=4", *few).code == 0
     kept = only(tmp_path / "results")
@@ -349,7 +349,7 @@ def test_of_several_processes_one_logs(
 def test_where_one_of_several_processes_fails_the_run_has_failed(
     retrain: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
+    monkeypatch.setattr(processes, "_START_METHOD", FORKING.get_start_method())
     ended = retrain(WANDB, "engine.devices=2", "retrain.batch_norm=train")
     assert "retrain.batch_norm=train needs whole batches" in sentence(ended)
     assert only(tmp_path / "results").exit_code() == 1
