@@ -24,6 +24,7 @@ from pixelrobust.models import Classifier
 from pixelrobust.outcomes import ACTIVATION_COLUMNS, ALLOTTED_COLUMNS, concatenate, with_cell
 from pixelrobust.passes import Passes
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
+from pixelrobust.task import Design, Task
 
 
 class Chosen(NamedTuple):
@@ -40,6 +41,10 @@ class Chosen(NamedTuple):
     def identity(self) -> str:
         """A digest of keys, pixels and labels."""
         return fingerprint(self.digest, self.labels.tolist())
+
+    def task(self, engine: Engine, name: str) -> Task:
+        """To show them to the network of this name."""
+        return Task(engine, self.pixels, self.keys, self.labels, name)
 
 
 class Subject(NamedTuple):
@@ -85,7 +90,7 @@ def _adaptive(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFram
     # What a census would take: no more than that is needed, and mostly far less.
     total = count_passes(cells, len(chosen.keys), settings.draws)
     with session.progress.task(classifier.name, total) as advance:
-        passes = Passes(engine, chosen.pixels, chosen.keys, chosen.labels, settings.seed, advance)
+        passes = Passes(chosen.task(engine, classifier.name), settings.seed, advance)
         rows = evaluate_adaptively(
             partial(stored_answers, passes, store), chosen.labels, chosen.keys,
             unchanged.margins_of(chosen.labels), cells, settings.draws, settings.seed, classifier.name,
@@ -114,17 +119,15 @@ def outcomes_of(
         words: for the progress bar.
         unchanged: (N,) predictions for the unchanged images, where they are known.
     """
-    cells, draws = session.settings.perturbation.cells(), session.settings.draws
+    design = design_of(session.settings)
     store = answer_store(session, words, engine, module, chosen.identity(), len(chosen.keys))
     # The bar shows the first process's share.
     part = shard(len(chosen.keys), engine.batch_size, session.context)
-    ahead = [cell for cell in cells if cell.num or unchanged is None]
-    total = count_passes(ahead, part.stop - part.start, draws)
+    ahead = [cell for cell in design.cells if cell.num or unchanged is None]
+    total = count_passes(ahead, part.stop - part.start, design.draws)
     with session.progress.task(words, total) as advance:
-        return evaluate_shards(
-            session.context, engine, chosen.pixels, chosen.keys, chosen.labels, cells, draws,
-            session.settings.seed, name, advance, unchanged, store,
-        )  # fmt: skip
+        task = chosen.task(engine, name)
+        return evaluate_shards(session.context, task, design, advance, unchanged, store)
 
 
 def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
@@ -134,9 +137,8 @@ def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) ->
         classifier.name, len(chosen.keys) * len(crafting.epsilons)
     ) as advance:
         return evaluate_adversarial(
-            engine, classifier.module, chosen.pixels, chosen.keys, chosen.labels, crafting,
-            settings.perturbation.cells(), settings.draws, settings.seed, classifier.name, advance,
-            session.record.rows().rows,
+            chosen.task(engine, classifier.name), classifier.module, crafting, design_of(settings),
+            advance, session.record.rows().rows,
         )  # fmt: skip
 
 
@@ -158,6 +160,11 @@ def _activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataF
             for cell in cells
         ]
     return concatenate(parts).assign(model=classifier.name)[ACTIVATION_COLUMNS]
+
+
+def design_of(settings: RunSettings) -> Design:
+    """How the settings want images changed."""
+    return Design(settings.perturbation.cells(), settings.draws, settings.seed)
 
 
 def attack_of(settings: RunSettings) -> AttackSettings:

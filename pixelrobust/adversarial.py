@@ -1,6 +1,6 @@
 """Do pixel changes bring adversarial images back to their true class? (Section 6.1.4, Table 9.)"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
 from pixelrobust.datasets.cache import Advance
-from pixelrobust.engine import Engine
-from pixelrobust.engine.feeding import Images
 from pixelrobust.engine.memory import release_freed_memory
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation import evaluate_cells
-from pixelrobust.grid import Cell
 from pixelrobust.outcomes import ADVERSARIAL_COLUMNS
 from pixelrobust.store import Keep, compute_anew
+from pixelrobust.task import Design, Task
 
 
 @dataclass(frozen=True)
@@ -43,16 +41,10 @@ class Crafting:
 
 
 def evaluate_adversarial(
-    engine: Engine,
+    task: Task,
     module: nn.Module,
-    images: Images,
-    keys: Sequence[str],
-    labels: NDArray[np.int64],
     crafting: Crafting,
-    cells: Sequence[Cell],
-    draws: int,
-    seed: int,
-    name: str,
+    design: Design,
     advance: Advance = lambda done: None,
     keep: Keep = compute_anew,
 ) -> pd.DataFrame:
@@ -62,10 +54,12 @@ def evaluate_adversarial(
     they end. Those are changed, and classified again: as the attack left them, and rounded to 8 bits.
 
     Args:
-        engine, module: the classifier, for outcomes and for gradients.
-        images: (N, C, H, W) uint8, correctly classified; may be memory-mapped.
-        keys, labels, cells, draws, seed, name, advance: as in `evaluate_cells`; num 0, which is
-            the unchanged adversarial image, must be among the cells.
+        task: the classifier, and correctly classified images, uint8.
+        module: the classifier, for gradients.
+        crafting: how images are attacked.
+        design: how attacked images are changed; num 0, which is the unchanged adversarial image,
+            must be among the cells.
+        advance: told how many images have been attacked.
         keep: keeps the outcomes of each epsilon, or has kept them.
 
     Returns:
@@ -75,25 +69,22 @@ def evaluate_adversarial(
     Raises:
         InputError: an argument is wrong, or no image fools the network at any epsilon.
     """
-    evaluate = partial(evaluate_cells, engine, cells=cells, draws=draws, seed=seed, name=name)
 
     def attacked(epsilon: float | str) -> pd.DataFrame:
         found = [
-            _outcomes(evaluate, fooling, crafting.rounded).assign(epsilon=epsilon_text(epsilon))
-            for fooling in fooling_batches(
-                engine, module, images, keys, labels, crafting, epsilon, seed, advance
-            )
+            _outcomes(task, fooling, crafting.rounded, design).assign(epsilon=epsilon_text(epsilon))
+            for fooling in fooling_batches(task, module, crafting, epsilon, design.seed, advance)
         ]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
     every = [
-        keep(f"{name}, epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon))
+        keep(f"{task.name}, epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon))
         for epsilon in crafting.epsilons
     ]
     parts = [part for part in every if len(part)]
     if not parts:
         raise InputError(
-            f"no image fools model {name} at any of attack.epsilon="
+            f"no image fools model {task.name} at any of attack.epsilon="
             f"{[epsilon_text(epsilon) for epsilon in crafting.epsilons]}; give larger ones."
         )
     return pd.concat(parts, ignore_index=True)[ADVERSARIAL_COLUMNS]
@@ -116,16 +107,9 @@ class Fooling:
     sizes: list[float]
 
 
-# images, keys, labels -> outcomes in every cell
-_Evaluate = Callable[[Tensor, list[str], NDArray[np.int64]], pd.DataFrame]
-
-
 def fooling_batches(
-    engine: Engine,
+    task: Task,
     module: nn.Module,
-    images: Images,
-    keys: Sequence[str],
-    labels: NDArray[np.int64],
     crafting: Crafting,
     epsilon: float | str,
     seed: int,
@@ -133,12 +117,10 @@ def fooling_batches(
 ) -> Iterator[Fooling]:
     """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
     missing = crafting.wanted
-    for batch, index in enumerate(attack_batches(len(keys), engine.batch_size)):
+    for batch, index in enumerate(attack_batches(len(task.keys), task.engine.batch_size)):
         if missing <= 0:
             return
-        made = attack_batch(
-            engine, module, images[index], labels[index], crafting, epsilon, seed, batch
-        )
+        made = attack_batch(task, module, index, crafting, epsilon, seed, batch)
         rows = torch.nonzero(made.fooled.cpu()).flatten()[:missing]
         missing -= len(rows)
         advance(len(index))
@@ -146,8 +128,8 @@ def fooling_batches(
             chosen = index[rows.numpy()]
             yield Fooling(
                 made.images[rows],
-                [keys[i] for i in chosen],
-                labels[chosen],
+                [task.keys[i] for i in chosen],
+                task.labels[chosen],
                 made.epsilon[rows].tolist(),
             )
     release_freed_memory()
@@ -160,10 +142,9 @@ def attack_batches(images: int, batch_size: int) -> list[NDArray[np.int64]]:
 
 
 def attack_batch(
-    engine: Engine,
+    task: Task,
     module: nn.Module,
-    images: Images,
-    labels: NDArray[np.int64],
+    index: NDArray[np.int64],
     crafting: Crafting,
     epsilon: float | str,
     seed: int,
@@ -172,9 +153,8 @@ def attack_batch(
     """Attack the images of one batch, the same way each time.
 
     Args:
-        engine, module: the classifier, for predictions and for gradients.
-        images: (B, C, H, W) uint8.
-        labels: (B,) true classes.
+        task, module: as in `evaluate_adversarial`.
+        index: (B,) positions of the images.
         crafting, epsilon: how.
         seed: of the run, 0 or more.
         batch: how many batches of the run came before.
@@ -182,24 +162,24 @@ def attack_batch(
     Returns:
         Attacked images on the engine's device, `fooled` only where they fool the engine too.
     """
-    truth = torch.as_tensor(labels).to(engine.device)
+    engine = task.engine
+    originals = torch.as_tensor(task.images[index]).to(engine.device)
+    labels = torch.as_tensor(task.labels[index]).to(engine.device)
     made = craft(
-        module, torch.as_tensor(images).to(engine.device), truth, crafting.attack, epsilon,
-        step=crafting.step, max_epsilon=crafting.max_epsilon, seed=(seed + batch) % 2**32,
+        module, originals, labels, crafting.attack, epsilon, step=crafting.step,
+        max_epsilon=crafting.max_epsilon, seed=(seed + batch) % 2**32,
     )  # fmt: skip
     # The engine's predictions decide, since they make the outcomes.
-    return replace(made, fooled=made.fooled & (engine.predict(made.images) != truth))
+    return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
 
 
-def _outcomes(evaluate: _Evaluate, fooling: Fooling, rounded: bool) -> pd.DataFrame:
+def _outcomes(task: Task, fooling: Fooling, rounded: bool, design: Design) -> pd.DataFrame:
     """Outcomes of some adversarial images, unrounded and, if asked for, rounded."""
-    versions = {False: fooling.images}
+    shown = task._replace(images=fooling.images, keys=fooling.keys, labels=fooling.labels)
+    parts = [evaluate_cells(shown, design).assign(rounded=False)]
     if rounded:
-        versions[True] = round_to_8_bits(fooling.images)
-    parts = [
-        evaluate(version, fooling.keys, fooling.labels).assign(rounded=kind)
-        for kind, version in versions.items()
-    ]
+        images = round_to_8_bits(fooling.images)
+        parts.append(evaluate_cells(shown._replace(images=images), design).assign(rounded=True))
     unchanged = parts[0].loc[parts[0]["num"] == 0]
     adversarial = dict(zip(unchanged["image"], unchanged["prediction"], strict=True))
     sizes = dict(zip(fooling.keys, fooling.sizes, strict=True))

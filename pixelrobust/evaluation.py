@@ -1,7 +1,7 @@
 """From images and a classifier to outcomes: what it predicts for every change of every image."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,14 @@ from pixelrobust.arguments import (
 )
 from pixelrobust.datasets.cache import Advance
 from pixelrobust.datasets.image_list import as_keys
-from pixelrobust.engine import Engine, make_engine
-from pixelrobust.engine.feeding import Images
+from pixelrobust.engine import make_engine
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid
 from pixelrobust.outcomes import make_outcomes
 from pixelrobust.passes import Passes
 from pixelrobust.settings import EngineName, EngineSettings, Precision, engine_settings
 from pixelrobust.store import AnswerStore
+from pixelrobust.task import Design, Task
 
 CONTROL = Cell(0)
 # Forward passes of a cell that are lost where a run is killed, at most.
@@ -76,21 +76,11 @@ def evaluate(
         InputError: an argument is wrong, or the model is none that can be measured (see
             `pixelrobust.models.fitness.check_module`).
     """
-    cells = build_grid(num, amplitude, area)
+    design = Design(build_grid(num, amplitude, area), draws, seed)
     settings = engine_settings(
         name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
     )
-    task = prepare(model, images, labels, keys, cells, draws, name, settings)
-    return evaluate_cells(*task, cells, draws, seed, name)
-
-
-class Task(NamedTuple):
-    """What is evaluated: checked arguments of `evaluate`, and what runs the model."""
-
-    engine: Engine
-    images: Tensor
-    keys: list[str]
-    labels: NDArray[np.int64]
+    return evaluate_cells(prepare(model, images, labels, keys, name, design, settings), design)
 
 
 def prepare(
@@ -98,9 +88,8 @@ def prepare(
     images: Tensor | NDArray[np.generic],
     labels: Sequence[int] | Tensor | NDArray[np.integer],
     keys: Sequence[str] | None,
-    cells: Sequence[Cell],
-    draws: int,
     name: str,
+    design: Design,
     settings: EngineSettings,
 ) -> Task:
     """Check arguments of `evaluate`, and start an engine; args and errors are those."""
@@ -111,22 +100,16 @@ def prepare(
             f"{len(tensor)} images came with {len(truth)} labels and {len(names)} keys; "
             "give at least one image, and one label and one key for each."
         )
-    check_draws(draws)
-    passes = count_passes(cells, len(tensor), draws)
-    check_room(passes, draws)
+    check_draws(design.draws)
+    passes = count_passes(design.cells, len(tensor), design.draws)
+    check_room(passes, design.draws)
     module = as_classifier(model, tensor, truth, name)
-    return Task(make_engine(module, settings, tensor, passes), tensor, names, truth)
+    return Task(make_engine(module, settings, tensor, passes), tensor, names, truth, name)
 
 
 def evaluate_cells(
-    engine: Engine,
-    images: Images,
-    keys: Sequence[str],
-    labels: NDArray[np.int64],
-    cells: Sequence[Cell],
-    draws: int,
-    seed: int,
-    name: str,
+    task: Task,
+    design: Design,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
     store: AnswerStore | None = None,
@@ -136,37 +119,23 @@ def evaluate_cells(
     The control (num = 0) has one draw, since it does not depend on it.
 
     Args:
-        engine: runs the classifier.
-        images: (N, C, H, W), uint8 or floating point in [0, 1]; may be memory-mapped.
-        keys: N image keys.
-        labels: (N,) true classes.
-        cells: the grid.
-        draws: independent changes of each image in each cell.
-        seed: 0 or more.
-        name: what to call the model in the outcomes.
+        task: the classifier and the images.
+        design: the changes.
         advance: told how many forward passes are done, or were done before.
-        unchanged: (N,) this engine's predictions for the unchanged images, where they are known;
+        unchanged: (N,) the engine's predictions for the unchanged images, where they are known;
             they are the outcomes of the control then.
         store: where answers are kept, and taken from where they are known.
 
     Raises:
         InputError: a cell does not fit the images, or the model gives logits that are not finite.
     """
-    found = predict_cells(
-        engine, images, keys, labels, cells, draws, seed, name, advance, unchanged, store
-    )
-    return make_outcomes(name, keys, labels, found)
+    found = predict_cells(task, design, advance, unchanged, store)
+    return make_outcomes(task.name, task.keys, task.labels, found)
 
 
 def predict_cells(
-    engine: Engine,
-    images: Images,
-    keys: Sequence[str],
-    labels: NDArray[np.int64],
-    cells: Sequence[Cell],
-    draws: int,
-    seed: int,
-    name: str,
+    task: Task,
+    design: Design,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
     store: AnswerStore | None = None,
@@ -175,23 +144,24 @@ def predict_cells(
 
     Args and errors are those of `evaluate_cells`.
     """
-    height, width = images.shape[-2:]
+    (cells, draws, seed), count = design, len(task.keys)
+    height, width = task.images.shape[-2:]
     for cell in cells:
         cell.check_fits((height, width))
     check_draws(draws)
-    check_room(count_passes(cells, len(keys), draws), draws)
-    passes = Passes(engine, images, keys, labels, seed, advance)
+    check_room(count_passes(cells, count, draws), draws)
+    passes = Passes(task, seed, advance)
     found: dict[Cell, NDArray[np.int64]] = {}
     if CONTROL in cells and unchanged is None:
-        first = np.arange(len(keys)), np.zeros(len(keys), dtype=np.int64)
+        first = np.arange(count), np.zeros(count, dtype=np.int64)
         unchanged = passes.answers(*first, [CONTROL])[CONTROL].classes
     changed = [cell for cell in cells if cell != CONTROL]
     for claimed in store.claims(changed) if store else [changed]:
-        found |= _predict_changed(passes, claimed, len(keys), draws, advance, store)
+        found |= _predict_changed(passes, claimed, count, draws, advance, store)
     if unchanged is not None and CONTROL in cells:
         found[CONTROL] = unchanged[:, None]
     for cell in cells:
-        check_finite(found[cell], cell, keys, name)
+        check_finite(found[cell], cell, task.keys, task.name)
     return {cell: found[cell] for cell in cells}
 
 

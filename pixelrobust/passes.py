@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pixelrobust.answers import Answers
 from pixelrobust.datasets.cache import Advance
-from pixelrobust.engine import Engine
 from pixelrobust.engine.base import label_margins, predicted_classes
-from pixelrobust.engine.feeding import Images, make_feed
+from pixelrobust.engine.feeding import make_feed
 from pixelrobust.grid import Cell
 from pixelrobust.perturbation import ChangeRandomness, apply_change, image_keys
+from pixelrobust.task import Task
 
 # Random numbers cost least when they are made for many images at once.
 _IMAGES_AT_ONCE = 64
@@ -26,27 +26,17 @@ class Passes:
     """Shows changes of some images to one network.
 
     Args:
-        engine: runs the network.
-        images: (N, C, H, W), uint8 or floating point in [0, 1]; may be memory-mapped.
-        keys: N image keys.
-        labels: (N,) true classes.
-        seed: 0 or more.
+        task: the network and the images.
+        seed: of the changes, 0 or more.
         advance: told how many forward passes are done.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        images: Images,
-        keys: Sequence[str],
-        labels: NDArray[np.int64],
-        seed: int,
-        advance: Advance = lambda done: None,
-    ) -> None:
-        self._engine = engine
-        self._feed = make_feed(images, engine.device)
-        self._key_words = image_keys(keys, seed).to(engine.device)
-        self._labels = torch.as_tensor(labels).to(engine.device)
+    def __init__(self, task: Task, seed: int, advance: Advance = lambda done: None) -> None:
+        device = task.engine.device
+        self._engine = task.engine
+        self._feed = make_feed(task.images, device)
+        self._key_words = image_keys(task.keys, seed).to(device)
+        self._labels = torch.as_tensor(task.labels).to(device)
         self._advance = advance
 
     def answers(

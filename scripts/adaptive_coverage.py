@@ -166,6 +166,7 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     from pixelrobust.datasets.cache import PixelRows
     from pixelrobust.passes import Passes
     from pixelrobust.selection import select
+    from pixelrobust.task import Task
 
     keys = [
         "experiment=table6",
@@ -191,10 +192,11 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     draw = np.arange(_CENSUS_DRAWS).repeat(len(rows))
     cells = [Cell(num) for num in NUMS]
     with session.progress.task("census", len(image) * len(cells)) as advance:
-        passes = Passes(
+        task = Task(
             get_engine(session, _MODEL, every), PixelRows(every.pixels, rows),
-            [every.keys[row] for row in rows], every.labels[rows], settings.seed, advance,
+            [every.keys[row] for row in rows], every.labels[rows], _MODEL,
         )  # fmt: skip
+        passes = Passes(task, settings.seed, advance)
         for cell, answers in passes.answers(image, draw, cells).items():
             found = pd.DataFrame({"image": image, "draw": draw, "margin": answers.margins})
             parts.append(found.assign(num=cell.num))

@@ -15,6 +15,7 @@ from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid
 from pixelrobust.settings import EngineSettings
 from pixelrobust.tables import summarize
+from pixelrobust.task import Design, Task
 
 SIDE = 64
 
@@ -49,10 +50,11 @@ def main(folder: Path, engine_name: str, images: int, draws: int) -> None:
         peak = max(peak, anonymous_megabytes())
 
     start = time.perf_counter()
-    outcomes = evaluate_cells(
+    task = Task(
         engine, PixelRows(pixels, np.arange(images)), [f"{row:06}.jpg" for row in range(images)],
-        np.zeros(images, dtype=np.int64), build_grid([64]), draws, 0, "net", advance,
+        np.zeros(images, dtype=np.int64), "net",
     )  # fmt: skip
+    outcomes = evaluate_cells(task, Design(build_grid([64]), draws, 0), advance)
     seconds = time.perf_counter() - start
     summarize(outcomes, (SIDE, SIDE))
     advance(0)

@@ -13,6 +13,7 @@ from pixelrobust.engine import EagerEngine
 from pixelrobust.grid import build_grid
 from pixelrobust.outcomes import ADVERSARIAL_COLUMNS, concatenate, read_outcomes, write_outcomes
 from pixelrobust.returns import RETURN_COLUMNS, returns_for_reading, summarize_returns
+from pixelrobust.task import Design, Task
 
 SIDE = 6
 
@@ -35,9 +36,8 @@ def evaluated(
     crafting = Crafting(Attack("foolbox.attacks.FGSM"), epsilons, 0.255, 32, rounded, wanted)
     engine = EagerEngine(module, torch.device("cpu"), 2)
     keys = [f"image{index}" for index in range(len(levels))]
-    return evaluate_adversarial(
-        engine, module, images, keys, labels, crafting, build_grid([1, 36]), 2, 0, "net"
-    )
+    task = Task(engine, images, keys, labels, "net")
+    return evaluate_adversarial(task, module, crafting, Design(build_grid([1, 36]), 2, 0))
 
 
 def test_only_images_that_fool_take_part() -> None:
@@ -74,9 +74,8 @@ def test_an_attack_smaller_than_half_a_level_is_undone_by_rounding() -> None:
     image.view(-1)[:50] = 127
     crafting = Crafting(Attack("foolbox.attacks.FGSM"), ("minimal",), 0.255, 32, True, 1)
     engine = EagerEngine(module, torch.device("cpu"), 2)
-    outcomes = evaluate_adversarial(
-        engine, module, image, ["a"], np.array([1]), crafting, build_grid(0), 1, 0, "net"
-    )
+    task = Task(engine, image, ["a"], np.array([1]), "net")
+    outcomes = evaluate_adversarial(task, module, crafting, Design(build_grid(0), 1, 0))
     summary = summarize_returns(outcomes, (SIDE, SIDE)).set_index("images_are")
     assert outcomes["size"].iloc[0] == pytest.approx(0.255, abs=1e-3)
     assert summary.loc["unrounded", "return_rate"] == 0

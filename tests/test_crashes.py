@@ -15,8 +15,10 @@ import torch
 from experiments import measuring, resources
 from experiments.status import main as status
 from experiments.status import run_statuses
+from pixelrobust.distributed import Context
 from pixelrobust.engine import EagerEngine
 from pixelrobust.grid import Cell
+from pixelrobust.task import Design, Task
 from tests.conftest import REPOSITORY, Happened, Run
 from tests.fault_cases import folder_of, images, network, saved, state
 
@@ -207,10 +209,10 @@ def test_a_failed_job_is_told_and_its_cells_are_missing(
 ) -> None:
     evaluate = measuring.evaluate_shards
 
-    def failing(*arguments: Any) -> Any:
-        if Cell(64) in arguments[5]:
+    def failing(context: Context, task: Task, design: Design, *others: Any) -> Any:
+        if Cell(64) in design.cells:
             raise ZeroDivisionError("of all things")
-        return evaluate(*arguments)
+        return evaluate(context, task, design, *others)
 
     monkeypatch.setattr(measuring, "evaluate_shards", failing)
     sweep = ("-m", "perturbation.num=4,64,9")

@@ -29,6 +29,7 @@ from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid
 from pixelrobust.heads import replace_head
 from pixelrobust.models import weights_digest
+from pixelrobust.task import Design, Task
 from tests.conftest import REPOSITORY
 from tests.distributed_cases import fail
 from tests.retraining_cases import CLASSES, FORKING, classifier, images, keys, train
@@ -55,10 +56,10 @@ def network() -> nn.Module:
 def evaluation(context: Context, count: int) -> pd.DataFrame:
     engine = EagerEngine(network(), context.device, 4)
     truth = np.arange(count) % 3
-    arguments = (images(count), keys(count), truth, CELLS, 2, 0, "small")
+    task, design = Task(engine, images(count), keys(count), truth, "small"), Design(CELLS, 2, 0)
     if context.world_size == 1:
-        return evaluate_cells(engine, *arguments)
-    return evaluate_shards(context, engine, *arguments)
+        return evaluate_cells(task, design)
+    return evaluate_shards(context, task, design)
 
 
 def work_together(context: Context, directory: Path) -> dict[str, Any]:
@@ -169,8 +170,9 @@ def test_shards_cover_everything_once(count: int, batch_size: int, world_size: i
 
 def test_several_draws_in_one_process() -> None:
     engine = EagerEngine(network(), torch.device("cpu"), 4)
-    arguments = (engine, images(5), keys(5), np.arange(5) % 3, CELLS, 3, 0, "small")
-    pd.testing.assert_frame_equal(evaluate_shards(SINGLE, *arguments), evaluate_cells(*arguments))
+    task = Task(engine, images(5), keys(5), np.arange(5) % 3, "small")
+    together = evaluate_shards(SINGLE, task, Design(CELLS, 3, 0))
+    pd.testing.assert_frame_equal(together, evaluate_cells(task, Design(CELLS, 3, 0)))
 
 
 # --- how processes end ------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid
 from pixelrobust.heads import ExpandedLogits
 from pixelrobust.settings import EngineSettings
+from pixelrobust.task import Design, Task
 
 CPU = torch.device("cpu")
 
@@ -252,7 +253,9 @@ def test_outcomes_are_the_same_by_every_engine_and_batch_size(batch_size: int) -
     expected = None
     for engine in engines(batch_size):
         labels = EagerEngine(network(), CPU, 9).predict(images).numpy()
-        outcomes = evaluate_cells(engine, images, keys, labels, build_grid([1, 9, 60]), 4, 0, "net")
+        outcomes = evaluate_cells(
+            Task(engine, images, keys, labels, "net"), Design(build_grid([1, 9, 60]), 4, 0)
+        )
         assert outcomes["wrong"].any()
         if expected is None:
             expected = outcomes
@@ -274,16 +277,14 @@ def test_known_predictions_of_unchanged_images_are_the_control() -> None:
     images, keys = pictures(5), list("abcde")
     labels = np.zeros(5, dtype=np.int64)
     engine = Counting(network(), CPU, 2)
-    cells = build_grid([3])
-    usual = evaluate_cells(engine, images, keys, labels, cells, 2, 0, "net")
+    task, design = Task(engine, images, keys, labels, "net"), Design(build_grid([3]), 2, 0)
+    usual = evaluate_cells(task, design)
     assert engine.shown == 5 + 10
     known = EagerEngine(network(), CPU, 5).predict(images).numpy()
-    spared = evaluate_cells(engine, images, keys, labels, cells, 2, 0, "net", unchanged=known)
+    spared = evaluate_cells(task, design, unchanged=known)
     assert engine.shown == 15 + 10
     assert spared.equals(usual)
-    only_control = evaluate_cells(
-        engine, images, keys, labels, build_grid([]), 2, 0, "net", unchanged=known
-    )
+    only_control = evaluate_cells(task, Design(build_grid([]), 2, 0), unchanged=known)
     assert engine.shown == 15 + 10
     assert only_control["prediction"].tolist() == known.tolist()
 

@@ -11,6 +11,7 @@ from pixelrobust.datasets.cache import PixelRows
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation import count_passes, evaluate_cells
 from pixelrobust.grid import Cell, build_grid
+from pixelrobust.task import Design, Task
 
 CLASSES = 70
 
@@ -121,18 +122,17 @@ def test_memory_mapped_rows_are_read_where_they_lie() -> None:
     pixels = noise(6).numpy()
     rows = PixelRows(pixels, np.array([5, 1]))
     engine = EagerEngine(Sensitive().eval(), torch.device("cpu"), 2)
-    cells, labels = build_grid(8), np.array([1, 1])
-    mapped = evaluate_cells(engine, rows, ["e", "a"], labels, cells, 2, 0, "m")
-    direct = evaluate_cells(engine, pixels[[5, 1]], ["e", "a"], labels, cells, 2, 0, "m")
-    pd.testing.assert_frame_equal(mapped, direct)
+    task = Task(engine, pixels[[5, 1]], ["e", "a"], np.array([1, 1]), "m")
+    design = Design(build_grid(8), 2, 0)
+    mapped = evaluate_cells(task._replace(images=rows), design)
+    pd.testing.assert_frame_equal(mapped, evaluate_cells(task, design))
 
 
 def test_progress_counts_every_forward_pass() -> None:
     cells, done = build_grid([4, 8]), []
     engine = EagerEngine(Sensitive().eval(), torch.device("cpu"), 4)
-    evaluate_cells(
-        engine, noise(5), list("abcde"), np.zeros(5, dtype=np.int64), cells, 3, 0, "m", done.append
-    )
+    task = Task(engine, noise(5), list("abcde"), np.zeros(5, dtype=np.int64), "m")
+    evaluate_cells(task, Design(cells, 3, 0), done.append)
     assert sum(done) == count_passes(cells, 5, 3) == 5 * (1 + 2 * 3)
 
 

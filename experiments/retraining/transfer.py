@@ -165,10 +165,10 @@ def _fooling(
     crafting = crafting_of(attack_of(settings))
     words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
     with session.progress.task(words, len(images.keys)) as advance:
+        task = images.task(viewer.engine, viewer.network.name)
         yield from fooling_batches(
-            viewer.engine, viewer.network.module, images.pixels, images.keys, images.labels,
-            crafting, epsilon, settings.seed, advance,
-        )  # fmt: skip
+            task, viewer.network.module, crafting, epsilon, settings.seed, advance
+        )
 
 
 def _shown(

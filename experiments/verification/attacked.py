@@ -1,10 +1,10 @@
 """Outcomes of attacked images, computed again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from experiments.measuring import Chosen, attack_of, crafting_of
+from experiments.measuring import attack_of, crafting_of
 from experiments.presentation import Run
 from experiments.verification.comparing import Shown, found, incomplete, outcomes_again
 from experiments.verification.remaking import (
@@ -31,13 +31,14 @@ def verify_attacked(
         yield incomplete(stored, ("epsilon", "rounded"), None, run.manifest.draws)
         module = classifier_of(run, str(model)).module
         engine = engine_of(run, str(model), module, chosen.pixels, as_eager=True)
+        task = chosen.task(engine, str(model))
         samples = {
             str(epsilon): run.sample_of_images(rows)
             for epsilon, rows in stored.groupby("epsilon", sort=False)
         }
         with run.task(str(model), sum(map(len, samples.values()))) as advance:
             for text, rows in samples.items():
-                attacked = Attacked(engine, module, chosen, crafting, size_of(text), run.seed)
+                attacked = Attacked(task, module, crafting, size_of(text), run.seed)
                 yield from _verify_epsilon(run, attacked, rows, f"epsilon {text}", advance)
 
 
@@ -49,9 +50,9 @@ def size_of(epsilon: str) -> float | str:
         raise InputError(f"{epsilon!r} is stored as an epsilon, which it is not.") from None
 
 
-def check_keys(run: StoredRun, stored: pd.DataFrame, images: Chosen) -> None:
+def check_keys(run: StoredRun, stored: pd.DataFrame, attacked: Sequence[str]) -> None:
     """Raise InputError where rows are of an image that was not among those attacked."""
-    strangers = sorted(set(stored["image"].astype(str)) - set(images.keys))
+    strangers = sorted(set(stored["image"].astype(str)) - set(attacked))
     if strangers:
         raise InputError(
             f"{run.manifest.name} holds outcomes of {strangers[0]!r}, which was not attacked."
@@ -63,7 +64,7 @@ def _verify_epsilon(
 ) -> Iterator[pd.DataFrame]:
     """Outcomes of some images that one network was attacked with at one epsilon."""
     keys = stored["image"].astype(str)
-    check_keys(run, stored, attacked.images)
+    check_keys(run, stored, attacked.task.keys)
     made = remake(attacked, set(keys))
     elsewhere = ends_elsewhere(attacked, stored, made, words)
     yield elsewhere
@@ -74,10 +75,8 @@ def _verify_epsilon(
     yield _of_other_classes(same, words)
     for rounded, pixels in versions_of(kept).items():
         own = same[same["rounded"] == rounded]
-        shown = Shown(
-            attacked.engine, pixels, list(kept), labels_of(kept), None, run.seed,
-            run.manifest.draws, advance,
-        )  # fmt: skip
+        task = attacked.task._replace(images=pixels, keys=list(kept), labels=labels_of(kept))
+        shown = Shown(task, None, run.seed, run.manifest.draws, advance)
         prefix = f"{words}, {'rounded, ' if rounded else ''}"
         for _, cell in own.groupby(CELL_COLUMNS, dropna=False):
             yield outcomes_again(shown, cell, prefix)

@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from pixelrobust.datasets.cache import Advance
-from pixelrobust.engine import Engine
-from pixelrobust.engine.feeding import Images
 from pixelrobust.evaluation import draws_of
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import CELL_COLUMNS, cell_of
 from pixelrobust.passes import Passes
 from pixelrobust.perturbation import PixelChange
+from pixelrobust.task import Task
 
 # Of logits: what another order of the same sums can change. Engines in float32 differ by some 1e-5 of
 # the largest logit.
@@ -45,30 +44,24 @@ class Shown(NamedTuple):
     """What a network of a run was shown.
 
     Attributes:
-        engine: runs the network.
-        pixels: (N, C, H, W), uint8 or floating point in [0, 1].
-        keys: N image keys.
-        labels: (N,) true classes, as outputs of the network.
+        task: the network and the images, labels as its outputs.
         classes: the data set's indices of the network's outputs; None where they are the same.
         seed, draws: of the run.
         advance: told how many forward passes are done.
     """
 
-    engine: Engine
-    pixels: Images
-    keys: list[str]
-    labels: NDArray[np.int64]
+    task: Task
     classes: NDArray[np.int64] | None
     seed: int
     draws: int
     advance: Advance
 
     def passes(self) -> Passes:
-        return Passes(self.engine, self.pixels, self.keys, self.labels, self.seed, self.advance)
+        return Passes(self.task, self.seed, self.advance)
 
     def positions(self, stored: pd.DataFrame) -> NDArray[np.int64]:
         """Where the images of some rows are among these."""
-        position = {key: index for index, key in enumerate(self.keys)}
+        position = {key: index for index, key in enumerate(self.task.keys)}
         return np.array([position[str(key)] for key in stored["image"]], dtype=np.int64)
 
     def named(self, outputs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -112,15 +105,18 @@ def outcomes_again(shown: Shown, stored: pd.DataFrame, words: str = "") -> pd.Da
     """
     cell = cell_of(stored)
     image, draw = shown.positions(stored), np.array(stored["draw"], np.int64)
-    prediction, labels = stored["prediction"].to_numpy(np.int64), shown.named(shown.labels[image])
+    prediction, labels = (
+        stored["prediction"].to_numpy(np.int64),
+        shown.named(shown.task.labels[image]),
+    )
     again = shown.named(shown.passes().answers(image, draw, [cell])[cell].classes)
     gaps, faults = np.full(len(stored), np.nan), np.full(len(stored), "", dtype=object)
     change = PixelChange(cell.num, cell.amplitude, cell.area, shown.seed)
     for index in np.flatnonzero(prediction != again).tolist():
         row = int(image[index])
-        picture = torch.as_tensor(np.asarray(shown.pixels[np.array([row])]).copy())
-        changed = change(picture, [shown.keys[row]], int(draw[index]))
-        logits = shown.engine.logits(changed.to(shown.engine.device))[0]
+        picture = torch.as_tensor(np.asarray(shown.task.images[np.array([row])]).copy())
+        changed = change(picture, [shown.task.keys[row]], int(draw[index]))
+        logits = shown.task.engine.logits(changed.to(shown.task.engine.device))[0]
         gaps[index] = _gap(logits, shown.output(int(prediction[index])))
         faults[index] = "borderline" if gaps[index] <= BORDERLINE else "prediction"
     # What does not follow from label and prediction was not written by this software.
@@ -147,7 +143,9 @@ def counts_again(shown: Shown, stored: pd.DataFrame) -> pd.DataFrame:
     row = np.arange(len(stored)).repeat(draws)
     within = np.arange(len(row)) - (np.cumsum(draws) - draws).repeat(draws)
     answers = shown.passes().answers(image[row], first[row] + within, [cell])[cell]
-    again = np.bincount(row[answers.classes != shown.labels[image][row]], minlength=len(stored))
+    again = np.bincount(
+        row[answers.classes != shown.task.labels[image][row]], minlength=len(stored)
+    )
     margins = np.abs(answers.margins)
     doubtful = np.bincount(row[margins <= BORDERLINE], minlength=len(stored))
     nearest = np.full(len(stored), np.inf, dtype=np.float32)
@@ -156,7 +154,7 @@ def counts_again(shown: Shown, stored: pd.DataFrame) -> pd.DataFrame:
     faults = np.full(len(stored), "", dtype=object)
     faults[differs] = "wrong"
     faults[differs & (np.abs(again - wrong) <= doubtful)] = "borderline"
-    faults[stored["label"].to_numpy() != shown.labels[image]] = "label or wrong"
+    faults[stored["label"].to_numpy() != shown.task.labels[image]] = "label or wrong"
     return found(
         stored,
         [

@@ -35,10 +35,8 @@ def _verify_rows(
         engine = engine_of(run, str(model), classifier_of(run, str(model)).module, chosen.pixels)
         sample = run.sample_of_cells(stored)
         with run.task(str(model), count_outcomes(sample)) as advance:
-            shown = Shown(
-                engine, chosen.pixels, chosen.keys, chosen.labels, None, run.seed,
-                run.manifest.draws, advance,
-            )  # fmt: skip
+            task = chosen.task(engine, str(model))
+            shown = Shown(task, None, run.seed, run.manifest.draws, advance)
             for _, cell in sample.groupby(CELL_COLUMNS, dropna=False):
                 yield find_again(shown, cell)
 

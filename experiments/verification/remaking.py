@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.measuring import Chosen
 from experiments.verification.comparing import BORDERLINE, found
 from pixelrobust.adversarial import Crafting, attack_batch, attack_batches
 from pixelrobust.attacks import round_to_8_bits
-from pixelrobust.engine import Engine
 from pixelrobust.engine.base import label_margins
+from pixelrobust.task import Task
 
 # Of sizes in 1/255.
 _SAME_SIZE = 1e-2
@@ -24,15 +23,14 @@ class Attacked(NamedTuple):
     """How images were attacked.
 
     Attributes:
-        engine, module: the network that they were to fool.
-        images: all that were attacked, their labels as outputs of the network.
+        task: the network that they were to fool, and all images that were attacked.
+        module: the network.
         crafting, epsilon: how.
         seed: of the run.
     """
 
-    engine: Engine
+    task: Task
     module: nn.Module
-    images: Chosen
     crafting: Crafting
     epsilon: float | str
     seed: int
@@ -55,22 +53,19 @@ class Remade(NamedTuple):
 
 def remake(attacked: Attacked, keys: set[str]) -> dict[str, Remade]:
     """Some images attacked once more, each in its batch: random attacks hang on the others too."""
-    images, engine = attacked.images, attacked.engine
-    made: dict[str, Remade] = {}
-    for batch, index in enumerate(attack_batches(len(images.keys), engine.batch_size)):
-        if keys.isdisjoint(images.keys[row] for row in index):
+    task, made = attacked.task, dict[str, Remade]()
+    for batch, index in enumerate(attack_batches(len(task.keys), task.engine.batch_size)):
+        if keys.isdisjoint(task.keys[row] for row in index):
             continue
-        pixels, labels = images.pixels[index], images.labels[index]
         result = attack_batch(
-            engine, attacked.module, pixels, labels, attacked.crafting, attacked.epsilon,
-            attacked.seed, batch,
-        )  # fmt: skip
+            task, attacked.module, index, attacked.crafting, attacked.epsilon, attacked.seed, batch
+        )
         after, sizes = result.images.cpu(), torch.where(result.fooled, result.epsilon, 0).tolist()
-        before = torch.as_tensor(pixels.copy()).float() / 255
+        before = torch.tensor(np.asarray(task.images[index])).float() / 255
         made |= {
-            images.keys[row]: Remade(before[i], after[i], sizes[i], int(labels[i]))
+            task.keys[row]: Remade(before[i], after[i], sizes[i], int(task.labels[row]))
             for i, row in enumerate(index.tolist())
-            if images.keys[row] in keys
+            if task.keys[row] in keys
         }
     return made
 
@@ -126,7 +121,7 @@ def _ties(attacked: Attacked, stored: float, made: Remade) -> bool:
     if not attacked.crafting.attack.is_straight or not largest:
         return False
     image = (made.original + change * (size / largest)).clamp(0, 1)[None]
-    engine = attacked.engine
+    engine = attacked.task.engine
     logits = engine.logits(image.to(engine.device))
     margin = label_margins(logits, torch.tensor([made.label], device=engine.device))
     return abs(float(margin[0])) <= BORDERLINE

@@ -42,6 +42,7 @@ from pixelrobust.engine import find_device
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation import CONTROL
 from pixelrobust.outcomes import CELL_COLUMNS, with_cell
+from pixelrobust.task import Task
 
 # network, images and labels -> a distance of each image
 _Measure = Callable[[nn.Module, torch.Tensor, torch.Tensor], NDArray[np.float64]]
@@ -88,10 +89,9 @@ def verify_retraining(run: StoredRun, train: bool) -> Iterator[pd.DataFrame]:
         engine = engine_of(run, network.name, network.module, images.pixels)
         sample = run.sample_of_cells(rows)
         with run.task(f"{network.name}, {kind}", len(sample)) as advance:
-            shown = Shown(
-                engine, images.pixels, images.keys, chosen.outputs(images.labels),
-                np.array(chosen.classes), run.seed, draws, advance,
-            )  # fmt: skip
+            own = images._replace(labels=chosen.outputs(images.labels))
+            task = own.task(engine, network.name)
+            shown = Shown(task, np.array(chosen.classes), run.seed, draws, advance)
             for _, cell in sample.groupby(CELL_COLUMNS, dropna=False):
                 yield outcomes_again(shown, cell, f"seed {network.seed}, {kind}, ")
 
@@ -174,10 +174,9 @@ def _verify_attacks(
     crafting = crafting_of(attack_of(session.settings))
     for text, rows in stored.groupby("epsilon", sort=False):
         sample = run.sample_of_images(rows)
-        check_keys(run, sample, images)
-        attacked = Attacked(
-            attacker.engine, attacker.network.module, images, crafting, size_of(str(text)), run.seed
-        )
+        check_keys(run, sample, images.keys)
+        task = images.task(attacker.engine, attacker.network.name)
+        attacked = Attacked(task, attacker.network.module, crafting, size_of(str(text)), run.seed)
         words = f"{attacker.network.name} attacked, epsilon {text}"
         with run.task(words, len(sample)) as advance:
             made = remake(attacked, set(sample["image"].astype(str)))
@@ -208,9 +207,8 @@ def _verify_viewer(
     labels = np.searchsorted(viewer.classes, attacker.classes[labels_of(kept)])
     for rounded, pixels in versions_of(kept).items():
         rows = with_cell(same[same["rounded"] == rounded], CONTROL).assign(draw=0)
-        shown = Shown(
-            viewer.engine, pixels, list(kept), labels, viewer.classes, run.seed, 1, advance
-        )
+        task = Task(viewer.engine, pixels, list(kept), labels, viewer.network.name)
+        shown = Shown(task, viewer.classes, run.seed, 1, advance)
         if len(rows):
             yield outcomes_again(shown, rows, f"{words}, {'rounded, ' if rounded else ''}")
 

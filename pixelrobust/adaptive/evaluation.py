@@ -18,6 +18,7 @@ from pixelrobust.grid import build_grid
 from pixelrobust.outcomes import concatenate
 from pixelrobust.passes import Passes
 from pixelrobust.settings import EngineName, Precision, engine_settings
+from pixelrobust.task import Design
 
 
 def estimate(
@@ -54,20 +55,20 @@ def estimate(
     Raises:
         InputError: as of `pixelrobust.evaluate`.
     """
-    cells = build_grid(num, amplitude, area)
-    changed = [cell for cell in cells if cell.num]
+    design = Design(build_grid(num, amplitude, area), draws, seed)
+    changed = [cell for cell in design.cells if cell.num]
     if not changed:
         raise InputError("num=0 changes nothing, so there is nothing to estimate; give 1 or more.")
     settings = engine_settings(
         name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
     )
-    task = prepare(model, images, labels, keys, cells, draws, name, settings)
+    task = prepare(model, images, labels, keys, name, design, settings)
     height, width = task.images.shape[-2:]
-    for cell in cells:
+    for cell in design.cells:
         cell.check_fits((height, width))
     unchanged = predict_all(task.engine, task.images, lambda done: None)
     check_finite(unchanged.classes, CONTROL, task.keys, name)
-    passes = Passes(task.engine, task.images, task.keys, task.labels, seed)
+    passes = Passes(task, seed)
     control = control_rows(task.labels, task.keys, unchanged.classes, name)
     rows = evaluate_adaptively(
         partial(finite_answers, passes), task.labels, task.keys,

@@ -1,6 +1,5 @@
 """Images shared among processes."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -9,12 +8,11 @@ from numpy.typing import NDArray
 
 from pixelrobust.datasets.cache import Advance, PixelRows
 from pixelrobust.distributed.context import Context
-from pixelrobust.engine import Engine
-from pixelrobust.engine.feeding import Images
 from pixelrobust.evaluation import draws_of, predict_cells
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import make_outcomes
 from pixelrobust.store import AnswerStore
+from pixelrobust.task import Design, Task
 
 
 def shard(count: int, batch_size: int, context: Context) -> slice:
@@ -32,14 +30,8 @@ def shard(count: int, batch_size: int, context: Context) -> slice:
 
 def evaluate_shards(
     context: Context,
-    engine: Engine,
-    images: Images,
-    keys: Sequence[str],
-    labels: NDArray[np.int64],
-    cells: Sequence[Cell],
-    draws: int,
-    seed: int,
-    name: str,
+    task: Task,
+    design: Design,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
     store: AnswerStore | None = None,
@@ -48,10 +40,8 @@ def evaluate_shards(
 
     Args:
         context: this process; all are given the same other arguments, but for the engine's device.
-        engine, images, keys, labels, cells, draws, seed, name: as in `evaluate_cells`.
+        task, design, unchanged, store: as in `evaluate_cells`.
         advance: told how many forward passes this process has done.
-        unchanged: as in `evaluate_cells`.
-        store: as in `evaluate_cells`.
 
     Returns:
         The outcomes of all images, in the same order as by one process, in every process.
@@ -59,17 +49,17 @@ def evaluate_shards(
     Raises:
         InputError: see `evaluate_cells`.
     """
-    part = shard(len(keys), engine.batch_size, context)
+    keys, labels = task.keys, task.labels
+    part = shard(len(keys), task.engine.batch_size, context)
     own: dict[Cell, NDArray[np.int64]] = {
-        cell: np.empty((0, draws_of(cell, draws)), dtype=np.int64) for cell in cells
+        cell: np.empty((0, draws_of(cell, design.draws)), dtype=np.int64) for cell in design.cells
     }
     if part.start < part.stop:
         # Only indexed by arrays, which all kinds of images allow.
-        rows = PixelRows(cast(Any, images), np.arange(part.start, part.stop))
-        own = predict_cells(
-            engine, rows, keys[part], labels[part], cells, draws, seed, name, advance,
-            None if unchanged is None else unchanged[part], store and store.shard(part),
-        )  # fmt: skip
+        rows = PixelRows(cast(Any, task.images), np.arange(part.start, part.stop))
+        share = task._replace(images=rows, keys=keys[part], labels=labels[part])
+        known = None if unchanged is None else unchanged[part]
+        own = predict_cells(share, design, advance, known, store and store.shard(part))
     gathered = context.gather(own)
     whole = {cell: np.concatenate([tables[cell] for tables in gathered]) for cell in own}
-    return make_outcomes(name, keys, labels, whole)
+    return make_outcomes(task.name, keys, labels, whole)
