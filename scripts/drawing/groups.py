@@ -38,7 +38,7 @@ GROUPS = (
     Group("retraining", "training on changed images", 3, 2, _of("retraining")),
     Group("report", "a folder of results as one page", 3, 3, _of("report")),
     Group("figures", "pure functions of tables", 4, 3, _of("figures", "figures_*", "examples")),
-    Group("evaluation", "from images to outcomes", 4, 1.5, _of("evaluation", "passes", "answers", "arguments", "store", "adaptive", "distributed", "selection")),
+    Group("evaluation", "from images to outcomes", 4, 1.5, _of("evaluation", "passes", "task", "answers", "arguments", "store", "adaptive", "distributed", "selection")),
     Group("networks", "weights and normalisation inside", 5, 1, _of("models", "heads")),
     Group("tables", "pure functions of outcomes", 5, 3, _of("tables", "*_tables", "ranking", "returns", "transfer", "amplification")),
     Group("engines", "forward passes on a device", 6, 1, _of("engine")),
