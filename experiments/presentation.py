@@ -68,15 +68,20 @@ def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> No
     for folder in (directory, directory / "outcomes"):
         remove_leftovers(folder)
     check_inside(directory / "outcomes", directory.parent)
-    stem = experiment_called(manifest.name).table
-    write_outcomes(outcomes, directory / "outcomes" / f"{stem}.parquet")
-    manifest.write(directory / "outcomes" / f"{stem}.json")
+    path = outcomes_file(directory, manifest.name)
+    write_outcomes(outcomes, path)
+    manifest.write(path.with_suffix(".json"))
+
+
+def outcomes_file(directory: Path, name: str) -> Path:
+    """Where `store_run` writes the outcomes of the experiment of this name."""
+    return directory / "outcomes" / f"{experiment_called(name).table}.parquet"
 
 
 def load_run(directory: Path, name: str) -> Run:
     """Read what `store_run` wrote for the experiment of this name."""
-    stem = directory / "outcomes" / experiment_called(name).table
-    return read_manifest(stem.with_suffix(".json")), read_outcomes(stem.with_suffix(".parquet"))
+    path = outcomes_file(directory, name)
+    return read_manifest(path.with_suffix(".json")), read_outcomes(path)
 
 
 def stored_runs(directory: Path) -> dict[str, Run]:

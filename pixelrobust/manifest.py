@@ -106,6 +106,8 @@ def _of_another_kind(manifest: Manifest) -> list[str]:
     numbers = [*manifest.rejected.values(), *manifest.seconds.values()] if not wrong else []
     if not all(isinstance(value, int | float) for value in numbers):
         wrong = ["rejected or seconds"]
+    if not wrong and not all(isinstance(one, dict) for one in manifest.engines.values()):
+        wrong = ["engines"]
     if len(manifest.image_size) != 2 or not all(isinstance(n, int) for n in manifest.image_size):
         wrong.append("image_size")
     return wrong

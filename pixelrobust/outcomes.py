@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing
 from pixelrobust.grid import Cell
+from pixelrobust.outcome_values import faulty_columns
 
 CELL_COLUMNS = ["num", "amplitude", "area"]
 COLUMNS = ["model", *CELL_COLUMNS, "image", "draw", "label", "prediction", "wrong"]
@@ -178,7 +179,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     """Outcomes from a Parquet file.
 
     Raises:
-        InputError: the file is missing or does not hold outcomes.
+        InputError: the file is missing, or holds anything but outcomes.
     """
     try:
         outcomes = pd.read_parquet(path)
@@ -189,6 +190,12 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     if list(outcomes.columns) not in _LAYOUTS:
         raise InputError(
             f"{path} does not hold outcomes: its columns are {list(outcomes.columns)}."
+        )
+    faulty = faulty_columns(outcomes)
+    if faulty:
+        raise InputError(
+            f"{path} does not hold outcomes: {' and '.join(faulty)} of some rows cannot be such; run the "
+            "experiment again."
         )
     return _compact(outcomes)
 

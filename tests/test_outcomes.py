@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from pixelrobust import InputError
 from pixelrobust.grid import Cell
+from pixelrobust.outcome_values import faulty_columns
 from pixelrobust.outcomes import (
     ACTIVATION_COLUMNS,
     COLUMNS,
@@ -191,3 +193,62 @@ def test_no_images_or_no_control_is_a_sentence() -> None:
     for some in (both, two[two["num"] > 0]):
         with pytest.raises(InputError, match=f"^{re.escape(lack)}$"):
             correct_before(some)
+
+
+SOUND = {
+    "num": [0, 64], "amplitude": pd.array([None, 255], dtype="Int16"),
+    "area": pd.array([None, 1], dtype="Int32"), "draw": [0, 2**32 - 1], "label": [0, 999],
+    "prediction": [-1, 999], "wrong": [True, False], "training_seed": [0, 2**63 - 1],
+    "image": ["a", "b"], "model": pd.Categorical(["net", "net"]), "size": [0.5, float("nan")],
+    "rounded": [True, True], "distance": [-1.5, 2.0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("num", [-1, 4]),
+        ("num", [4.0, 8.0]),
+        ("num", [4, 2**31]),
+        ("draw", [0, -1]),
+        ("draw", [0, 2**32]),
+        ("label", pd.array([1, None], dtype="Int32")),
+        ("label", ["cat", "dog"]),
+        ("prediction", [-2, 0]),
+        ("wrong", [0, 1]),
+        ("rounded", ["no", "yes"]),
+        ("amplitude", [-1, 0]),
+        ("amplitude", [0, 256]),
+        ("area", [0, 1]),
+        ("image", [1, 2]),
+        ("image", ["a", None]),
+        ("size", ["1", "2"]),
+        ("training_seed", [0, -1]),
+    ],
+)
+def test_a_column_with_values_that_no_run_writes_is_named(column: str, values: Any) -> None:
+    assert faulty_columns(pd.DataFrame(SOUND)) == []
+    assert faulty_columns(pd.DataFrame(SOUND | {column: values})) == [column]
+
+
+def test_wrong_is_a_count_of_adaptive_evaluations_only() -> None:
+    """Elsewhere it says yes or no."""
+    adaptive = {"guessed": [0.1, 0.2], "wrong": [0, 7]}
+    assert faulty_columns(pd.DataFrame(adaptive)) == []
+    assert faulty_columns(pd.DataFrame(adaptive | {"wrong": [True, False]})) == ["wrong"]
+    assert faulty_columns(pd.DataFrame({"wrong": [0, 7]})) == ["wrong"]
+
+
+def test_no_rows_are_sound() -> None:
+    assert faulty_columns(pd.DataFrame(SOUND).iloc[:0]) == []
+
+
+def test_files_with_other_values_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    keys = ["a", "b"]
+    rows = make_outcomes("net", keys, np.array([0, 1]), {Cell(4): np.array([[0], [2]])})
+    write_outcomes(rows, path)
+    assert read_outcomes(path)["prediction"].tolist() == [0, 2]
+    write_outcomes(rows.assign(draw=-1, label=1.5), path)
+    with pytest.raises(InputError, match="draw and label of some rows cannot be such"):
+        read_outcomes(path)

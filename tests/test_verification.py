@@ -1,5 +1,6 @@
 """`python -m experiments.verify`: what is stored is computed again, and what was tampered with is found."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -73,6 +74,8 @@ def test_sound_results_are_confirmed(
     found = re.search(r"85 stored outcomes of run, 85 were recomputed", ended.out)
     assert found, ended.out
     assert ended.out.endswith((folder / REPORT).read_text() + "\n")
+    digest = hashlib.sha256((folder / "outcomes" / "table.parquet").read_bytes()).hexdigest()
+    assert f"Outcomes (SHA-256): run {digest[:16]}." in ended.out
     happened("All outcomes are recomputed; none is contradicted.")
 
 
@@ -202,6 +205,54 @@ def test_other_weights_are_told(
     saved(other, tmp_path / "other.safetensors")
     changed = f"models.torchvision.weights={tmp_path / 'other.safetensors'}"
     happened(sentence(verify(folder, *keys, changed), tmp_path))
+
+
+MALFORMED: dict[str, dict[str, object]] = {
+    "rows of draws below 0": {"draw": -1},
+    "rows of more pixels than there are": {"num": 2000},
+    "rows whose labels are words": {"label": "cat"},
+    "rows whose predictions are no numbers": {"prediction": float("nan")},
+    "rows whose wrong is a number": {"wrong": 2},
+    "rows of amplitudes above 255": {"amplitude": 256},
+    "rows whose images are numbers": {"image": 5},
+}
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize("fault", MALFORMED, ids=str)
+def test_rows_that_no_run_writes_are_told(
+    fault: str,
+    stored: tuple[Path, list[str]],
+    verify: Verify,
+    tmp_path: Path,
+    happened: Happened,
+) -> None:
+    folder, keys = stored
+    tamper(folder, lambda rows: rows.assign(**MALFORMED[fault]))
+    happened(sentence(verify(folder, *keys), tmp_path))
+
+
+MANIFESTS: dict[str, dict[str, object]] = {
+    "a manifest without a seed": {"config": {}},
+    "a manifest with an engine that there is not": {"engines": {"squeezenet1_1": {"name": "exec"}}},
+    "a manifest with a batch of words": {"engines": {"squeezenet1_1": {"batch_size": "many"}}},
+    "a manifest whose engines are words": {"engines": {"squeezenet1_1": "eager"}},
+}
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize("fault", MANIFESTS, ids=str)
+def test_manifests_that_no_run_writes_are_told(
+    fault: str,
+    stored: tuple[Path, list[str]],
+    verify: Verify,
+    tmp_path: Path,
+    happened: Happened,
+) -> None:
+    folder, keys = stored
+    path = folder / "outcomes" / "table.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | MANIFESTS[fault]))
+    happened(sentence(verify(folder, *keys), tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -212,6 +212,61 @@ def test_tampering_is_found_in_all_kinds(
     assert len(listed) == 1, ended.out
     assert listed[0].rstrip(" |").endswith(what)
     happened(f"Found and listed ({what}); exit code 1.")
+
+
+def without_attack(config: dict[str, Any]) -> None:
+    del config["attack"]
+
+
+def another_attack(config: dict[str, Any]) -> None:
+    config["attack"]["target"] = "os.system"
+
+
+def saved_elsewhere(config: dict[str, Any]) -> None:
+    config["retrain"]["save"] = "/tmp/elsewhere"
+
+
+def without_retraining(config: dict[str, Any]) -> None:
+    del config["retrain"]
+
+
+def of_no_size(config: dict[str, Any]) -> None:
+    config["dataset"]["limit"] = "all"
+
+
+MANIFESTS: dict[str, tuple[Kind, Callable[[dict[str, Any]], None]]] = {
+    "a manifest that does not say how images were attacked": (RANDOM, without_attack),
+    "a manifest whose attack is another program": (RANDOM, another_attack),
+    "a manifest with a limit that is none": (RANDOM, of_no_size),
+    "a manifest that does not say how networks were retrained": (RETRAINED, without_retraining),
+}
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    (path,) = folder.glob("outcomes/*.json")
+    manifest = json.loads(path.read_text())
+    change(manifest["config"])
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.tries(KIND)
+@pytest.mark.parametrize("fault", MANIFESTS, ids=str)
+def test_configs_that_no_run_has_are_told(
+    fault: str, store: Callable[..., Stored], verify: Verify, tmp_path: Path, happened: Happened
+) -> None:
+    kind, change = MANIFESTS[fault]
+    stored = store(kind)
+    change_config(stored.folder, change)
+    happened(sentence(verify(stored.folder, *stored.keys), tmp_path))
+
+
+def test_a_manifest_does_not_say_where_networks_are_saved(
+    store: Callable[..., Stored], verify: Verify
+) -> None:
+    stored = store(RETRAINED)
+    change_config(stored.folder, saved_elsewhere)
+    assert verify(stored.folder, *stored.keys).code == 0
+    assert not Path("/tmp/elsewhere").exists()
 
 
 @pytest.mark.tries(KIND, "retrained networks that are not kept")

@@ -26,7 +26,7 @@ def verify_attacked(
 ) -> Iterator[pd.DataFrame]:
     """All outcomes of a share of each model's images at each epsilon; columns `comparing.COLUMNS`."""
     chosen = all_images(run, images, others)
-    crafting = crafting_of(attack_of(run.as_it_was().settings))
+    crafting = crafting_of(attack_of(run.as_it_was("attack").settings))
     for model, stored in run.outcomes.groupby("model", observed=True):
         yield incomplete(stored, ("epsilon", "rounded"), None, run.manifest.draws)
         module = classifier_of(run, str(model)).module

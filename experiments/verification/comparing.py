@@ -103,7 +103,7 @@ def outcomes_again(shown: Shown, stored: pd.DataFrame, words: str = "") -> pd.Da
         stored: columns image, draw, label, prediction and wrong, and those of the cell.
         words: before the words for cell and draw.
     """
-    cell = cell_of(stored)
+    cell = _fitting_cell(shown, stored)
     image, draw = shown.positions(stored), np.array(stored["draw"], np.int64)
     prediction, labels = (
         stored["prediction"].to_numpy(np.int64),
@@ -138,7 +138,7 @@ def counts_again(shown: Shown, stored: pd.DataFrame) -> pd.DataFrame:
 
     A difference is borderline where so many draws have their label's logit close to the largest other.
     """
-    cell, image = cell_of(stored), shown.positions(stored)
+    cell, image = _fitting_cell(shown, stored), shown.positions(stored)
     first, draws, wrong = (np.array(stored[key], np.int64) for key in ("first", "draws", "wrong"))
     row = np.arange(len(stored)).repeat(draws)
     within = np.arange(len(row)) - (np.cumsum(draws) - draws).repeat(draws)
@@ -224,6 +224,13 @@ def cell_in_words(cell: Cell) -> str:
     return ", ".join(
         [f"num {cell.num}", *(f"{key} {value}" for key, value in limits.items() if value is not None)]
     )  # fmt: skip
+
+
+def _fitting_cell(shown: Shown, stored: pd.DataFrame) -> Cell:
+    """The cell of some rows; InputError where images have no room for it."""
+    cell, (height, width) = cell_of(stored), shown.task.images.shape[-2:]
+    cell.check_fits((height, width))
+    return cell
 
 
 def _values(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:

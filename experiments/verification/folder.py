@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from experiments.places import REPOSITORY
-from experiments.presentation import Run, stored_runs
+from experiments.presentation import Run, outcomes_file, stored_runs
 from experiments.progress import Progress
 from experiments.records import RunRecord
 from experiments.resources import Session, image_set
@@ -187,11 +187,7 @@ def _readable(faulty: pd.DataFrame) -> pd.DataFrame:
 
 def _provenance(folder: Path, runs: Mapping[str, Run], settings: RunSettings) -> str:
     """Who verified what, where."""
-    files = [
-        f"{name} {file_sha256(folder / 'outcomes' / f'{name}.parquet')[:16]}"
-        for name in runs
-        if (folder / "outcomes" / f"{name}.parquet").is_file()
-    ]
+    files = [f"{name} {file_sha256(outcomes_file(folder, name))[:16]}" for name in runs]
     software = describe_software(REPOSITORY)
     hardware = describe_hardware(find_device(str(settings.engine.devices)))
     versions = [

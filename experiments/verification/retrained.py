@@ -52,18 +52,19 @@ class NotKeptError(InputError):
     """Retrained networks of a run are not on this machine."""
 
 
-def planned(run: StoredRun, train: bool) -> tuple[Session, Plan]:
+def planned(run: StoredRun, train: bool, *needed: str) -> tuple[Session, Plan]:
     """What a run retrained, with the same images.
 
     Args:
         run: that retrained.
         train: whether networks may be trained that are not kept.
+        needed: groups of keys that its manifest must have, besides retrain.
 
     Raises:
         NotKeptError: some are not, and may not.
         InputError: images or weights are not those of the run.
     """
-    session, manifest = run.as_it_was(), run.manifest
+    session, manifest = run.as_it_was("retrain", *needed), run.manifest
     chosen = plan(session)
     check_weights(manifest, chosen.classifier)
     if chosen.selection.image_list_sha256 != manifest.image_list_sha256:
@@ -126,7 +127,7 @@ def verify_distances(run: StoredRun, train: bool) -> Iterator[pd.DataFrame]:
 
 def verify_transfer(run: StoredRun, train: bool) -> Iterator[pd.DataFrame]:
     """What networks take a share of attacked images for; columns `comparing.COLUMNS`."""
-    session, chosen = planned(run, train)
+    session, chosen = planned(run, train, "attack")
     original = original_viewer(session, chosen)
     images = images_to_attack(original, chosen)
     others = compared_viewers(session, chosen)

@@ -21,9 +21,9 @@ from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.manifest import Manifest
 from pixelrobust.models import Classifier
-from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.outcomes import ALLOTTED_COLUMNS, CELL_COLUMNS, COLUMNS
 from pixelrobust.selection import image_list_digest, select
-from pixelrobust.settings import attack_settings, model_label, retrain_settings
+from pixelrobust.settings import attack_settings, engine_settings, model_label, retrain_settings
 from pixelrobust.settings.sections import DatasetSettings
 
 # Engines show that they work by so many images.
@@ -61,13 +61,22 @@ class StoredRun(NamedTuple):
         """A bar of the progress; see `experiments.progress.Progress.task`."""
         return self.session.progress.task(f"{self.manifest.name}: {words}", total)
 
-    def as_it_was(self) -> Session:
+    def as_it_was(self, *needed: str) -> Session:
         """The session with the settings of the run, as far as its manifest has them.
 
+        Args:
+            needed: groups of keys that it must have.
+
         Raises:
-            InputError: they are not such as a run has.
+            InputError: it lacks one, or they are not such as a run has.
         """
         config, own = self.manifest.config, self.session.settings
+        for group in needed:
+            if not isinstance(config.get(group), dict):
+                raise InputError(
+                    f"the manifest of {self.manifest.name} has no {group}, which its rows need; run the "
+                    "experiment again."
+                )
         changes: dict[str, Any] = {
             "name": self.manifest.name,
             "seed": self.seed,
@@ -80,7 +89,7 @@ class StoredRun(NamedTuple):
             attack = {"epsilon": "minimal"} | config["attack"]
             changes["attack"] = attack_settings(_target_=attack.pop("target", ""), **attack)
         if isinstance(config.get("retrain"), dict):
-            changes["retrain"] = retrain_settings(**config["retrain"], save=None)
+            changes["retrain"] = retrain_settings(**{**config["retrain"], "save": None})
         for group in ("models", "selection_models"):
             if isinstance(config.get(group), dict):
                 known = all_models(own)
@@ -141,7 +150,7 @@ def listed_images(run: StoredRun, images: ImageSet) -> Chosen:
 def all_images(run: StoredRun, images: ImageSet, others: Mapping[str, Run]) -> Chosen:
     """The images of a run whose rows name some of them.
 
-    Another run over the same ones may name them all; else they are selected as the run did.
+    A run of plain outcomes over the same ones names them all; else they are selected as the run did.
 
     Args:
         run: of which they are.
@@ -154,7 +163,7 @@ def all_images(run: StoredRun, images: ImageSet, others: Mapping[str, Run]) -> C
     manifest = run.manifest
     for other, rows in others.values():
         same = other.image_list_sha256 == manifest.image_list_sha256
-        if same and len(rows["image"].cat.categories) == manifest.images:
+        if same and list(rows.columns) in (COLUMNS, ALLOTTED_COLUMNS):
             return _chosen(images, rows_of(images, other, rows))
     session = run.as_it_was()
     candidates, settings = image_set(session), session.settings
@@ -213,7 +222,7 @@ def engine_of(
     if find_device(str(settings.devices)).type == "cuda":
         own.pop("name", None)
     some = torch.as_tensor(np.asarray(images[np.arange(min(_EXAMPLES, len(images)))]).copy())
-    return make_engine(module, settings.model_copy(update=own), some, len(images))
+    return make_engine(module, engine_settings(**settings.model_dump() | own), some, len(images))
 
 
 def _dataset(stored: Any, own: DatasetSettings) -> DatasetSettings:

@@ -45,7 +45,7 @@ GROUPS = (
     Group("statistics", "intervals, paired tests, survival", 7, 3, _of("statistics", "comparisons", "paired_intervals", "shares", "survival")),
     Group("images", "listed, decoded once, cached", 7, 1, _of("datasets")),
     Group("changes", "which pixels change, to what", 7, 2, _of("perturbation", "philox", "transforms", "augmentations")),
-    Group("outcomes", "one row an image, cell and draw", 6, 2, _of("outcomes", "manifest", "provenance")),
+    Group("outcomes", "one row an image, cell and draw", 6, 2, _of("outcomes", "outcome_values", "manifest", "provenance")),
     Group("tracking", "runs in Weights & Biases", 8, 2, _of("tracking")),
     Group("settings", "typed values, checked", 9, 1, _of("settings")),
     Group("foundation", "grid, Pixel-index, errors, files", 10, None, _of("grid", "pixel_index", "errors", "files", "packages", "escaping")),
