@@ -56,11 +56,11 @@ def example_strips(
         change = PixelChange(num, cell.amplitude, cell.area, settings.seed)
         return np.asarray(change(image, [key], 0)[0].numpy())
 
-    return strips_from_outcomes(outcomes, keys, changed, class_names_of(settings, images))
+    return strips_from_outcomes(outcomes, keys, changed, words_for_classes(settings, images))
 
 
-def class_names_of(settings: RunSettings, images: ImageSet) -> ClassNames:
-    """What the outputs are called: as file or data set say, else ImageNet's names, or numbers."""
+def words_for_classes(settings: RunSettings, images: ImageSet) -> ClassNames:
+    """What pictures call the outputs: as file or data set say, else ImageNet's names, or numbers."""
     if isinstance(settings.dataset.classes, Path):
         return read_class_names(settings.dataset.classes)
     outputs = max(model.classes for model in settings.models.values())

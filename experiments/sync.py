@@ -11,7 +11,7 @@ from experiments.exits import exit_code
 from experiments.places import default_results
 from pixelrobust.errors import InputError
 from pixelrobust.escaping import printable
-from pixelrobust.packages import package_folder
+from pixelrobust.packages import how_to_install, package_folder
 from pixelrobust.tracking.environment import FOLDER, run_environment
 
 # Else the package tries for hours to reach a server that does not answer.
@@ -48,8 +48,8 @@ def _send(results: Path) -> str:
         return f"Nothing waits in {printable(results / FOLDER)}; tracking=wandb puts runs there."
     if package_folder("wandb") is None:
         raise InputError(
-            "sending runs needs the package wandb, which is not installed; run `make setup`, or "
-            "`pip install 'pixelrobust[tracking]'`."
+            "sending runs needs the package wandb, which is not installed; "
+            f"{how_to_install('tracking')}."
         )
     print(f"sending {len(runs)} runs of {printable(results / FOLDER)}", flush=True)
     # Where the first is not taken, the others would not be either.

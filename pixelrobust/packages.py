@@ -1,7 +1,13 @@
-"""Installed packages that carry data."""
+"""Packages that may be installed, and those that carry data."""
 
 import importlib.util
 from pathlib import Path
+
+
+def how_to_install(extra: str) -> str:
+    """What to do where a package of one of the optional groups of dependencies is missing."""
+    # In quotes, since some shells take brackets for patterns.
+    return f"run `make setup`, or `pip install 'pixelrobust[{extra}]'`"
 
 
 def package_folder(module: str) -> Path | None:

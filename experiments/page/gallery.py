@@ -11,11 +11,11 @@ from PIL import Image
 from rich.console import Console
 
 from experiments.page.folder import Stored
-from experiments.pictures import FRAGILE, class_names_of
+from experiments.pictures import FRAGILE, words_for_classes
 from experiments.progress import Progress
 from experiments.records import RunRecord
 from experiments.resources import Session, image_set
-from experiments.verification import rows_of
+from experiments.verification.stored import rows_of
 from pixelrobust.errors import InputError
 from pixelrobust.examples import flipping_examples, strips_from_outcomes
 from pixelrobust.figures_strip import Strip
@@ -64,7 +64,7 @@ def draw_gallery(stored: Stored, settings: RunSettings) -> tuple[Gallery, list[s
         return np.asarray(PixelChange(num, cell.amplitude, cell.area, seed)(image, [key])[0])
 
     keys = flipping_examples(outcomes, _MOST_CARDS)
-    strips = strips_from_outcomes(outcomes, keys, changed, class_names_of(settings, images))
+    strips = strips_from_outcomes(outcomes, keys, changed, words_for_classes(settings, images))
     stops = [f"{num:,}" for num in strips[0].nums]
     height, width = manifest.image_size
     label = f"Changed pixels, of {height * width:,}"

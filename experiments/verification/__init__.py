@@ -5,6 +5,5 @@
 """
 
 from experiments.verification.folder import REPORT, Verification, verify_folder
-from experiments.verification.stored import rows_of
 
-__all__ = ["REPORT", "Verification", "rows_of", "verify_folder"]
+__all__ = ["REPORT", "Verification", "verify_folder"]

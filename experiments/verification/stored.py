@@ -24,7 +24,9 @@ from pixelrobust.models import Classifier
 from pixelrobust.outcomes import ALLOTTED_COLUMNS, CELL_COLUMNS, COLUMNS
 from pixelrobust.selection import image_list_digest, select
 from pixelrobust.settings import attack_settings, engine_settings, model_label, retrain_settings
-from pixelrobust.settings.sections import DatasetSettings
+from pixelrobust.settings.images import (
+    DatasetSettings,
+)
 
 # Engines show that they work by so many images.
 _EXAMPLES = 4

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixelrobust.errors import InputError, first_line
+from pixelrobust.packages import how_to_install
 from pixelrobust.settings import ATTACK_PREFIX
 
 FOOLBOX_ERRORS = (TypeError, ValueError, AssertionError, NotImplementedError)
@@ -103,6 +104,5 @@ def foolbox_module(module: str) -> Any:
         return importlib.import_module(f"foolbox.{module}")
     except ModuleNotFoundError as error:
         raise InputError(
-            "attacks need the foolbox package, which is not installed; run `make setup`, or "
-            "`pip install pixelrobust[bundled]`."
+            f"attacks need the package foolbox, which is not installed; {how_to_install('bundled')}."
         ) from error

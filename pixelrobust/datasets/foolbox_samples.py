@@ -4,7 +4,7 @@ import re
 
 from pixelrobust.datasets.image_list import ImageList, make_image_list
 from pixelrobust.errors import InputError
-from pixelrobust.packages import package_folder
+from pixelrobust.packages import how_to_install, package_folder
 
 _NAME = re.compile(r"imagenet_\d+_(?P<label>\d+)\.jpg")
 
@@ -21,7 +21,7 @@ def read_foolbox_samples() -> ImageList:
     if folder is None:
         raise InputError(
             "dataset.kind=foolbox needs the images of the foolbox package, which is not installed; "
-            "run `make setup`, or `pip install pixelrobust[bundled]`."
+            f"{how_to_install('bundled')}."
         )
     root = folder / "data"
     named = [(path, _NAME.fullmatch(path.name)) for path in sorted(root.glob("imagenet_*.jpg"))]

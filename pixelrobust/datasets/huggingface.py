@@ -15,7 +15,7 @@ from pixelrobust.datasets.image_list import ImageList, check_folder
 from pixelrobust.datasets.labels import Label, free_labels, numbered_labels
 from pixelrobust.datasets.sources import EncodedImage, file_stamp
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.packages import package_folder
+from pixelrobust.packages import how_to_install, package_folder
 
 _SPLITS, _STATE = "dataset_dict.json", "state.json"
 _EXAMPLE = "/data/saved"
@@ -42,8 +42,8 @@ def read_huggingface(
     """
     if package_folder("datasets") is None:
         raise InputError(
-            "dataset.kind=huggingface needs the package datasets, which is not installed; run "
-            "`make setup`, or `pip install pixelrobust[huggingface]`."
+            "dataset.kind=huggingface needs the package datasets, which is not installed; "
+            f"{how_to_install('huggingface')}."
         )
     root = check_folder(root, "dataset.root", _EXAMPLE)
     folder, prefix = _folder(root, split, split_key)

@@ -15,6 +15,7 @@ from pixelrobust.engine.base import Engine, filled_up
 from pixelrobust.engine.eager import as_floats
 from pixelrobust.engine.precision import check_precision
 from pixelrobust.errors import InputError, first_line
+from pixelrobust.packages import how_to_install
 from pixelrobust.settings import Precision
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -182,7 +183,7 @@ def import_openvino(who: str = "engine=openvino") -> Any:
         import openvino
     except ImportError as error:
         raise InputError(
-            f"{who} needs the package openvino, which is not installed; install pixelrobust[openvino], "
-            "or give a PyTorch network and engine=eager."
+            f"{who} needs the package openvino, which is not installed; "
+            f"{how_to_install('openvino')}, or give a PyTorch network and engine=eager."
         ) from error
     return openvino

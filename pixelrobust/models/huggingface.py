@@ -14,6 +14,7 @@ from torch import nn
 
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.models.logits import Logits
+from pixelrobust.packages import how_to_install
 from pixelrobust.settings import PreprocessingSettings
 
 _WEIGHTS, _SHARDS = "model.safetensors", "model.safetensors.index.json"
@@ -276,8 +277,8 @@ def _quiet_and_offline() -> Iterator[Any]:
     """transformers, which within it downloads nothing, whatever a folder asks for, and shows no bars."""
     if importlib.util.find_spec("transformers") is None:
         raise InputError(
-            "models of source huggingface need the package transformers, which is not installed; install "
-            "pixelrobust[huggingface]."
+            "models of source huggingface need the package transformers, which is not installed; "
+            f"{how_to_install('huggingface')}."
         )
     import huggingface_hub.constants as constants
     import transformers

