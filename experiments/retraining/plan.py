@@ -79,16 +79,8 @@ def plan(session: Session) -> Plan:
         classifier, candidates.image_size, int(candidates.labels.max()) if known else 0
     )
     check_outputs(session, classifier, candidates)
-    if retraining.selected and not known:
-        raise InputError(
-            f"dataset.classes={settings.dataset.classes} names classes that are not the network's own, so it cannot "
-            "classify them; set retrain.selected=false."
-        )
-    if not known and not retraining.num and not retraining.controls:
-        raise InputError(
-            "there is nothing to retrain, nor an original network that knows the classes; give "
-            "retrain.num or retrain.controls."
-        )
+    if not known:
+        _check_needs_no_original(settings)
     selection = _select_training(session, key, candidates)
     labels = candidates.labels[selection.indices]
     classes = tuple(sorted({int(label) for label in labels}))
@@ -113,6 +105,20 @@ def plan(session: Session) -> Plan:
     return Plan(
         key, classifier, classes, training, heldout, selection, candidates.image_size, known
     )
+
+
+def _check_needs_no_original(settings: RunSettings) -> None:
+    """Raise InputError where the original network would have to know the classes."""
+    if settings.retrain.selected:
+        raise InputError(
+            f"dataset.classes={settings.dataset.classes} names classes that are not the network's own, so it "
+            "cannot classify them; set retrain.selected=false."
+        )
+    if not settings.retrain.num and not settings.retrain.controls:
+        raise InputError(
+            "there is nothing to retrain, nor an original network that knows the classes; give "
+            "retrain.num or retrain.controls."
+        )
 
 
 def _select_training(session: Session, key: str, candidates: ImageSet) -> Selection:

@@ -126,44 +126,46 @@ def retrain(
             part.training = isinstance(part, _BatchNorm)
     optimizer = _optimizer(parameters, recipe)
     known = read_checkpoint(directory, identity, say)
-    history: list[dict[str, Any]] = []
     if known:
         restore(network, optimizer, parameters, known)
-        history = known.history
-        for row in history:
-            report(row)
-        if context.is_main:
-            advance(len(history) * len(samples))
+    history = known.history if known else []
+    for row in history:
+        report(row)
+    if history and context.is_main:
+        advance(len(history) * len(samples))
     # Nor may any write before all have read.
     if len(set(context.gather(len(history)))) > 1:
         raise InputError(
             f"the processes see different checkpoints in {directory}; give a folder that all share."
         )
+
+    def keep(history: list[dict[str, Any]]) -> None:
+        report(history[-1])
+        if context.is_main:
+            weights, state = changing_weights(network), optimizer_tensors(optimizer, parameters)
+            checkpoint = Checkpoint(identity, len(history), history, weights, state)
+            write_checkpoint(directory, checkpoint, _about(classes, recipe, augmentation))
+
     if len(history) < recipe.epochs:
-        about = {
-            "classes": [int(one) for one in classes],
-            "recipe": asdict(recipe),
-            "augmentation": augmentation.name,
-        }
         with reproducible(), Trainer(network, samples, optimizer, recipe, context) as trainer:
             for epoch in range(len(history), recipe.epochs):
                 history = [*history, trainer.epoch(epoch, advance)]
-                report(history[-1])
-                if context.is_main:
-                    checkpoint = Checkpoint(
-                        identity,
-                        len(history),
-                        history,
-                        changing_weights(network),
-                        optimizer_tensors(optimizer, parameters),
-                    )
-                    write_checkpoint(directory, checkpoint, about)
+                keep(history)
     # Whoever comes back first may look for what the first process has written.
     context.barrier()
     for parameter, flag in zip(network.parameters(), flags, strict=True):
         parameter.requires_grad_(flag)
         parameter.grad = None
     return Retrained(network.eval(), pd.DataFrame(history, columns=HISTORY_COLUMNS))
+
+
+def _about(classes: Sequence[int], recipe: Recipe, augmentation: Augmentation) -> dict[str, Any]:
+    """What a checkpoint tells of itself."""
+    return {
+        "classes": [int(one) for one in classes],
+        "recipe": asdict(recipe),
+        "augmentation": augmentation.name,
+    }
 
 
 def count_samples(images: int, recipe: Recipe) -> int:
