@@ -85,6 +85,9 @@ def verify_folder(
             f"{folder} holds no outcomes{' of ' + ', '.join(wanted) if wanted else ''}; give a folder "
             "that a run has written into, such as results/bundled."
         )
+    given = settings.engine.devices
+    # What is recomputed is too little to be shared by several.
+    settings = settings.on_device(given if isinstance(given, str) else "auto")
     session = _session(settings)
     parts: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
@@ -109,8 +112,8 @@ def verify_folder(
 def _session(settings: RunSettings) -> Session:
     progress = Progress(Console())
     record = RunRecord(settings, False, progress.say)
-    context = Context(device=find_device("auto"))
-    return Session(settings.on_device("auto"), progress, record, context)
+    context = Context(device=find_device(str(settings.engine.devices)))
+    return Session(settings, progress, record, context)
 
 
 def _verify(run: StoredRun, runs: Mapping[str, Run], train: bool) -> Iterator[pd.DataFrame]:

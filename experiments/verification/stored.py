@@ -1,6 +1,6 @@
 """A stored run, and what this machine has of it: images, networks, engines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -89,7 +89,7 @@ class StoredRun(NamedTuple):
         if isinstance(config.get("attack"), dict):
             # Which sizes there are the rows say too; of a sweep over them only these know.
             attack = {"epsilon": "minimal"} | config["attack"]
-            changes["attack"] = attack_settings(_target_=attack.pop("target", ""), **attack)
+            changes["attack"] = attack_settings(**attack | {"_target_": attack.pop("target", "")})
         if isinstance(config.get("retrain"), dict):
             changes["retrain"] = retrain_settings(**{**config["retrain"], "save": None})
         for group in ("models", "selection_models"):
@@ -101,12 +101,12 @@ class StoredRun(NamedTuple):
                 changes[group] = {key: known[key] for key in config[group]}
         return replace(self.session, settings=own.model_copy(update=changes))
 
-    def sample_of_cells(self, rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-        """A share of the rows of each cell, at least one; cells within further columns."""
+    def sample_of_cells(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """A share of the rows of each cell, at least one."""
         return pd.concat(
             [
                 own.iloc[self._some(len(own))]
-                for _, own in rows.groupby([*by, *CELL_COLUMNS], dropna=False, observed=True)
+                for _, own in rows.groupby(CELL_COLUMNS, dropna=False, sort=False)
             ]
         )
 
