@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.verify import main as verify
 from pixelrobust import InputError, OnnxModel, evaluate
 from pixelrobust.engine import make_engine
 from pixelrobust.models.normalization import Normalize
@@ -203,24 +204,29 @@ def test_weights_outside_the_files_folder_are_not_read(form: str, tmp_path: Path
         OnnxModel(path)
 
 
-def test_a_file_is_evaluated_at_its_own_size_with_classes_by_name(run: Run, tmp_path: Path) -> None:
+def test_a_file_is_evaluated_at_its_own_size_with_classes_by_name(
+    run: Run, tmp_path: Path, cache: Path
+) -> None:
     """Its first output is a dog, the data set's second class, and it takes everything for one."""
     network = tiny()
     with torch.no_grad():
         network[4].bias[0] += 100
     path = with_metadata(exported(network, tmp_path / "n.onnx"), labels='["dog", "cat"]')
     root = folder_of(tmp_path / "images", "cat/a.png", "dog/b.png", "dog/c.png")
-    ended = run(
+    keys = (
         "model=onnx", f"models.onnx.path={path}", "models.onnx.mean=[0.1,0.2,0.3]",
         "models.onnx.std=0.5", "dataset=imagefolder", f"dataset.root={root}",
-        "dataset.classes=folders", "perturbation.num=4", "draws=2",
+        "dataset.classes=folders",
     )  # fmt: skip
+    ended = run(*keys, "perturbation.num=4", "draws=2")
     assert ended.code == 0, ended.err
     assert "onnx: run by openvino in fp32 (an ONNX file)" in ended.out
     record = manifest(tmp_path / "results")
     assert (record["images"], record["candidates"]) == (2, 3)
     preprocessing = record["config"]["dataset"]["preprocessing"]
     assert preprocessing == {"resize": 36, "crop": 32, "interpolation": "bilinear"}
+    (folder,) = (tmp_path / "results").glob("run-*")
+    assert verify([str(folder), *keys, f"paths.cache={cache}", "--share", "1"]) == 0
     named = tmp_path / "names.txt"
     named.write_text("cat\ndog\n")
     ended = run(
