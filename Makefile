@@ -106,7 +106,7 @@ test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; a minu
 coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
 	@$(BIN)/python -m pytest --cov
 
-mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a test must fail; fifteen minutes.
+mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a test must fail; twenty minutes.
 	@rm -rf mutants
 	@begun=$$(date +%s); OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 && \
 		$(BIN)/python -m scripts.mutants $$(( ($$(date +%s) - begun + 59) / 60 ))

@@ -250,5 +250,7 @@ def test_files_with_other_values_are_refused(tmp_path: Path) -> None:
     write_outcomes(rows, path)
     assert read_outcomes(path)["prediction"].tolist() == [0, 2]
     write_outcomes(rows.assign(draw=-1, label=1.5), path)
-    with pytest.raises(InputError, match="draw and label of some rows cannot be such"):
+    with pytest.raises(
+        InputError, match=r"draw and label of some rows cannot be such; run the experiment again\.$"
+    ):
         read_outcomes(path)
