@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,20 +21,31 @@ KIND = "Verification"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def small_run(run: Run, tmp_path: Path, *own: str) -> tuple[Path, list[str]]:
-    """The results of a run over five images, and the keys that say where images and weights lie."""
-    weights = saved(state(), tmp_path / "w.safetensors")
-    root = folder_of(tmp_path / "images", *(f"cat/{number}.png" for number in range(5)))
-    keys = [*images(root), *network(weights)]
-    ended = run(*keys, "perturbation.num=[4,64]", "engine=eager", *own)
-    assert ended.code == 0, ended.err
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where results lie that several tests begin with."""
+    return tmp_path_factory.mktemp("made")
+
+
+def small_run(run: Run, made: Path, tmp_path: Path, *own: str) -> tuple[Path, list[str]]:
+    """A test's own results of a run over five images, and the keys that name images and weights."""
+    made = made / own[0].partition("=")[0]
+    is_first = not made.exists()
+    root = folder_of(made / "images", *(f"cat/{number}.png" for number in range(5)))
+    keys = [*images(root), *network(saved(state(), made / "w.safetensors"))]
+    if is_first:
+        results = made / "results"
+        ended = run(*keys, "perturbation.num=[4,64]", "engine=eager", *own, results=results)
+        assert ended.code == 0, ended.err
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     (folder,) = (tmp_path / "results").glob("run-*")
+    keys = [key.replace(str(made), str(tmp_path)) for key in keys]
     return folder, [*keys, f"paths.cache={tmp_path / 'cache'}"]
 
 
 @pytest.fixture
-def stored(run: Run, tmp_path: Path) -> tuple[Path, list[str]]:
-    return small_run(run, tmp_path, "perturbation.area=[null,20]", "draws=4")
+def stored(run: Run, made: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    return small_run(run, made, tmp_path, "perturbation.area=[null,20]", "draws=4")
 
 
 Verify = Callable[..., Ended]
@@ -144,8 +156,8 @@ def test_tampering_with_one_outcome_is_found(
 
 
 @pytest.fixture
-def adaptive(run: Run, tmp_path: Path) -> tuple[Path, list[str]]:
-    return small_run(run, tmp_path, "evaluation=adaptive", "draws=8")
+def adaptive(run: Run, made: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    return small_run(run, made, tmp_path, "evaluation=adaptive", "draws=8")
 
 
 @pytest.mark.tries(KIND, "adaptive results as they were written")

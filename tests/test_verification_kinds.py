@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,14 +75,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where results lie that several tests begin with."""
+    return tmp_path_factory.mktemp("made")
+
+
 @pytest.fixture
-def store(run: Run, world: Path, cache: Path, tmp_path: Path) -> Callable[..., Stored]:
+def store(run: Run, world: Path, cache: Path, made: Path, tmp_path: Path) -> Callable[..., Stored]:
+    """Runs a kind, once for all tests, and gives each results of its own."""
+
     def call(kind: Kind, *more: str) -> Stored:
         keys = (*data(world), *network(world))
-        ended = run(*more, *keys, *SHORT, *kind.arguments)
-        assert ended.code == 0, ended.err
-        name = "*-sweep-*" if more else f"{kind.results()}-*"
-        (folder,) = (tmp_path / "results").glob(name)
+        results = made / kind.words.replace(" ", "-")
+        if not results.exists():
+            ended = run(*more, *keys, *SHORT, *kind.arguments, results=results)
+            assert ended.code == 0, ended.err
+        (found,) = results.glob("*-sweep-*" if more else f"{kind.results()}-*")
+        folder = shutil.copytree(found, tmp_path / "results" / found.name)
         return Stored(folder, (*keys, f"paths.cache={cache}"))
 
     return call
@@ -324,7 +335,7 @@ def test_merged_results_are_verified(
 
 
 def test_a_sweep_over_attacks_is_verified(store: Callable[..., Stored], verify: Verify) -> None:
-    stored = store(Kind("a sweep", ("experiment=table9", "attack.epsilon=1,2")), "-m")
+    stored = store(Kind("a sweep over attacks", ("experiment=table9", "attack.epsilon=1,2")), "-m")
     ended = verify(stored.folder, *stored.keys, "--share", "1")
     assert ended.code == 0, ended.err + ended.out
     assert "No outcome is contradicted" in ended.out
