@@ -52,11 +52,9 @@ class Remade(NamedTuple):
 
 
 def remake(attacked: Attacked, keys: set[str]) -> dict[str, Remade]:
-    """Some images attacked once more, each in its batch: random attacks hang on the others too."""
+    """Some images attacked once more."""
     task, made = attacked.task, dict[str, Remade]()
-    for batch, index in enumerate(attack_batches(len(task.keys), task.engine.batch_size)):
-        if keys.isdisjoint(task.keys[row] for row in index):
-            continue
+    for batch, index in _batches_with(attacked, keys):
         result = attack_batch(
             task, attacked.module, index, attacked.crafting, attacked.epsilon, attacked.seed, batch
         )
@@ -68,6 +66,23 @@ def remake(attacked: Attacked, keys: set[str]) -> dict[str, Remade]:
             if task.keys[row] in keys
         }
     return made
+
+
+def _batches_with(attacked: Attacked, keys: set[str]) -> list[tuple[int, NDArray[np.int64]]]:
+    """What has to be attacked: the number of each batch, and the positions of its images."""
+    every, size = attacked.task.keys, attacked.task.engine.batch_size
+    if attacked.crafting.attack.is_straight:
+        # No image hangs on the others.
+        wanted = np.array([row for row, key in enumerate(every) if key in keys], dtype=np.int64)
+        return [
+            (batch, wanted[index]) for batch, index in enumerate(attack_batches(len(wanted), size))
+        ]
+    # Random attacks draw from one generator for the whole batch.
+    return [
+        (batch, index)
+        for batch, index in enumerate(attack_batches(len(every), size))
+        if not keys.isdisjoint(every[row] for row in index)
+    ]
 
 
 def versions_of(made: Mapping[str, Remade]) -> dict[bool, Tensor]:
