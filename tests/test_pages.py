@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 import pixelrobust
 from scripts.docstrings import split_names
@@ -71,9 +70,12 @@ def test_python_is_python(block: str) -> None:
             assert all(hasattr(module, alias.name) for alias in node.names)
 
 
-@of("yaml")
-def test_yaml_is_yaml(block: str) -> None:
-    assert yaml.safe_load(block) is not None
+def test_code_is_in_languages_that_are_tested() -> None:
+    """Commands of blocks called shell need a Slurm, which test_launchers starts for them."""
+    for page in WRITTEN:
+        text = (REPOSITORY / page).read_text(encoding="utf-8")
+        languages = re.findall(r"^ *```(\w+)$", text, re.MULTILINE)
+        assert set(languages) <= {"python", "bash", "shell", "text"}, page
 
 
 @of("bash")
