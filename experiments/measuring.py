@@ -15,7 +15,7 @@ from pixelrobust.activations import layer_changes
 from pixelrobust.adaptive.rounds import control_rows, evaluate_adaptively
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.cache import ImageSet, PixelRows
 from pixelrobust.distributed import evaluate_shards, shard
 from pixelrobust.engine import Engine, Predicted, predict_all
 from pixelrobust.evaluation import count_passes, stored_answers
@@ -23,6 +23,7 @@ from pixelrobust.grid import Cell
 from pixelrobust.models import Classifier
 from pixelrobust.outcomes import ACTIVATION_COLUMNS, ALLOTTED_COLUMNS, concatenate, with_cell
 from pixelrobust.passes import Passes
+from pixelrobust.selection import image_list_digest
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 from pixelrobust.task import Design, Task
 
@@ -45,6 +46,16 @@ class Chosen(NamedTuple):
     def task(self, engine: Engine, name: str) -> Task:
         """To show them to the network of this name."""
         return Task(engine, self.pixels, self.keys, self.labels, name)
+
+
+def chosen_from(images: ImageSet, rows: NDArray[np.int64]) -> Chosen:
+    """The images of a data set at these positions."""
+    return Chosen(
+        PixelRows(images.pixels, rows),
+        [images.keys[row] for row in rows],
+        images.labels[rows],
+        image_list_digest(images, rows.tolist()),
+    )
 
 
 class Subject(NamedTuple):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from experiments.descriptions import describe
 from experiments.engine_checks import compare_with_eager, count_flips_of_halving
-from experiments.measuring import Chosen, Subject, measurement
+from experiments.measuring import Subject, chosen_from, measurement
 from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
 from experiments.places import REPOSITORY
@@ -30,7 +30,7 @@ from experiments.retraining.plan import plan
 from experiments.retraining.presentation import present_histories
 from experiments.tracked import log_examples, log_results
 from experiments.writing import Presented
-from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.datasets.cache import ImageSet
 from pixelrobust.distributed import Context
 from pixelrobust.engine import Predicted, find_device
 from pixelrobust.errors import InputError
@@ -234,12 +234,7 @@ def _measure(
 ) -> list[pd.DataFrame]:
     """What is measured of each model: outcomes, of attacked images too, or activations."""
     settings, rows = session.settings, selection.indices
-    chosen = Chosen(
-        PixelRows(images.pixels, rows),
-        [images.keys[row] for row in rows],
-        images.labels[rows],
-        selection.image_list_sha256,
-    )
+    chosen = chosen_from(images, rows)
     measure = measurement(settings)
     parts = []
     for key in settings.models:

@@ -175,11 +175,12 @@ def attack_batch(
 
 def _outcomes(task: Task, fooling: Fooling, rounded: bool, design: Design) -> pd.DataFrame:
     """Outcomes of some adversarial images, unrounded and, if asked for, rounded."""
-    shown = task._replace(images=fooling.images, keys=fooling.keys, labels=fooling.labels)
-    parts = [evaluate_cells(shown, design).assign(rounded=False)]
-    if rounded:
-        images = round_to_8_bits(fooling.images)
-        parts.append(evaluate_cells(shown._replace(images=images), design).assign(rounded=True))
+    shown = task._replace(keys=fooling.keys, labels=fooling.labels)
+    parts = [
+        evaluate_cells(shown._replace(images=images), design).assign(rounded=kind)
+        for kind, images in unrounded_and_rounded(fooling.images).items()
+        if rounded or not kind
+    ]
     unchanged = parts[0].loc[parts[0]["num"] == 0]
     adversarial = dict(zip(unchanged["image"], unchanged["prediction"], strict=True))
     sizes = dict(zip(fooling.keys, fooling.sizes, strict=True))
@@ -188,6 +189,11 @@ def _outcomes(task: Task, fooling: Fooling, rounded: bool, design: Design) -> pd
         adversarial=outcomes["image"].map(adversarial).astype("int32"),
         size=outcomes["image"].map(sizes).astype("float32"),
     )
+
+
+def unrounded_and_rounded(images: Tensor) -> dict[bool, Tensor]:
+    """Adversarial images as the attack leaves them (False), and rounded to 8 bits (True)."""
+    return {False: images, True: round_to_8_bits(images)}
 
 
 def epsilon_text(epsilon: float | str) -> str:

@@ -17,9 +17,7 @@ from pydantic import BaseModel
 from experiments.configuration import compose
 from pixelrobust.errors import InputError
 from pixelrobust.settings import RunSettings, build_settings
-from pixelrobust.settings.sections import (
-    GridDraws,
-)
+from pixelrobust.settings.sections import GridDraws
 from tests.conftest import Happened, Run
 from tests.fault_cases import folder_of, images, manifest
 from tests.reliability import sentence

@@ -28,9 +28,7 @@ from pixelrobust.escaping import (
 )
 from pixelrobust.figures import curves, write_figure
 from pixelrobust.figures_retraining import loss_curves, retraining_matrix
-from pixelrobust.settings.networks import (
-    is_plain_name,
-)
+from pixelrobust.settings.networks import is_plain_name
 from pixelrobust.tables import markdown_table, summarize, write_csv, write_latex
 from tests.conftest import Run
 from tests.test_permitted import share

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.measuring import Chosen
+from experiments.measuring import Chosen, chosen_from
 from experiments.resources import (
     Session,
     check_outputs,
@@ -15,7 +15,7 @@ from experiments.resources import (
     predictions_of,
     training_set,
 )
-from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.datasets.cache import ImageSet
 from pixelrobust.datasets.image_list import sample
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
@@ -89,12 +89,12 @@ def plan(session: Session) -> Plan:
             f"{len(classes)} class is left to train on; a classifier needs two or more. Give more "
             "images, or raise retrain.categories."
         )
-    training = _chosen(candidates, selection.indices)
+    training = chosen_from(candidates, selection.indices)
     heldout = None
     if trained is not None:
         shown = {candidates.digests[index] for index in selection.indices}
         indices = _held_out(tested, classes, shown, settings)
-        heldout = _chosen(tested, indices) if len(indices) else None
+        heldout = chosen_from(tested, indices) if len(indices) else None
         digests = selection.image_list_sha256, image_list_digest(tested, indices.tolist())
         selection = replace(
             selection,
@@ -155,9 +155,3 @@ def _held_out(
     indices = np.flatnonzero(of_classes & others)
     keys = [tested.keys[index] for index in indices]
     return indices[sample(keys, settings.dataset.limit, settings.seed)]
-
-
-def _chosen(images: ImageSet, indices: NDArray[np.int64]) -> Chosen:
-    keys = [images.keys[index] for index in indices]
-    digest = image_list_digest(images, indices.tolist())
-    return Chosen(PixelRows(images.pixels, indices), keys, images.labels[indices], digest)

@@ -12,8 +12,12 @@ from experiments.measuring import Chosen, attack_of, crafting_of
 from experiments.resources import Session, start_engine
 from experiments.retraining.networks import Network, networks
 from experiments.retraining.plan import Plan
-from pixelrobust.adversarial import Fooling, epsilon_text, fooling_batches
-from pixelrobust.attacks import round_to_8_bits
+from pixelrobust.adversarial import (
+    Fooling,
+    epsilon_text,
+    fooling_batches,
+    unrounded_and_rounded,
+)
 from pixelrobust.engine import Engine, predict_all
 from pixelrobust.errors import InputError
 from pixelrobust.outcomes import TRANSFER_COLUMNS, concatenate
@@ -176,7 +180,7 @@ def _shown(
 ) -> pd.DataFrame:
     """What a network takes adversarial images for, as the attack left them and rounded."""
     rows = []
-    for rounded, images in ((False, fooling.images), (True, round_to_8_bits(fooling.images))):
+    for rounded, images in unrounded_and_rounded(fooling.images).items():
         found = viewer.engine.predict(images).cpu().numpy()
         # Logits that are not finite win nothing.
         predictions = np.where(found < 0, -1, viewer.classes[found])

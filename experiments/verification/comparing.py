@@ -1,6 +1,6 @@
 """Stored rows beside what they are found to be now."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +61,7 @@ class Shown(NamedTuple):
 
     def positions(self, stored: pd.DataFrame) -> NDArray[np.int64]:
         """Where the images of some rows are among these."""
-        position = {key: index for index, key in enumerate(self.task.keys)}
-        return np.array([position[str(key)] for key in stored["image"]], dtype=np.int64)
+        return positions(self.task.keys, stored["image"])
 
     def named(self, outputs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Outputs of the network as the data set's classes; -1 stays."""
@@ -76,6 +75,12 @@ class Shown(NamedTuple):
             return named
         found = np.flatnonzero(self.classes == named)
         return int(found[0]) if len(found) else None
+
+
+def positions(keys: Sequence[str], wanted: Iterable[str]) -> NDArray[np.int64]:
+    """(N,) where wanted keys are among all of them."""
+    position = {key: index for index, key in enumerate(keys)}
+    return np.array([position[str(key)] for key in wanted], dtype=np.int64)
 
 
 def found(

@@ -79,7 +79,11 @@ def verify_folder(
     Raises:
         InputError: there is nothing to verify, or images or weights are not those of the run.
     """
-    runs = {name: run for name, run in stored_runs(folder).items() if not wanted or name in wanted}
+    runs = {
+        name: run
+        for name, run in stored_runs(folder).items()
+        if (not wanted or name in wanted) and len(run[1])
+    }
     if not runs:
         raise InputError(
             f"{folder} holds no outcomes{' of ' + ', '.join(wanted) if wanted else ''}; give a folder "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from experiments.verification.comparing import cell_in_words, found, numbers_again
+from experiments.verification.comparing import cell_in_words, found, numbers_again, positions
 from experiments.verification.stored import StoredRun, classifier_of, engine_of, listed_images
 from pixelrobust.activations import MAX_NORM_MISMATCH, layer_changes
 from pixelrobust.datasets.cache import ImageSet
@@ -27,8 +27,7 @@ def verify_activations(run: StoredRun, images: ImageSet) -> Iterator[pd.DataFram
         with run.task(str(model), sum(rows["image"].nunique() for rows in samples)) as advance:
             for rows in samples:
                 cell, keys = cell_of(rows), [str(key) for key in rows["image"].unique()]
-                position = {key: index for index, key in enumerate(chosen.keys)}
-                pixels = chosen.pixels[np.array([position[key] for key in keys])]
+                pixels = chosen.pixels[positions(chosen.keys, keys)]
                 again = layer_changes(
                     classifier.module, pixels, keys, cell, seed=run.seed,
                     batch_size=engine.batch_size, advance=advance,

@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.verification.comparing import BORDERLINE, found
-from pixelrobust.adversarial import Crafting, attack_batch, attack_batches
-from pixelrobust.attacks import round_to_8_bits
+from pixelrobust.adversarial import (
+    Crafting,
+    attack_batch,
+    attack_batches,
+    unrounded_and_rounded,
+)
 from pixelrobust.engine.base import label_margins
 from pixelrobust.task import Task
 
@@ -87,8 +91,7 @@ def _batches_with(attacked: Attacked, keys: set[str]) -> list[tuple[int, NDArray
 
 def versions_of(made: Mapping[str, Remade]) -> dict[bool, Tensor]:
     """(N, C, H, W) each: the images as the attack leaves them (False), and rounded to 8 bits (True)."""
-    images = torch.stack([one.image for one in made.values()])
-    return {False: images, True: round_to_8_bits(images)}
+    return unrounded_and_rounded(torch.stack([one.image for one in made.values()]))
 
 
 def labels_of(made: Mapping[str, Remade]) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ from experiments.verification.comparing import (
     incomplete,
     numbers_again,
     outcomes_again,
+    positions,
 )
 from experiments.verification.remaking import (
     Attacked,
@@ -114,7 +115,7 @@ def verify_distances(run: StoredRun, train: bool) -> Iterator[pd.DataFrame]:
             for column, (own, measure) in measures.items():
                 if not len(own):
                     continue
-                index = np.array([images.keys.index(str(key)) for key in own["image"]])
+                index = positions(images.keys, own["image"])
                 pixels = torch.as_tensor(images.pixels[index])
                 labels = torch.as_tensor(chosen.outputs(images.labels[index]))
                 words = f"seed {network.seed}, {kind}, {column}"

@@ -9,9 +9,7 @@ from pydantic import ValidationError
 
 from pixelrobust.errors import InputError
 from pixelrobust.settings.faults import fault_sentences, shown
-from pixelrobust.settings.fields import (
-    Section,
-)
+from pixelrobust.settings.fields import Section
 from pixelrobust.settings.images import (
     CLASSES,
     FROM_MODELS,

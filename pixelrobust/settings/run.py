@@ -12,9 +12,7 @@ from pixelrobust.settings.fields import (
     Section,
     Seed,
 )
-from pixelrobust.settings.images import (
-    DatasetSettings,
-)
+from pixelrobust.settings.images import DatasetSettings
 from pixelrobust.settings.networks import (
     ModelSettings,
     is_plain_name,
