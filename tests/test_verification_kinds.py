@@ -131,6 +131,15 @@ def test_images_are_selected_again_where_no_run_names_them_all(
     assert ended.code == 0, ended.err + ended.out
 
 
+def test_batches_are_those_of_the_run(store: Callable[..., Stored], verify: Verify) -> None:
+    """Random attacks on retrained networks hang on them."""
+    noise = "attack._target_=foolbox.attacks.LinfAdditiveUniformNoiseAttack"
+    random = ("experiment=table11", noise, "attack.epsilon=60", "engine.batch_size=5")
+    stored = store(Kind("random attacks in small batches", random))
+    ended = verify(stored.folder, *stored.keys, "--share", "1")
+    assert ended.code == 0, ended.err + ended.out
+
+
 def test_a_share_is_at_least_one_image(store: Callable[..., Stored], verify: Verify) -> None:
     """Of each network and epsilon, with all that was found of it."""
     stored = store(ATTACKED)

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from experiments.measuring import Chosen
+from experiments.measuring import Chosen, chosen_from
 from experiments.presentation import Run
 from experiments.progress import Bar
 from experiments.resources import Session, all_models, get_classifier, image_set, predictions_of
-from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.datasets.cache import ImageSet
 from pixelrobust.engine import Engine, find_device, make_engine
 from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
@@ -23,10 +23,14 @@ from pixelrobust.manifest import Manifest
 from pixelrobust.models import Classifier
 from pixelrobust.outcomes import ALLOTTED_COLUMNS, CELL_COLUMNS, COLUMNS
 from pixelrobust.selection import image_list_digest, select
-from pixelrobust.settings import attack_settings, engine_settings, model_label, retrain_settings
-from pixelrobust.settings.images import (
-    DatasetSettings,
+from pixelrobust.settings import (
+    EngineSettings,
+    attack_settings,
+    engine_settings,
+    model_label,
+    retrain_settings,
 )
+from pixelrobust.settings.images import DatasetSettings
 
 # Engines show that they work by so many images.
 _EXAMPLES = 4
@@ -63,6 +67,14 @@ class StoredRun(NamedTuple):
         """A bar of the progress; see `experiments.progress.Progress.task`."""
         return self.session.progress.task(f"{self.manifest.name}: {words}", total)
 
+    def engine_settings(self, noted: dict[str, Any]) -> EngineSettings:
+        """What a run's notes say of an engine, as far as this machine has it."""
+        settings = self.session.settings.engine
+        own = {key: noted[key] for key in ("name", "precision", "batch_size") if key in noted}
+        if find_device(str(settings.devices)).type == "cuda":
+            own.pop("name", None)
+        return engine_settings(**settings.model_dump() | own)
+
     def as_it_was(self, *needed: str) -> Session:
         """The session with the settings of the run, as far as its manifest has them.
 
@@ -85,6 +97,8 @@ class StoredRun(NamedTuple):
             "draws": self.manifest.draws,
             "measure": config.get("measure", "outcomes"),
             "dataset": _dataset(config.get("dataset"), own.dataset),
+            # All networks of a run have the same.
+            "engine": self.engine_settings(next(iter(self.manifest.engines.values()), {})),
         }
         if isinstance(config.get("attack"), dict):
             # Which sizes there are the rows say too; of a sweep over them only these know.
@@ -146,7 +160,7 @@ def rows_of(images: ImageSet, manifest: Manifest, outcomes: pd.DataFrame) -> NDA
 
 def listed_images(run: StoredRun, images: ImageSet) -> Chosen:
     """The images of a run whose rows name them all."""
-    return _chosen(images, rows_of(images, run.manifest, run.outcomes))
+    return chosen_from(images, rows_of(images, run.manifest, run.outcomes))
 
 
 def all_images(run: StoredRun, images: ImageSet, others: Mapping[str, Run]) -> Chosen:
@@ -166,7 +180,7 @@ def all_images(run: StoredRun, images: ImageSet, others: Mapping[str, Run]) -> C
     for other, rows in others.values():
         same = other.image_list_sha256 == manifest.image_list_sha256
         if same and list(rows.columns) in (COLUMNS, ALLOTTED_COLUMNS):
-            return _chosen(images, rows_of(images, other, rows))
+            return chosen_from(images, rows_of(images, other, rows))
     session = run.as_it_was()
     candidates, settings = image_set(session), session.settings
     predictions = {
@@ -178,7 +192,7 @@ def all_images(run: StoredRun, images: ImageSet, others: Mapping[str, Run]) -> C
             f"other images are selected now than {manifest.name} had; give the data set, preprocessing, "
             "networks and engine that it ran with."
         )
-    return _chosen(candidates, selection.indices)
+    return chosen_from(candidates, selection.indices)
 
 
 def classifier_of(run: StoredRun, model: str) -> Classifier:
@@ -217,14 +231,10 @@ def engine_of(
         images: (N, C, H, W), some that it will be given.
         as_eager: whether the run took gradients, so that plain PyTorch ran it unless noted.
     """
-    noted = run.manifest.engines.get(name, {})
-    own: dict[str, Any] = {"name": "eager"} if as_eager else {}
-    own |= {key: noted[key] for key in ("name", "precision", "batch_size") if key in noted}
-    settings = run.session.settings.engine
-    if find_device(str(settings.devices)).type == "cuda":
-        own.pop("name", None)
     some = torch.as_tensor(np.asarray(images[np.arange(min(_EXAMPLES, len(images)))]).copy())
-    return make_engine(module, engine_settings(**settings.model_dump() | own), some, len(images))
+    noted = run.manifest.engines.get(name, {})
+    settings = run.engine_settings({"name": "eager"} | noted if as_eager else noted)
+    return make_engine(module, settings, some, len(images))
 
 
 def _dataset(stored: Any, own: DatasetSettings) -> DatasetSettings:
@@ -237,12 +247,6 @@ def _dataset(stored: Any, own: DatasetSettings) -> DatasetSettings:
             "experiment again."
         )
     return own.model_copy(update=kept)
-
-
-def _chosen(images: ImageSet, rows: NDArray[np.int64]) -> Chosen:
-    keys = [images.keys[row] for row in rows]
-    digest = image_list_digest(images, rows.tolist())
-    return Chosen(PixelRows(images.pixels, rows), keys, images.labels[rows], digest)
 
 
 def _unknown(model: str, manifest: Manifest, known: Mapping[str, Any]) -> str:
