@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 
 from pixelrobust.escaping import printable
@@ -20,6 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Numbers of pixels that span more than this ratio are drawn on a logarithmic axis.
 _WIDEST_LINEAR_AXIS = 32
 _LEGEND_HEIGHT = 0.3  # inches
+_DIGITS = 10  # of positions, in parts of the figure
 _FORMATS = ("png", "pdf")
 
 
@@ -61,7 +64,7 @@ def add_legend(figure: Figure, axes: Axes) -> None:
     # Without an anchor of its own, a legend moves onto the caption when the figure is cut to its
     # contents; with one, the layout leaves it no room.
     share = _LEGEND_HEIGHT / figure.get_figheight()
-    figure.set_layout_engine("constrained", rect=(0, share, 1, 1 - share))
+    figure.set_layout_engine(_RoundedLayout(rect=(0, share, 1, 1 - share)))
     legend = figure.legend(
         handles,
         labels,
@@ -176,8 +179,28 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+class _RoundedLayout(ConstrainedLayoutEngine):
+    """Matplotlib's constrained layout, with panels at rounded positions.
+
+    The solver's sums come in the order of addresses in memory, so their last bits differ from process
+    to process, and with them digits in a PDF.
+    """
+
+    def execute(self, fig: Figure) -> None:
+        """Lay the figure out, then round the positions of its panels."""
+        self.solve(fig)
+        for axes in fig.axes:
+            axes.set_position(np.round(axes.get_position(original=True).bounds, _DIGITS))
+            # Axes that somebody positions leave the layout, which the next file needs again.
+            axes.set_in_layout(True)
+
+    def solve(self, fig: Figure) -> None:
+        """Lay the figure out as matplotlib does."""
+        super().execute(fig)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, which needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=_RoundedLayout())
     FigureCanvasAgg(figure)
     return figure

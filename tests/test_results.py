@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.configuration import preset_settings
 from experiments.derived import derive
 from experiments.paper import beside_published, published_rates
 from experiments.presentation import load_run, present, stored_runs
 from pixelrobust import InputError
-from pixelrobust.manifest import Manifest, merge_manifests
+from pixelrobust.figures import new_figure, write_figure
+from pixelrobust.manifest import Manifest, merge_manifests, read_manifest
 from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS
 from pixelrobust.tables import summarize
 from tests.conftest import REPOSITORY
@@ -24,6 +26,29 @@ RUNS = [
     for profile in ALL_PROFILES
     for path in sorted((RESULTS / profile / "outcomes").glob("*.json"))
 ]
+# Addresses name folders of results: a run that is asked for again must find its own.
+ADDRESSES = {
+    "bundled/amplification": "746f198570",
+    "bundled/breakdown": "a9420fd518",
+    "bundled/distances": "a37709ad2d",
+    "bundled/table10": "b7f8ee6e74",
+    "bundled/table11": "72ef92a8a4",
+    "bundled/table6": "ec267b57de",
+    "bundled/table7": "b54ccb59c1",
+    "bundled/table8": "24101a7a86",
+    "bundled/table9": "98251dc767",
+    "cifar10-sample/table10-all": "da23c2233e",
+    "cifar10-sample/table10": "9c994ef2e8",
+    "imagenet-samples/amplification": "573b82ba1d",
+    "imagenet-samples/breakdown": "e724373627",
+    "imagenet-samples/distances": "0008b4d74b",
+    "imagenet-samples/table10": "3553d2fa05",
+    "imagenet-samples/table11": "52e1203ce1",
+    "imagenet-samples/table6": "ea6610ea5e",
+    "imagenet-samples/table7": "5a50970aed",
+    "imagenet-samples/table8": "398823d402",
+    "imagenet-samples/table9": "b0ce5c500d",
+}
 EVALUATION = {"table6", "table7", "table8", "table9", "amplification", "breakdown"}
 
 
@@ -85,6 +110,35 @@ def test_committed_outcomes_are_complete_and_unmodified_presets(profile: str, na
             .le(min(manifest.images, preset.attack.wanted))
             .all()
         )
+
+
+def test_addresses_of_committed_runs_stay_as_they_are() -> None:
+    found = {
+        f"{profile}/{name}": read_manifest(RESULTS / profile / "outcomes" / f"{name}.json").address()
+        for profile, name in RUNS
+    }
+    assert found == ADDRESSES
+
+
+def test_figures_do_not_depend_on_the_last_bit_of_a_layout(tmp_path: Path) -> None:
+    def drawn(nudge: float, stem: Path) -> list[bytes]:
+        figure = new_figure(3, 2)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1])
+        layout = figure.get_layout_engine()
+        solve = layout.solve
+
+        def nudged(figure: Figure) -> None:
+            solve(figure)
+            axes.set_position([side + nudge for side in axes.get_position(original=True).bounds])
+            axes.set_in_layout(True)
+
+        layout.solve = nudged
+        return [path.read_bytes() for path in write_figure(figure, stem)]
+
+    exact = drawn(0.0, tmp_path / "exact")
+    assert drawn(1e-15, tmp_path / "nudged") == exact
+    assert drawn(1e-3, tmp_path / "moved") != exact
 
 
 def test_no_machine_is_named_in_what_is_committed() -> None:
