@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from experiments.checked_hydra import CONFIG_NAME, HYDRA_VERSION, check_composed
 from experiments.places import CONFIGS, RESULTS, root
 from pixelrobust.errors import InputError
 from pixelrobust.files import user_cache
-from pixelrobust.settings import RunSettings, build_settings
+from pixelrobust.settings import ModelSettings, RunSettings, build_settings
 
 _COMPOSING_ERRORS = (
     HydraException,
@@ -164,7 +164,16 @@ def read_settings(config: DictConfig) -> RunSettings:
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
     data: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    return build_settings(data, _model_configs(_only_selected(data)))
+    return build_settings(data, _model_configs(_only_selected(data)), _common_preprocessing)
+
+
+def _common_preprocessing(
+    models: Mapping[str, ModelSettings], given: Mapping[str, Any], strict: bool
+) -> dict[str, Any]:
+    """The preprocessing that all models say; libraries of networks are imported only for it."""
+    from pixelrobust.models.preprocessing import common_preprocessing
+
+    return common_preprocessing(models, given, strict)
 
 
 def _only_selected(data: dict[str, Any]) -> list[str]:

@@ -16,7 +16,6 @@ from pixelrobust.adaptive.rounds import control_rows, evaluate_adaptively
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.datasets.cache import ImageSet, PixelRows
-from pixelrobust.distributed import evaluate_shards, shard
 from pixelrobust.engine import Engine, Predicted, predict_all
 from pixelrobust.evaluation import count_passes, stored_answers
 from pixelrobust.grid import Cell
@@ -25,6 +24,7 @@ from pixelrobust.outcomes import ACTIVATION_COLUMNS, ALLOTTED_COLUMNS, concatena
 from pixelrobust.passes import Passes
 from pixelrobust.selection import image_list_digest
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
+from pixelrobust.sharding import evaluate_shards, shard
 from pixelrobust.task import Design, Task
 
 

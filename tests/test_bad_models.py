@@ -127,7 +127,7 @@ def test_a_saved_network_with_other_weights_is_refused(
     run: Run, tmp_path: Path, happened: Happened
 ) -> None:
     from pixelrobust.models import load_classifier
-    from pixelrobust.retraining import save_model
+    from pixelrobust.models.saved import save_model
     from pixelrobust.settings import ModelSettings
 
     path = saved(state(), tmp_path / "w.safetensors")

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from experiments.configuration import compose
 from pixelrobust.errors import InputError
+from pixelrobust.models.preprocessing import common_preprocessing
 from pixelrobust.settings import RunSettings, build_settings
 from pixelrobust.settings.sections import GridDraws
 from tests.conftest import Happened, Run
@@ -84,7 +85,7 @@ def found(settings: RunSettings, key: str) -> Any:
 def outcome(key: str, value: Any) -> str:
     """Whether a value is accepted as it is, or what is required of it."""
     try:
-        built = build_settings(changed(tuple(key.split(".")), value), {})
+        built = build_settings(changed(tuple(key.split(".")), value), {}, common_preprocessing)
     except InputError as error:
         text = str(error)
         assert "\n" not in text, text
@@ -143,7 +144,7 @@ def test_any_value_at_any_key_is_accepted_or_refused_by_a_key(
     key: tuple[str, ...], value: Any
 ) -> None:
     try:
-        build_settings(changed(key, value), {})
+        build_settings(changed(key, value), {}, common_preprocessing)
     except InputError as error:
         for line in str(error).splitlines():
             assert any(part in line for part in key), line
@@ -164,7 +165,7 @@ def test_no_section_takes_a_key_that_it_does_not_have(
         return
     section[name] = value
     with pytest.raises(InputError, match=r"is not a key|is not a path"):
-        build_settings(config, {})
+        build_settings(config, {}, common_preprocessing)
 
 
 ARGUMENTS = ("attack", "arguments")

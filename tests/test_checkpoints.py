@@ -19,7 +19,8 @@ from pixelrobust import InputError
 from pixelrobust.augmentations import PixelAugmentation
 from pixelrobust.heads import replace_head
 from pixelrobust.models import load_classifier, weights_digest
-from pixelrobust.retraining import Recipe, load_model, save_model, training_fingerprint
+from pixelrobust.models.saved import load_model, save_model
+from pixelrobust.retraining import Recipe, training_fingerprint
 from pixelrobust.retraining.checkpoint import read_checkpoint
 from pixelrobust.settings import ModelSettings
 from tests.conftest import Happened

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from experiments.configuration import CONFIGS, compose, options, preset_settings, read_settings
 from pixelrobust import InputError
 from pixelrobust.grid import Cell
+from pixelrobust.models.preprocessing import common_preprocessing
 from pixelrobust.settings import RunSettings, build_settings
 
 DRAWN_WITH = {
@@ -201,4 +202,4 @@ def test_no_wrong_perturbation_passes(key: str, value: object) -> None:
     plain = OmegaConf.to_container(compose(), resolve=True)
     plain["perturbation"][key] = value
     with pytest.raises(InputError, match=key):
-        build_settings(plain, {})
+        build_settings(plain, {}, common_preprocessing)

@@ -114,7 +114,9 @@ def test_committed_outcomes_are_complete_and_unmodified_presets(profile: str, na
 
 def test_addresses_of_committed_runs_stay_as_they_are() -> None:
     found = {
-        f"{profile}/{name}": read_manifest(RESULTS / profile / "outcomes" / f"{name}.json").address()
+        f"{profile}/{name}": read_manifest(
+            RESULTS / profile / "outcomes" / f"{name}.json"
+        ).address()
         for profile, name in RUNS
     }
     assert found == ADDRESSES

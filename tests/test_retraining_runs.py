@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from experiments.presentation import present, stored_runs
 from pixelrobust.distributed import processes
-from pixelrobust.retraining import load_model
+from pixelrobust.models.saved import load_model
 from tests.conftest import Ended, Run
 from tests.retraining_cases import FORKING
 

@@ -22,11 +22,11 @@ from pixelrobust.augmentations import (
 )
 from pixelrobust.datasets.cache import PixelRows
 from pixelrobust.heads import RestrictedLogits
+from pixelrobust.models.saved import save_model
 from pixelrobust.retraining import (
     Recipe,
     count_samples,
     retrain,
-    save_model,
     training_fingerprint,
 )
 from pixelrobust.retraining.checkpoint import read_checkpoint

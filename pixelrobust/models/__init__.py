@@ -10,11 +10,13 @@ from torch import nn
 from pixelrobust.datasets.class_names import ClassNames, read_class_names
 from pixelrobust.engine.onnx import OnnxModel
 from pixelrobust.errors import InputError
+from pixelrobust.heads import ExpandedLogits
 from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.fitness import check_module
 from pixelrobust.models.huggingface import load_network, read_checkpoint
 from pixelrobust.models.labels import arrange_outputs
 from pixelrobust.models.normalization import Normalize
+from pixelrobust.models.saved import load_model
 from pixelrobust.models.weights import (
     load_weights,
     package_file,
@@ -96,10 +98,6 @@ def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels
 
 def _load_saved(name: str, path: Path | None) -> Classifier:
     """A network that retraining saved, with outputs for all classes of the data set."""
-    # Imported late, since it needs this package itself.
-    from pixelrobust.heads import ExpandedLogits
-    from pixelrobust.retraining import load_model
-
     if path is None:
         raise InputError("models.<name>.path is not set; give the folder of a saved network.")
     saved = load_model(path)

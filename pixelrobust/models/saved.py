@@ -18,8 +18,13 @@ from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
 from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.normalization import Normalize
-from pixelrobust.models.weights import load_weights, read_weights, weights_digest
-from pixelrobust.retraining.checkpoint import portable, write_tensors
+from pixelrobust.models.weights import (
+    load_weights,
+    portable,
+    read_weights,
+    weights_digest,
+    write_tensors,
+)
 from pixelrobust.settings import ModelSettings
 
 _FORMAT = 1

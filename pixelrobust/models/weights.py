@@ -2,15 +2,18 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pixelrobust.errors import InputError, first_line
+from pixelrobust.files import replacing
 from pixelrobust.packages import how_to_install, package_folder
 from pixelrobust.settings import PACKAGE_PREFIX
 
@@ -150,3 +153,25 @@ def weights_digest(module: nn.Module) -> str:
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         digest.update(np.ascontiguousarray(values.view(-1).view(torch.uint8).numpy()).data)
     return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a whole safetensors file, or nothing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary)
+        # What a full disk raises here.
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, as safetensors wants them: contiguous, and none within another's memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }

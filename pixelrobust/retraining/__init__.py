@@ -1,7 +1,6 @@
 """Retraining classifiers on changed images, and keeping what comes of it."""
 
 from pixelrobust.retraining.recipe import Recipe
-from pixelrobust.retraining.saved import SavedModel, check_rebuildable, load_model, save_model
 from pixelrobust.retraining.trainer import HISTORY_COLUMNS
 from pixelrobust.retraining.training import (
     Retrained,
@@ -14,11 +13,7 @@ __all__ = [
     "HISTORY_COLUMNS",
     "Recipe",
     "Retrained",
-    "SavedModel",
-    "check_rebuildable",
     "count_samples",
-    "load_model",
     "retrain",
-    "save_model",
     "training_fingerprint",
 ]

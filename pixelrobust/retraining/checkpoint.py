@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn, optim
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.files import file_sha256, replacing, write_text
+from pixelrobust.files import file_sha256, write_text
+from pixelrobust.models.weights import portable, write_tensors
 
 _FORMAT = 2
 _RECORD = "checkpoint.json"
@@ -102,33 +103,11 @@ def read_checkpoint(
         return None
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a whole safetensors file, or nothing.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary)
-        # What a full disk raises here.
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     """The tensors of a file; safetensors never unpickles."""
     if file_sha256(path) != digest:
         raise ValueError(f"{path.name} is not what was written")
     return load_file(path)
-
-
-def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, as safetensors wants them: contiguous, and none within another's memory."""
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
 
 
 def changing_weights(network: nn.Module) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """From a resolved config to settings: paths made absolute, values checked, faults as sentences."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,12 +37,19 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _S = TypeVar("_S", bound=Section)
 
 
-def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -> RunSettings:
+Preprocessing = Callable[[Mapping[str, ModelSettings], Mapping[str, Any], bool], dict[str, Any]]
+"""From models, some keys of their preprocessing, and whether the models must agree, to all its keys."""
+
+
+def build_settings(
+    config: Mapping[str, Any], known_models: Mapping[str, Any], common_preprocessing: Preprocessing
+) -> RunSettings:
     """Validate a resolved config.
 
     Args:
         config: plain data with the keys of `configs/config.yaml`.
         known_models: settings of models that `selection.models` may name besides `models`.
+        common_preprocessing: called where preprocessing is to be the models' own.
 
     Raises:
         InputError: a value is wrong; one sentence a fault.
@@ -70,7 +77,7 @@ def build_settings(config: Mapping[str, Any], known_models: Mapping[str, Any]) -
         data[group] = {
             name: _anchored_weights(data[group], name, root) for name in data.get(group) or {}
         }
-    data["dataset"] = _with_preprocessing(data)
+    data["dataset"] = _with_preprocessing(data, common_preprocessing)
     return _validate(RunSettings, data, "")
 
 
@@ -161,7 +168,9 @@ def _anchored_weights(models: Mapping[str, Any], name: str, root: Path) -> Any:
     return anchored
 
 
-def _with_preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
+def _with_preprocessing(
+    data: Mapping[str, Any], common_preprocessing: Preprocessing
+) -> dict[str, Any]:
     """The data set, its preprocessing taken from the models where it is to be theirs."""
     dataset = dict(data["dataset"])
     wanted = dataset.get("preprocessing")
@@ -172,9 +181,6 @@ def _with_preprocessing(data: Mapping[str, Any]) -> dict[str, Any]:
         for group in ("models", "selection_models")
         for name, model in data[group].items()
     }
-    # Imported late, since libraries of networks are slow to import.
-    from pixelrobust.models.preprocessing import common_preprocessing
-
     given = {key: value for key, value in wanted.items() if not _is_models(value)}
     dataset["preprocessing"] = given
     if all(key == "interpolation" or type(value) is int for key, value in given.items()):
