@@ -28,7 +28,7 @@ from pixelrobust.engine import (
     make_engine,
 )
 from pixelrobust.errors import InputError
-from pixelrobust.models import NAMED_OUTPUTS, Classifier, load_classifier
+from pixelrobust.models import Classifier, load_classifier
 from pixelrobust.selection import clean_predictions
 from pixelrobust.settings import (
     RETRAINED,
@@ -137,7 +137,7 @@ def get_classifier(settings: RunSettings, key: str) -> Classifier:
     model, dataset = all_models(settings)[key], settings.dataset
     # Classes that networks are retrained for are not theirs yet.
     known = settings.measure not in RETRAINED or not dataset.has_own_classes
-    names = _class_names(dataset) if known and model.source in NAMED_OUTPUTS else None
+    names = _class_names(dataset) if known and model.source == "huggingface" else None
     return _classifier(key, model, names)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 from tests.data_cases import mnist, noise, saved_by_datasets, shard_of
-from tests.model_cases import checkpoint, exported, tiny
+from tests.model_cases import checkpoint
 
 # Python runs this at its start, in every process that a process starts too.
 WATCH = """
@@ -68,15 +68,14 @@ def test_connections_would_be_seen(watched: Path) -> None:
 
 
 def own_models(folder: Path) -> list[str]:
-    """Commands with a Hugging Face folder and an ONNX file."""
+    """Commands with a Hugging Face folder."""
     pictures = (
         f"dataset=imagefolder dataset.root={folder}/images dataset.classes=folders perturbation.num=4 "
         f"paths.results={folder}/results"
     )
-    network, file = checkpoint(folder / "network"), exported(tiny(), folder / "n.onnx")
+    network = checkpoint(folder / "network")
     return [
         f"model=huggingface models.huggingface.path={network} models.huggingface.labels=order {pictures}",
-        f"model=onnx models.onnx.path={file} {pictures}",
     ]
 
 
