@@ -5,7 +5,6 @@ import io
 import json
 import pickle
 import struct
-import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,42 +56,6 @@ def csv_of(folder: Path, rows: Iterable[tuple[str, object]], header: str = "path
     lines = [header, *(f"{path},{label}" for path, label in rows)]
     (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "labels.csv"
-
-
-def tar_of(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return path
-
-
-def shard_of(path: Path, labels: Mapping[str, object], seed: int = 0) -> Path:
-    """A shard with a picture and a .cls for each key."""
-    members = []
-    for number, (key, label) in enumerate(labels.items()):
-        members.append((f"{key}.png", encoded(picture(seed + number))))
-        members.append((f"{key}.cls", str(label).encode()))
-    return tar_of(path, members)
-
-
-def saved_by_datasets(
-    folder: Path, labels: Sequence[int], names: Sequence[str], split: str | None = None
-) -> Path:
-    """Pictures that Hugging Face's library saved, in a split if one is named."""
-    datasets = pytest.importorskip("datasets")
-    datasets.disable_progress_bars()
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(names))}
-    )
-    images = [{"bytes": encoded(picture(number)), "path": None} for number in range(len(labels))]
-    made = datasets.Dataset.from_dict({"image": images, "label": list(labels)}, features=features)
-    if split is not None:
-        made = datasets.DatasetDict({split: made})
-    made.save_to_disk(str(folder))
-    return folder
 
 
 # torchvision's

@@ -1,7 +1,5 @@
 """From any torch data set to what `evaluate` takes."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torchvision.transforms import v2
 from pixelrobust import collect, evaluate
 from pixelrobust.datasets.decoding import decode
 from pixelrobust.settings import PreprocessingSettings
-from tests.data_cases import listed, noise
+from tests.data_cases import noise
 from tests.fault_cases import folder_of, picture
 
 
@@ -79,11 +77,3 @@ def test_keys_tie_changes_to_images_in_any_order():
         return dict(zip(index, rows["prediction"], strict=True))
 
     assert predicted([0, 1, 2, 3]) == predicted([2, 0, 3, 1])
-
-
-def test_an_archives_default_keys_are_those_of_evaluate(tmp_path: Path):
-    np.savez(tmp_path / "a.npz", images=noise(12, 8, 8, 3), labels=np.zeros(12, int))
-    assert (
-        list(listed("npz", file=tmp_path / "a.npz").keys)
-        == collect([(image, 0) for image in noise(12, 8, 8, 3)]).keys
-    )

@@ -1,44 +1,38 @@
 """A CSV file with the path and the label of an image a line."""
 
-import csv
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from pixelrobust.datasets.image_list import ImageList, check_folder, make_image_list
-from pixelrobust.datasets.labels import free_labels, other_split
+from pixelrobust.datasets.labels import free_labels
 from pixelrobust.errors import InputError, first_line
 
-_PATH, _LABEL = "path", "label"
+Columns = tuple[str | None, str | None]
+"""The names of the columns of paths and labels; None: "path" and "label"."""
+
 _DRIVE = re.compile(r"[A-Za-z]:")
-
-
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    path: PurePosixPath
-    label: str
 
 
 def read_csv(
     file: Path | None,
     root: Path | None,
     classes: Path | str | None,
-    columns: tuple[str | None, str | None] = (None, None),
+    columns: Columns = (None, None),
     key: str = "dataset.file",
     other: Path | None = None,
 ) -> ImageList:
-    """The images that a CSV file names; the file as written is not read before they are decoded.
+    """List the images that a CSV file names.
 
     Args:
         file: UTF-8, separated by commas, with a header.
         root: the folder that paths are relative to; None: the file's own.
         classes: see `pixelrobust.datasets.labels.free_labels`.
-        columns: of paths and of labels; None: "path" and "label".
+        columns: of paths and of labels.
         key: of the config, that gave the file.
-        other: the file of another split, whose class names count too.
+        other: the file of the other split, whose class names count too.
 
     Raises:
         InputError: the file is missing or does not have this form, or a path leads out of root.
@@ -47,68 +41,68 @@ def read_csv(
         raise InputError(f"{key} is not set; give a file, for example {key}=/data/labels.csv.")
     rows = _read_rows(file, columns, key)
     root = check_folder(file.parent if root is None else root, "dataset.root", "/data/images")
-    others = _read_rows(other, columns, other_split(key)) if other else []
+    other_key = "dataset.file" if key == "dataset.train_file" else "dataset.train_file"
     labels = free_labels(
-        [row.label for row in rows],
+        rows["label"].tolist(),
         classes,
-        lambda position: f"{key}={file}, line {rows[position].line},",
-        [row.label for row in others],
+        lambda position: f"{key}={file}, line {rows.index[position]},",
+        _read_rows(other, columns, other_key)["label"].tolist() if other else [],
     )
-    return make_image_list(root, [root / row.path for row in rows], labels)
+    return make_image_list(root, [root / path for path in rows["path"]], labels)
 
 
-def _read_rows(file: Path, columns: tuple[str | None, str | None], key: str) -> list[_Row]:
+def _read_rows(file: Path, columns: Columns, key: str) -> pd.DataFrame:
+    """Read the paths and labels of a file, indexed by its lines."""
+    lines = _read_lines(file, key)
+    place = f"{key}={file}"
+    paths, labels = _positions([name.strip() for name in lines.iloc[0]], columns, place)
+    rows = lines.iloc[1:]
+    rows = rows[(rows != "").any(axis=1)]
+    if rows.empty:
+        raise InputError(f"{place} names no image; give one a line below the header.")
+    found = pd.DataFrame({"path": rows[paths], "label": rows[labels].str.strip()})
     seen: dict[str, int] = {}
-    found = []
-    for row in _parse(file, columns, key):
-        name = unicodedata.normalize("NFC", row.path.as_posix())
-        if name in seen:
+    for line, path, label in found.itertuples():
+        _check_path(path, f"{place}, line {line}")
+        if not label:
             raise InputError(
-                f"{key}={file}, line {row.line}: {name!r} stands in line {seen[name]} already; keep one."
+                f"{place}, line {line} has no label; give the name of a class, or an index."
             )
-        seen[name] = row.line
-        found.append(row)
-    if not found:
-        raise InputError(f"{key}={file} names no image; give one a line below the header.")
+        name = unicodedata.normalize("NFC", PurePosixPath(path).as_posix())
+        if seen.setdefault(name, line) != line:
+            raise InputError(
+                f"{place}, line {line}: {name!r} stands in line {seen[name]} already; keep one."
+            )
     return found
 
 
-def _parse(file: Path, columns: tuple[str | None, str | None], key: str) -> Iterator[_Row]:
+def _read_lines(file: Path, key: str) -> pd.DataFrame:
+    """Read every field as text, indexed by line from 1 on; lines of too many fields are refused."""
     try:
+        # Opened here, so that pandas takes the name for no address and unpacks nothing.
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            path, label = _positions(header, columns, f"{key}={file}")
-            for fields in reader:
-                place = f"{key}={file}, line {reader.line_num}"
-                if not fields:
-                    continue
-                if len(fields) != len(header):
-                    raise InputError(
-                        f"{place} has {len(fields)} fields where the header has {len(header)}; put a field "
-                        "that holds commas in quotes."
-                    )
-                yield _Row(
-                    reader.line_num,
-                    _relative(fields[path], place),
-                    _filled(fields[label].strip(), place),
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            lines = pd.read_csv(
+                opened, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False
+            )
+    # Pandas' errors of files that are no CSV, and those of Unicode, are ValueErrors.
+    except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise InputError(
-            f"{key}={file} cannot be read ({reason}); give a CSV file in UTF-8 with a header."
+            f"{key}={file} cannot be read ({reason}); give a CSV file in UTF-8 with a header, and fields "
+            "that hold commas in quotes."
         ) from error
+    lines.index += 1
+    return lines.fillna("")
 
 
-def _positions(
-    header: list[str], columns: tuple[str | None, str | None], place: str
-) -> tuple[int, int]:
+def _positions(header: list[str], columns: Columns, place: str) -> tuple[int, int]:
+    """Find the columns of paths and of labels."""
     found = []
-    for name, column in zip((_PATH, _LABEL), columns, strict=True):
-        wanted = column or name
+    options = (("path", "dataset.image_column"), ("label", "dataset.label_column"))
+    for (usual, option), column in zip(options, columns, strict=True):
+        wanted = column or usual
         if header.count(wanted) != 1:
             fault = "lacks the column" if wanted not in header else "has more than one column"
-            option = "dataset.image_column" if name == _PATH else "dataset.label_column"
             raise InputError(
                 f"{place} {fault} {wanted!r} (its first line is {','.join(header)!r}); begin it with a "
                 f"header such as path,label, or give {option}."
@@ -117,8 +111,8 @@ def _positions(
     return found[0], found[1]
 
 
-def _relative(text: str, place: str) -> PurePosixPath:
-    """A path below the root."""
+def _check_path(text: str, place: str) -> None:
+    """Raise InputError unless a path stays below the root."""
     path = PurePosixPath(text)
     if "\\" in text:
         raise InputError(f"{place}: the path {text!r} has backslashes; write slashes.")
@@ -129,10 +123,3 @@ def _relative(text: str, place: str) -> PurePosixPath:
             f"{place}: the path {text!r} leads out of the folder that paths are relative to; write it "
             "relative to dataset.root (null: the file's own folder), without '..'."
         )
-    return path
-
-
-def _filled(label: str, place: str) -> str:
-    if not label:
-        raise InputError(f"{place} has no label; give the name of a class, or an index.")
-    return label

@@ -16,11 +16,6 @@ Label = int | str
 """A class by its number or by its name."""
 
 
-def other_split(key: str) -> str:
-    """The key that names the other one of two splits."""
-    return "dataset.file" if key == "dataset.train_file" else "dataset.train_file"
-
-
 def numbered_labels(
     labels: Sequence[int],
     names: Sequence[str],

@@ -1,13 +1,11 @@
-"""Where an image comes from: a file of its own, a file among others, an array."""
+"""Where an image comes from: a file of its own, or an array."""
 
 import hashlib
-import io
 import stat
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,53 +50,22 @@ class ImageFile:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """An image file that lies within another file.
-
-    Attributes:
-        name: what sentences call it.
-        container: stamp of the file that it lies in.
-        place: where in it; other images of the file lie elsewhere.
-        read: its bytes.
-    """
-
-    name: str
-    container: tuple[int | str, ...]
-    place: int
-    read: Callable[[], bytes]
-
-    def stamp(self) -> tuple[int | str, ...]:
-        return (*self.container, self.place)
-
-    def open(self) -> AbstractContextManager[Image.Image]:
-        file: IO[bytes] = io.BytesIO(self.read())
-        return Image.open(file, formats=_FORMATS)
-
-
-@dataclass(frozen=True, slots=True)
 class ArrayImage:
     """An image that is decoded already.
 
     Attributes:
         name: what sentences call it.
-        read: its values, uint8 (H, W) or (H, W, 3).
-        container: stamp of the file that they lie in; None: they are their own.
-        place: where in it.
+        values: uint8 (H, W) or (H, W, 3).
     """
 
     name: str
-    read: Callable[[], NDArray[np.uint8]]
-    container: tuple[int | str, ...] | None = None
-    place: int = 0
+    values: NDArray[np.uint8]
 
     def stamp(self) -> tuple[int | str, ...]:
-        if self.container is not None:
-            return (*self.container, self.place)
-        values = self.read()
-        return str(values.shape), hashlib.sha256(values.tobytes()).hexdigest()
+        return str(self.values.shape), hashlib.sha256(self.values.tobytes()).hexdigest()
 
     def open(self) -> AbstractContextManager[Image.Image]:
-        return Image.fromarray(np.ascontiguousarray(self.read()))
+        return Image.fromarray(np.ascontiguousarray(self.values))
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Data sets that torchvision reads, by name."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,16 +149,12 @@ def _of_array(
     sources = tuple(
         ArrayImage(
             f"{index} of {name}'s {split} in {root}",
-            functools.partial(_picture, data, index, layout),
+            as_picture(data[index], layout),
         )
         for index in range(len(labels))
     )
     keys = tuple(f"{split}/{index}" for index in range(len(labels)))
     return ImageList(root, keys, sources, np.array(labels, dtype=np.int64))
-
-
-def _picture(data: NDArray[np.uint8], index: int, layout: Layout) -> NDArray[np.uint8]:
-    return as_picture(data[index], layout)
 
 
 def _of_files(paths: Sequence[Path], labels: Sequence[int], name: str, root: Path) -> ImageList:
