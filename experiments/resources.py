@@ -16,9 +16,9 @@ from torch import nn
 from experiments.progress import Progress
 from experiments.records import RunRecord
 from pixelrobust.datasets import ImageList, list_images, list_training_images
-from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
-from pixelrobust.datasets.class_names import ClassNames
-from pixelrobust.datasets.outputs import class_names_of
+from pixelrobust.datasets.classes import ClassNames
+from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
+from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import (
     Engine,

@@ -16,8 +16,8 @@ from pixelrobust.arguments import (
     check_draws,
     check_room,
 )
-from pixelrobust.datasets.cache import Advance
-from pixelrobust.datasets.image_list import as_keys
+from pixelrobust.datasets.decoded import Advance
+from pixelrobust.datasets.lists import as_keys
 from pixelrobust.engine import make_engine
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid

@@ -13,9 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelrobust.datasets.cache import load_images
-from pixelrobust.datasets.decoding import decode
-from pixelrobust.datasets.image_list import make_image_list
+from pixelrobust.datasets.decoded import decode, load_images
+from pixelrobust.datasets.lists import make_image_list
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings
 from tests.conftest import Happened, Run

@@ -13,10 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import pixelrobust.datasets.cache
-from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
-from pixelrobust.datasets.decoding import decode
-from pixelrobust.datasets.image_list import ImageList, make_image_list
+import pixelrobust.datasets.decoded
+from pixelrobust.datasets.decoded import ImageSet, PixelRows, decode, load_images
+from pixelrobust.datasets.lists import ImageList, make_image_list
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings
 
@@ -196,7 +195,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> None:
         raise AssertionError("decodes again")
 
-    monkeypatch.setattr(pixelrobust.datasets.cache, "decode", refuse)
+    monkeypatch.setattr(pixelrobust.datasets.decoded, "decode", refuse)
 
 
 def test_pixels_keys_and_labels_belong_together(images, cache):

@@ -10,7 +10,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from pixelrobust import collect, evaluate
-from pixelrobust.datasets.decoding import decode
+from pixelrobust.datasets.decoded import decode
 from pixelrobust.settings import PreprocessingSettings
 from tests.data_cases import noise
 from tests.fault_cases import folder_of, picture

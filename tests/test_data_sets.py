@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelrobust.datasets import ImageList, list_training_images
-from pixelrobust.datasets.array_layout import find_layout
-from pixelrobust.datasets.cache import ImageSet, load_images
-from pixelrobust.datasets.decoding import decode
+from pixelrobust.datasets.decoded import ImageSet, decode, load_images
+from pixelrobust.datasets.readers import find_layout
 from pixelrobust.errors import InputError
 from pixelrobust.selection import image_list_digest
 from pixelrobust.settings import PreprocessingSettings
@@ -271,7 +270,7 @@ def test_each_kind_is_decoded_once_and_samples_go_with_their_labels(tmp_path, mo
             assert whole.labels[position[key]] == label, kind
             assert whole.digests[position[key]] == digest, kind
         with monkeypatch.context() as patch:
-            patch.setattr("pixelrobust.datasets.cache.decode", None)
+            patch.setattr("pixelrobust.datasets.decoded.decode", None)
             assert loaded(listed(kind, cache=cache, **keys), cache).digests == whole.digests, kind
         assert whole.classes == listed(kind, cache=cache, **keys).classes
 

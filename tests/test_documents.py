@@ -24,7 +24,7 @@ from experiments.command import app
 from experiments.command.evaluate import Request
 from experiments.report import main as report
 from experiments.verify import main as verify
-from pixelrobust.datasets.class_names import imagenet_wnids
+from pixelrobust.datasets.classes import imagenet_wnids
 from scripts.update_readme import with_tables
 from tests.conftest import REPOSITORY, Run
 from tests.model_cases import SIDE, checkpoint, tiny

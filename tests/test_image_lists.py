@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelrobust.datasets import ImageList, list_images, list_training_images
-from pixelrobust.datasets.image_list import sample
+from pixelrobust.datasets.lists import sample
 from pixelrobust.errors import InputError
 from pixelrobust.settings import DatasetSettings, PreprocessingSettings
 

@@ -106,7 +106,7 @@ LISTING = """
 import sys
 from pathlib import Path
 from tests.data_cases import listed
-from pixelrobust.datasets.decoding import decode
+from pixelrobust.datasets.decoded import decode
 from tests.data_cases import SMALL
 root = Path(sys.argv[1])
 for kind, keys in {

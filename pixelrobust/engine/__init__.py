@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine.agreement import check_agreement
 from pixelrobust.engine.base import Engine, margins, predicted_classes
 from pixelrobust.engine.choice import choose_engine

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pixelrobust.datasets.class_names import ClassNames, read_class_names
+from pixelrobust.datasets.classes import ClassNames, read_class_names
 from pixelrobust.errors import InputError
 from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.fitness import check_module
