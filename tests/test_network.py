@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tests.data_cases import mnist, noise
+from tests.datasets.cases import mnist, noise
 from tests.model_cases import checkpoint
 
 # Python runs this at its start, in every process that a process starts too.
@@ -105,9 +105,9 @@ def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -
 LISTING = """
 import sys
 from pathlib import Path
-from tests.data_cases import listed
+from tests.datasets.cases import listed
 from pixelrobust.datasets.decoded import decode
-from tests.data_cases import SMALL
+from tests.datasets.cases import SMALL
 root = Path(sys.argv[1])
 for kind, keys in {
     "torchvision": {"root": root, "name": "MNIST", "split": "test"},

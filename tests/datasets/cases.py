@@ -23,10 +23,7 @@ from tests.fault_cases import SIDE, picture
 SMALL = PreprocessingSettings(resize=SIDE, crop=SIDE, interpolation="bilinear")
 
 
-def listed(
-    kind: str, cache: Path = Path("/nonexistent-cache"), listing: Any = None, **keys: Any
-) -> ImageList:
-    """The images of a data set's config, or those of its training split by another listing."""
+def config(kind: str, **keys: Any) -> DatasetSettings:
     usual = {
         "root": None,
         "labels": None,
@@ -37,12 +34,37 @@ def listed(
         "description": "images of a test",
         "caveat": "",
     }
-    return (listing or list_images)(DatasetSettings(kind=kind, **usual | keys), cache, 0)
+    return DatasetSettings(kind=kind, **usual | keys)
 
 
-def encoded(image: Image.Image, form: str = "PNG") -> bytes:
+def listed(
+    kind: str,
+    cache: Path = Path("/nonexistent-cache"),
+    listing: Any = None,
+    seed: int = 0,
+    **keys: Any,
+) -> ImageList:
+    """The images of a data set's config, or those of its training split by another listing."""
+    return (listing or list_images)(config(kind, **keys), cache, seed)
+
+
+def labels_by_key(images: ImageList) -> dict[str, int]:
+    return dict(zip(images.keys, images.labels.tolist(), strict=True))
+
+
+def sentence(ended: Any) -> str:
+    """The one sentence with which a command was refused."""
+    assert ended.code == 2, ended
+    assert "Traceback" not in ended.out + ended.err
+    assert ended.err.startswith("error: "), ended.err
+    assert ended.err.count("\n") == 1, ended.err
+    assert ended.err.endswith(".\n"), ended.err
+    return str(ended.err)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, form)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 

@@ -16,7 +16,7 @@ from experiments.verify import main as verify
 from pixelrobust import collect
 from pixelrobust.figures_strip import Strip
 from tests.conftest import REPOSITORY, Run
-from tests.data_cases import cifar10, csv_of, mnist, noise
+from tests.datasets.cases import cifar10, csv_of, mnist, noise
 from tests.fault_cases import folder_of, network, picture, saved, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
