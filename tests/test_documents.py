@@ -298,7 +298,7 @@ def test_the_page_on_models_runs_from_top_to_bottom(
     for block in blocks:
         exec(block.replace("(224, 224)", f"({SIDE}, {SIDE})"), names)
         assert capsys.readouterr().out.strip()
-    assert len(blocks) == 3
+    assert len(blocks) == 2
 
 
 @pytest.mark.parametrize("block", range(len(commands("python"))))
