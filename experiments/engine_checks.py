@@ -12,7 +12,7 @@ from experiments.resources import (
     get_classifier,
     get_engine,
 )
-from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 
 

@@ -15,7 +15,7 @@ from pixelrobust.activations import layer_changes
 from pixelrobust.adaptive.rounds import control_rows, evaluate_adaptively
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
-from pixelrobust.datasets.cache import ImageSet, PixelRows
+from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all
 from pixelrobust.evaluation import count_passes, stored_answers
 from pixelrobust.grid import Cell

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from experiments.captions import images_notes
 from experiments.paper import FIGURE_1, FIGURE_1_TITLE
-from pixelrobust.datasets.cache import ImageSet
-from pixelrobust.datasets.class_names import ClassNames, imagenet_class_names, read_class_names
+from pixelrobust.datasets.classes import ClassNames, imagenet_class_names, read_class_names
+from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.examples import flipping_examples, strips_from_outcomes
 from pixelrobust.figures import write_figure
 from pixelrobust.figures_strip import Strip, picture_strip

@@ -30,7 +30,7 @@ from experiments.retraining.plan import plan
 from experiments.retraining.presentation import present_histories
 from experiments.tracked import log_examples, log_results
 from experiments.writing import Presented
-from pixelrobust.datasets.cache import ImageSet
+from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.distributed import Context
 from pixelrobust.engine import Predicted, find_device
 from pixelrobust.errors import InputError

@@ -16,9 +16,9 @@ from torch import nn
 from experiments.progress import Progress
 from experiments.records import RunRecord
 from pixelrobust.datasets import ImageList, list_images, list_training_images
-from pixelrobust.datasets.cache import ImageSet, PixelRows, load_images
-from pixelrobust.datasets.class_names import ClassNames
-from pixelrobust.datasets.outputs import class_names_of
+from pixelrobust.datasets.classes import ClassNames
+from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
+from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import (
     Engine,
@@ -28,7 +28,7 @@ from pixelrobust.engine import (
     make_engine,
 )
 from pixelrobust.errors import InputError
-from pixelrobust.models import NAMED_OUTPUTS, Classifier, load_classifier
+from pixelrobust.models import Classifier, load_classifier
 from pixelrobust.selection import clean_predictions
 from pixelrobust.settings import (
     RETRAINED,
@@ -137,7 +137,7 @@ def get_classifier(settings: RunSettings, key: str) -> Classifier:
     model, dataset = all_models(settings)[key], settings.dataset
     # Classes that networks are retrained for are not theirs yet.
     known = settings.measure not in RETRAINED or not dataset.has_own_classes
-    names = _class_names(dataset) if known and model.source in NAMED_OUTPUTS else None
+    names = _class_names(dataset) if known and model.source == "huggingface" else None
     return _classifier(key, model, names)
 
 

@@ -13,7 +13,6 @@ from pixelrobust.pixel_index import pixel_index
 if TYPE_CHECKING:
     from pixelrobust.adaptive.evaluation import estimate
     from pixelrobust.datasets.collecting import collect
-    from pixelrobust.engine.onnx import OnnxModel
     from pixelrobust.evaluation import evaluate
     from pixelrobust.loading import load_bundled_images, load_folder, load_network
     from pixelrobust.outcomes import concatenate, correct_before, read_outcomes
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InputError",
-    "OnnxModel",
     "PixelChange",
     "RandomPixelChange",
     "collect",
@@ -40,7 +38,6 @@ __all__ = [
 ]
 
 _LAZY = {
-    "OnnxModel": "engine.onnx",
     "PixelChange": "perturbation",
     "RandomPixelChange": "transforms",
     "collect": "datasets.collecting",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelrobust.amplification import CHANGES
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell
 from pixelrobust.perturbation import PixelChange, image_keys

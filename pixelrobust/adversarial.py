@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine.memory import release_freed_memory
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation import evaluate_cells

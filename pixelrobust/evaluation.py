@@ -16,8 +16,8 @@ from pixelrobust.arguments import (
     check_draws,
     check_room,
 )
-from pixelrobust.datasets.cache import Advance
-from pixelrobust.datasets.image_list import as_keys
+from pixelrobust.datasets.decoded import Advance
+from pixelrobust.datasets.lists import as_keys
 from pixelrobust.engine import make_engine
 from pixelrobust.errors import InputError
 from pixelrobust.grid import Cell, build_grid
@@ -54,7 +54,7 @@ def evaluate(
     Args:
         model: float images (B, C, H, W) in [0, 1] -> logits (B, K), or an object with `logits`;
             normalisation belongs inside it. It is evaluated as a copy, in eval mode and with weights
-            in float32, on `device`, and left as it was. Or a `pixelrobust.OnnxModel`.
+            in float32, on `device`, and left as it was.
         images: (N, C, H, W), uint8 or floating point in [0, 1].
         labels: N true classes.
         num, amplitude, area: one value each, or several (see `pixelrobust.grid.Cell`). The

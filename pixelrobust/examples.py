@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pixelrobust.datasets.class_names import ClassNames
+from pixelrobust.datasets.classes import ClassNames
 from pixelrobust.errors import InputError
 from pixelrobust.figures_strip import Strip
 from pixelrobust.survival import pixels_to_flip

@@ -6,10 +6,9 @@ from typing import Literal
 
 from torch import nn
 
-from pixelrobust.datasets.cache import ImageSet, load_images
-from pixelrobust.datasets.folder import read_class_folders
-from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
-from pixelrobust.datasets.image_list import ImageList
+from pixelrobust.datasets.decoded import ImageSet, load_images
+from pixelrobust.datasets.folders import read_class_folders, read_foolbox_samples
+from pixelrobust.datasets.lists import ImageList
 from pixelrobust.files import user_cache
 from pixelrobust.models import load_classifier
 from pixelrobust.settings import CLASSES, model_settings, preprocessing_settings

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrobust.answers import Answers
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine.base import label_margins, predicted_classes
 from pixelrobust.engine.feeding import make_feed
 from pixelrobust.grid import Cell

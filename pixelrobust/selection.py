@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrobust.datasets.cache import Advance, ImageSet, PixelRows
-from pixelrobust.datasets.image_list import sample
+from pixelrobust.datasets.decoded import Advance, ImageSet, PixelRows
+from pixelrobust.datasets.lists import sample
 from pixelrobust.engine import Engine, Predicted, predict_all
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pixelrobust.datasets.cache import Advance, PixelRows
+from pixelrobust.datasets.decoded import Advance, PixelRows
 from pixelrobust.distributed.context import Context
 from pixelrobust.evaluation import draws_of, predict_cells
 from pixelrobust.grid import Cell

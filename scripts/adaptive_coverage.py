@@ -163,7 +163,7 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     from experiments.progress import Progress
     from experiments.records import RunRecord
     from experiments.resources import Session, get_engine, image_set, predictions_of
-    from pixelrobust.datasets.cache import PixelRows
+    from pixelrobust.datasets.decoded import PixelRows
     from pixelrobust.passes import Passes
     from pixelrobust.selection import select
     from pixelrobust.task import Task

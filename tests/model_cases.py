@@ -1,13 +1,11 @@
-"""Tiny networks of other people's kinds, made on the spot: Hugging Face folders and ONNX files."""
+"""Tiny networks of other people's kinds, made on the spot: Hugging Face folders."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 import transformers
 from numpy.typing import NDArray
@@ -82,45 +80,6 @@ def tiny(
         with torch.no_grad():
             head.bias[favourite] += 100
     return nn.Sequential(*layers, head, last or nn.Identity()).eval()
-
-
-def exported(
-    network: nn.Module,
-    path: Path,
-    batch: int = 1,
-    *,
-    any_batch: bool = False,
-    example: Tensor | None = None,
-) -> Path:
-    """The network as an ONNX file for images of SIDE x SIDE, or what it is shown."""
-    example = torch.rand(batch, 3, SIDE, SIDE) if example is None else example
-    axes = {"images": {0: "batch"}, "logits": {0: "batch"}} if any_batch else None
-    with warnings.catch_warnings():
-        # The exporter without onnxscript is the quicker one.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network, (example,), path, dynamo=False, dynamic_axes=axes,
-            input_names=["images"], output_names=["logits"],
-        )  # fmt: skip
-    return path
-
-
-def with_weights_at(path: Path, location: str) -> Path:
-    """An ONNX file whose weights lie where it says."""
-    weights = onnx.TensorProto(name="w", data_type=1, dims=[3 * SIDE**2, 2])
-    weights.data_location = onnx.TensorProto.EXTERNAL
-    entry = weights.external_data.add()
-    entry.key, entry.value = "location", location
-    nodes = [
-        onnx.helper.make_node("Flatten", ["x"], ["f"]),
-        onnx.helper.make_node("MatMul", ["f", "w"], ["y"]),
-    ]
-    about = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        nodes, "g", [about("x", 1, ["b", 3, SIDE, SIDE])], [about("y", 1, ["b", 2])], [weights]
-    )
-    path.write_bytes(onnx.helper.make_model(graph, ir_version=8).SerializeToString())
-    return path
 
 
 def noise(count: int, side: int = SIDE) -> Tensor:

@@ -98,7 +98,7 @@ def test_a_target_is_a_module_or_lies_in_one() -> None:
 def test_groups_take_the_longest_member() -> None:
     assert group_of("pixelrobust").name == "interface"
     assert group_of("pixelrobust.figures_strip").name == "figures"
-    assert group_of("pixelrobust.datasets.cache").name == "images"
+    assert group_of("pixelrobust.datasets.decoded").name == "images"
     with pytest.raises(LookupError, match="is in no group"):
         group_of("pixelrobust.something_new")
 

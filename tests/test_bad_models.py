@@ -18,7 +18,7 @@ from torchvision.models import SqueezeNet1_1_Weights
 from pixelrobust import evaluate
 from tests.conftest import Happened, Run
 from tests.fault_cases import CLASSES, folder_of, images, network, saved, state
-from tests.model_cases import checkpoint, edited, exported, tiny, with_weights_at
+from tests.model_cases import checkpoint, edited
 from tests.reliability import refusal, sentence
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -152,7 +152,7 @@ def test_images_that_the_network_cannot_take_are_refused(
     happened(sentence(run(*images(root), *network(path), *small), tmp_path))
 
 
-# Folders of Hugging Face's, and ONNX files
+# Folders of Hugging Face's
 
 
 def without(*names: str) -> Callable[[Path], object]:
@@ -232,54 +232,6 @@ def test_hugging_face_folders_that_cannot_be_used_are_refused(
     root = folder_of(tmp_path / "images", "cat/a.png")
     named = ["model=huggingface", f"models.huggingface.path={folder}"]
     happened(sentence(run(*named, *images(root)), tmp_path))
-
-
-FILES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
-    "an ONNX file that is not there": (lambda path: path.unlink(), []),
-    "an ONNX file cut in half": (
-        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), []
-    ),
-    "an ONNX file whose weights lie outside its folder": (
-        lambda path: with_weights_at(path, "../secret.bin"), []
-    ),
-    "an ONNX file for images of another size": (
-        lambda path: None, ["dataset.preprocessing.crop=24"]
-    ),
-    "an ONNX file of grey images": (
-        lambda path: exported(nn.Conv2d(1, 2, 3), path, example=torch.rand(1, 1, 32, 32)), []
-    ),
-    "an ONNX file of sentences": (
-        lambda path: exported(nn.Embedding(5, 2), path, example=torch.zeros(1, 4).long()), []
-    ),
-    "an ONNX file that gives maps": (lambda path: exported(nn.Conv2d(3, 2, 3), path), []),
-    "an ONNX file by engine=eager": (lambda path: None, ["engine=eager"]),
-    "an ONNX file under attack": (lambda path: None, ["attack=fgsm"]),
-    "an ONNX file that is to be retrained": (lambda path: None, ["experiment=table10"]),
-    "an ONNX file with a name too few": (
-        lambda path: None, ["models.onnx.labels=onnx-names.txt"]
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.tries(KIND)
-@pytest.mark.parametrize(("spoil", "arguments"), FILES.values(), ids=FILES)
-def test_onnx_files_that_cannot_be_used_are_refused(
-    spoil: Callable[[Path], object],
-    arguments: list[str],
-    run: Run,
-    tmp_path: Path,
-    happened: Happened,
-) -> None:
-    (tmp_path / "networks").mkdir()
-    path = exported(tiny(), tmp_path / "networks" / "n.onnx")
-    spoil(path)
-    (tmp_path / "onnx-names.txt").write_text("cat\n")
-    root = folder_of(tmp_path / "images", "cat/a.png")
-    named = ["model=onnx", f"models.onnx.path={path}", f"paths.root={tmp_path}"]
-    ended = run(*named, *images(root), *arguments)
-    # Where in its own source OpenVINO found the fault, and where in the file.
-    told = re.sub(r"cannot be read \(.*\);", "cannot be read (…);", sentence(ended, tmp_path))
-    happened(told)
 
 
 @pytest.mark.tries(

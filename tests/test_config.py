@@ -61,7 +61,7 @@ def test_every_perturbation_composes(group: str, option: str) -> None:
 @pytest.mark.parametrize("model", [name for name in options("model") if name != "base"])
 def test_every_model_composes_under_its_own_name(model: str) -> None:
     needed = dict.fromkeys(("timm", "torchvision"), "name")
-    needed |= dict.fromkeys(("checkpoint", "huggingface", "onnx"), "path")
+    needed |= dict.fromkeys(("checkpoint", "huggingface"), "path")
     overrides = [f"models.{model}.{needed[model]}=x"] if model in needed else []
     assert list(settings(f"model={model}", *overrides).models) == [model]
 

@@ -24,10 +24,10 @@ from experiments.command import app
 from experiments.command.evaluate import Request
 from experiments.report import main as report
 from experiments.verify import main as verify
-from pixelrobust.datasets.class_names import imagenet_wnids
+from pixelrobust.datasets.classes import imagenet_wnids
 from scripts.update_readme import with_tables
 from tests.conftest import REPOSITORY, Run
-from tests.model_cases import SIDE, checkpoint, exported, tiny
+from tests.model_cases import SIDE, checkpoint, tiny
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -134,15 +134,10 @@ def own_weights(tmp_path: Path) -> Path:
 
 
 def with_own_networks(arguments: str, folder: Path) -> str:
-    """The arguments, with a Hugging Face folder or an ONNX file that is made on the spot."""
+    """The arguments, with a Hugging Face folder that is made on the spot."""
     tench, tabby = "n01440764", "n02123045"
-    folder /= "networks"
-    if "onnx" not in arguments:
-        made = checkpoint(folder, labels=(tench, tabby))
-        return arguments.replace("/data/checkpoint", str(made))
-    folder.mkdir()
-    path = exported(tiny(classes=1000, favourite=imagenet_wnids()[tench]), folder / "n.onnx")
-    return arguments.replace("/data/network.onnx", str(path))
+    made = checkpoint(folder / "networks", labels=(tench, tabby))
+    return arguments.replace("/data/checkpoint", str(made))
 
 
 @pytest.mark.parametrize("command", sorted({*RUNS} - {*RETRAININGS}))
@@ -153,7 +148,7 @@ def test_every_python_command_runs(
     arguments = command.removeprefix("python -m experiments.run ")
     arguments = arguments.replace("/data/images", str(own_images))
     arguments = arguments.replace("/weights/mine.safetensors", str(own_weights))
-    if "huggingface" in arguments or "onnx" in arguments:
+    if "huggingface" in arguments:
         arguments = with_own_networks(arguments, own_images.parent)
     extra = ["draws=1"]
     if "perturbation" not in arguments:
@@ -297,14 +292,13 @@ def test_the_page_on_models_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exported(tiny(), tmp_path / "network.onnx")
     images = torch.full((2, 3, SIDE, SIDE), 128, dtype=torch.uint8)
     names = {"images": images, "labels": [0, 0], "model": tiny()}
     blocks = commands("python", MODELS)
     for block in blocks:
         exec(block.replace("(224, 224)", f"({SIDE}, {SIDE})"), names)
         assert capsys.readouterr().out.strip()
-    assert len(blocks) == 3
+    assert len(blocks) == 2
 
 
 @pytest.mark.parametrize("block", range(len(commands("python"))))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrobust import InputError, evaluate
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import EagerEngine, Engine, choose_engine, make_engine, predict_all
 from pixelrobust.engine import choice as choosing
 from pixelrobust.engine.agreement import same_logits

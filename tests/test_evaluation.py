@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrobust import InputError, evaluate
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation import count_passes, evaluate_cells
 from pixelrobust.grid import Cell, build_grid

@@ -152,7 +152,7 @@ def test_names_that_are_no_names_leave_outputs_in_their_order() -> None:
 
 def test_imagenets_own_names_are_in_imagenets_order() -> None:
     """It has two cranes, and a maillot that is the tank suit as well as one that is not."""
-    from pixelrobust.datasets.class_names import imagenet_class_names, imagenet_wnids
+    from pixelrobust.datasets.classes import imagenet_class_names, imagenet_wnids
 
     names = [", ".join(own) for own in imagenet_class_names()]
     classes = [

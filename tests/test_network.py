@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tests.data_cases import mnist, noise, saved_by_datasets, shard_of
-from tests.model_cases import checkpoint, exported, tiny
+from tests.datasets.cases import mnist, noise
+from tests.model_cases import checkpoint
 
 # Python runs this at its start, in every process that a process starts too.
 WATCH = """
@@ -68,15 +68,14 @@ def test_connections_would_be_seen(watched: Path) -> None:
 
 
 def own_models(folder: Path) -> list[str]:
-    """Commands with a Hugging Face folder and an ONNX file."""
+    """Commands with a Hugging Face folder."""
     pictures = (
         f"dataset=imagefolder dataset.root={folder}/images dataset.classes=folders perturbation.num=4 "
         f"paths.results={folder}/results"
     )
-    network, file = checkpoint(folder / "network"), exported(tiny(), folder / "n.onnx")
+    network = checkpoint(folder / "network")
     return [
         f"model=huggingface models.huggingface.path={network} models.huggingface.labels=order {pictures}",
-        f"model=onnx models.onnx.path={file} {pictures}",
     ]
 
 
@@ -106,23 +105,19 @@ def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -
 LISTING = """
 import sys
 from pathlib import Path
-from tests.data_cases import listed
-from pixelrobust.datasets.decoding import decode
-from tests.data_cases import SMALL
+from tests.datasets.cases import listed
+from pixelrobust.datasets.decoded import decode
+from tests.datasets.cases import SMALL
 root = Path(sys.argv[1])
 for kind, keys in {
-    "huggingface": {"root": root / "saved"},
     "torchvision": {"root": root, "name": "MNIST", "split": "test"},
-    "webdataset": {"file": root / "s.tar"},
 }.items():
     print(kind, [decode(source, SMALL).shape for source in listed(kind, **keys).sources])
 """
 
 
-def test_reading_data_sets_of_libraries_sends_nothing(watched: Path, tmp_path: Path) -> None:
-    saved_by_datasets(tmp_path / "saved", [0, 1], ["cat", "dog"])
+def test_reading_torchvisions_data_sets_sends_nothing(watched: Path, tmp_path: Path) -> None:
     mnist(tmp_path, noise(2, 28, 28), [0, 1])
-    shard_of(tmp_path / "s.tar", {"a": 0, "b": 1})
     ended = subprocess.run(
         [sys.executable, "-c", LISTING, str(tmp_path)],
         cwd=REPOSITORY,
@@ -130,5 +125,5 @@ def test_reading_data_sets_of_libraries_sends_nothing(watched: Path, tmp_path: P
         text=True,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("(3, 32, 32), (3, 32, 32)") == 3
+    assert ended.stdout.count("(3, 32, 32), (3, 32, 32)") == 1
     assert not watched.exists(), watched.read_text()

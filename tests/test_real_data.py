@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision import transforms
 
-from pixelrobust.datasets.class_names import imagenet_wnids
+from pixelrobust.datasets.classes import imagenet_wnids
 from tests.conftest import SHARED, Run
 
 IMAGES = SHARED / "data" / "imagenet-samples" / "val"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pixelrobust import InputError
 from pixelrobust.augmentations import Unchanged
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.heads import replace_head
 from pixelrobust.models import weights_digest
 from pixelrobust.models.normalization import Normalize

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pixelrobust import InputError
-from pixelrobust.datasets.cache import ImageSet
+from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.engine import EagerEngine
 from pixelrobust.models import Classifier
 from pixelrobust.selection import clean_predictions, select

@@ -42,7 +42,7 @@ def outputs_of(classes: str | None) -> int | None:
     if classes is None or classes in _WORDS:
         return None
     # Imported late, like all that takes its time: help and completion answer at once.
-    from pixelrobust.datasets.class_names import read_class_names
+    from pixelrobust.datasets.classes import read_class_names
 
     return len(read_class_names(Path(classes).expanduser()))
 

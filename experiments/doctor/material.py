@@ -21,7 +21,7 @@ def look_at_images(settings: RunSettings) -> Iterator[Finding]:
         InputError: they are not, have not, or cannot.
     """
     from pixelrobust.datasets import list_images
-    from pixelrobust.datasets.decoding import decode
+    from pixelrobust.datasets.decoded import decode
 
     dataset = settings.dataset
     root = dataset.root or settings.paths.cache / "imagenette"

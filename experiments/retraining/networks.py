@@ -20,7 +20,7 @@ from pixelrobust.augmentations import (
     TorchvisionAugmentation,
     Unchanged,
 )
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.heads import RestrictedLogits
 from pixelrobust.models.saved import save_model
 from pixelrobust.retraining import (

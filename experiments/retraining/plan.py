@@ -15,8 +15,8 @@ from experiments.resources import (
     predictions_of,
     training_set,
 )
-from pixelrobust.datasets.cache import ImageSet
-from pixelrobust.datasets.image_list import sample
+from pixelrobust.datasets.decoded import ImageSet
+from pixelrobust.datasets.lists import sample
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
 from pixelrobust.models import Classifier, check_classifier

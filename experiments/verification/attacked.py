@@ -16,7 +16,7 @@ from experiments.verification.remaking import (
 )
 from experiments.verification.stored import StoredRun, all_images, classifier_of, engine_of
 from pixelrobust.attacks import MINIMAL
-from pixelrobust.datasets.cache import Advance, ImageSet
+from pixelrobust.datasets.decoded import Advance, ImageSet
 from pixelrobust.errors import InputError
 from pixelrobust.outcomes import CELL_COLUMNS
 

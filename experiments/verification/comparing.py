@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.evaluation import draws_of
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import CELL_COLUMNS, cell_of

@@ -6,7 +6,7 @@ import pandas as pd
 
 from experiments.verification.comparing import Shown, counts_again, incomplete, outcomes_again
 from experiments.verification.stored import StoredRun, classifier_of, engine_of, listed_images
-from pixelrobust.datasets.cache import ImageSet
+from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.outcomes import CELL_COLUMNS
 
 

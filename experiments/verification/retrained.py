@@ -38,7 +38,7 @@ from experiments.verification.remaking import (
 )
 from experiments.verification.stored import StoredRun, check_weights, engine_of
 from pixelrobust.boundary import linearized_distances, measured_distances
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine import find_device
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation import CONTROL

@@ -15,7 +15,7 @@ from experiments.measuring import Chosen, chosen_from
 from experiments.presentation import Run
 from experiments.progress import Bar
 from experiments.resources import Session, all_models, get_classifier, image_set, predictions_of
-from pixelrobust.datasets.cache import ImageSet
+from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.engine import Engine, find_device, make_engine
 from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError

@@ -2,21 +2,19 @@
 
 from pathlib import Path
 
-from pixelrobust.datasets.csv_file import read_csv
-from pixelrobust.datasets.folder import read_class_folders
-from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
-from pixelrobust.datasets.huggingface import read_huggingface
-from pixelrobust.datasets.image_list import ImageList, sample
-from pixelrobust.datasets.imagenet import read_imagenet
-from pixelrobust.datasets.imagenette import read_imagenette
-from pixelrobust.datasets.npz import read_npz
-from pixelrobust.datasets.torchvision_sets import read_torchvision
-from pixelrobust.datasets.webdataset import read_webdataset
+from pixelrobust.datasets.folders import (
+    read_class_folders,
+    read_foolbox_samples,
+    read_imagenet,
+    read_imagenette,
+)
+from pixelrobust.datasets.lists import ImageList, sample
+from pixelrobust.datasets.readers import read_csv, read_torchvision
 from pixelrobust.settings import DatasetSettings
 
 
 def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
-    """The images that a dataset config stands for, at most `candidates` of them.
+    """List the images that a dataset config stands for, at most `candidates` of them.
 
     Args:
         settings: the `dataset` group.
@@ -26,35 +24,33 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
     Raises:
         InputError: the images cannot be found or labelled.
     """
-    given = settings
-    columns = given.image_column, given.label_column
-    other = given.train_file if given.has_own_classes else None
-    match given.kind:
+    columns = settings.image_column, settings.label_column
+    other = settings.train_file if settings.has_own_classes else None
+    match settings.kind:
         case "foolbox":
             images = read_foolbox_samples()
         case "imagenet":
-            images = read_imagenet(given.root, given.labels)
+            images = read_imagenet(settings.root, settings.labels)
         case "imagenette":
-            images = read_imagenette(given.root, cache)
+            images = read_imagenette(settings.root, cache)
         case "imagefolder":
-            images = read_class_folders(given.root, given.classes, other=given.train_root)
+            images = read_class_folders(settings.root, settings.classes, other=settings.train_root)
         case "csv":
-            images = read_csv(given.file, given.root, given.classes, columns, other=other)
-        case "npz":
-            images = read_npz(given.file, given.classes, cache, columns, other=other)
-        case "webdataset":
-            images = read_webdataset(given.file, given.classes, columns[1], other=other)
-        case "huggingface":
-            images = read_huggingface(given.root, given.split, given.classes, columns)
+            images = read_csv(settings.file, settings.root, settings.classes, columns, other=other)
         case "torchvision":
             images = read_torchvision(
-                given.name, given.root, given.split, given.download, cache, given.classes
+                settings.name,
+                settings.root,
+                settings.split,
+                settings.download,
+                cache,
+                settings.classes,
             )
     return images.take(sample(images.keys, settings.candidates, seed))
 
 
 def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList | None:
-    """The images of the training split; None where the data set has none.
+    """List the images of the training split; None where the data set has none.
 
     Args:
         settings: the `dataset` group; `train_root`, `train_file` or `train_split` names the split, but
@@ -68,9 +64,24 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
     if settings.kind == "imagenette":
         images = read_imagenette(settings.root, cache, "train")
     elif settings.train_file is not None:
-        images = _list_train_file(settings, cache)
+        other = settings.file if settings.has_own_classes else None
+        root, columns = (
+            settings.train_root or settings.root,
+            (settings.image_column, settings.label_column),
+        )
+        key = "dataset.train_file"
+        images = read_csv(settings.train_file, root, settings.classes, columns, key, other)
     elif settings.train_split is not None:
-        images = _list_train_split(settings, cache)
+        key = "dataset.train_split"
+        images = read_torchvision(
+            settings.name,
+            settings.root,
+            settings.train_split,
+            settings.download,
+            cache,
+            settings.classes,
+            key,
+        )
     elif settings.train_root is None or settings.kind == "csv":
         return None
     else:
@@ -79,26 +90,6 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
         key = "dataset.train_root"
         images = read_class_folders(settings.train_root, classes, key, settings.root)
     return images.take(sample(images.keys, settings.candidates, seed))
-
-
-def _list_train_file(given: DatasetSettings, cache: Path) -> ImageList:
-    columns, key = (given.image_column, given.label_column), "dataset.train_file"
-    file, classes = given.train_file, given.classes
-    other = given.file if given.has_own_classes else None
-    if given.kind == "csv":
-        root = given.train_root or given.root
-        return read_csv(file, root, classes, columns, key, other)
-    if given.kind == "npz":
-        return read_npz(file, classes, cache, columns, key, other)
-    return read_webdataset(file, classes, columns[1], key, other)
-
-
-def _list_train_split(given: DatasetSettings, cache: Path) -> ImageList:
-    root, split, classes, key = given.root, given.train_split, given.classes, "dataset.train_split"
-    if given.kind == "torchvision":
-        return read_torchvision(given.name, root, split, given.download, cache, classes, key)
-    columns = given.image_column, given.label_column
-    return read_huggingface(root, split, classes, columns, key)
 
 
 __all__ = ["ImageList", "list_images", "list_training_images"]

@@ -1,4 +1,4 @@
-"""From any torch data set, or other source of images with labels, to what `evaluate` takes."""
+"""Images of any torch data set, or other source of images with labels, for `evaluate`."""
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pixelrobust.datasets.array_layout import as_picture, find_layout
-from pixelrobust.datasets.decoding import crop_centre
-from pixelrobust.datasets.image_list import as_keys
+from pixelrobust.datasets.decoded import crop_centre
+from pixelrobust.datasets.lists import as_keys
 from pixelrobust.errors import InputError
 from pixelrobust.settings import PreprocessingSettings, preprocessing_settings
+
+_CHANNELS = (1, 3)
 
 
 class Collected(NamedTuple):
@@ -39,7 +40,7 @@ def collect(
     crop: int | None = None,
     interpolation: str = "bilinear",
 ) -> Collected:
-    """All images of a torch `Dataset`, or of any iterable of pairs (image, label), in memory.
+    """Collect all images of a torch `Dataset`, or of any iterable of pairs (image, label), in memory.
 
     Args:
         items: an image is a PIL image; an array, uint8 (H, W, 3), (3, H, W) or (H, W); or a tensor
@@ -74,7 +75,7 @@ def collect(
 
 
 def _iterate(items: Any) -> Iterator[Any]:
-    """The items once; torch's data sets need not end an iteration over them."""
+    """Go through the items once; torch's data sets need not end an iteration over them."""
     if hasattr(items, "__getitem__") and hasattr(items, "__len__"):
         return (items[index] for index in range(len(items)))
     if isinstance(items, Iterable):
@@ -122,8 +123,7 @@ def _as_image(image: Any, position: int) -> Image.Image:
             raise InputError(
                 f"item {position} is an array of {image.dtype}, whose range is not stated; give uint8."
             )
-        layout = find_layout((1, *image.shape), f"item {position}, with one image,")
-        return Image.fromarray(np.ascontiguousarray(as_picture(image, layout)))
+        return Image.fromarray(np.ascontiguousarray(_channels_last(image, position)))
     if not isinstance(image, Image.Image):
         raise InputError(
             f"item {position} holds an image of type {type(image).__name__}; give a PIL image, a tensor or an array."
@@ -133,6 +133,30 @@ def _as_image(image: Any, position: int) -> Image.Image:
             f"item {position} has values of more than 8 bits, and no stated range; convert it to 8 bits."
         )
     return image
+
+
+def _channels_last(image: NDArray[np.uint8], position: int) -> NDArray[np.uint8]:
+    """Return an array, whose channels may be first, last or missing, as (H, W) or (H, W, 3)."""
+    shape = image.shape
+    if min(shape, default=0) < 1:
+        raise InputError(
+            f"item {position} is an array of shape {shape}, in which there is no image."
+        )
+    if len(shape) == 2:
+        return image
+    first, last = (len(shape) == 3 and shape[axis] in _CHANNELS for axis in (0, 2))
+    if first and last:
+        raise InputError(
+            f"item {position} is an array of shape {shape}, which fits (C, H, W) and (H, W, C); give "
+            "images of another size, or without the axis of length 1."
+        )
+    if not (first or last):
+        raise InputError(
+            f"item {position} is an array of shape {shape}; give (H, W, 3), (3, H, W), or, for a grey "
+            "image, (H, W)."
+        )
+    image = image.transpose(1, 2, 0) if first else image
+    return image[:, :, 0] if image.shape[2] == 1 else image
 
 
 def _as_label(label: Any, position: int) -> int:

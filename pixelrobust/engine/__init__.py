@@ -7,14 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.datasets.cache import Advance
-from pixelrobust.engine.agreement import check_agreement, same_logits
+from pixelrobust.datasets.decoded import Advance
+from pixelrobust.engine.agreement import check_agreement
 from pixelrobust.engine.base import Engine, margins, predicted_classes
 from pixelrobust.engine.choice import choose_engine
 from pixelrobust.engine.devices import check_batch_size, find_device, suitable_batch_size
-from pixelrobust.engine.eager import EagerEngine, as_floats
+from pixelrobust.engine.eager import EagerEngine
 from pixelrobust.engine.feeding import Images, make_feed
-from pixelrobust.engine.onnx import OnnxEngine, OnnxModel
 from pixelrobust.errors import InputError
 from pixelrobust.settings import EngineName, EngineSettings
 
@@ -44,8 +43,6 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
     if settings.batch_size:
         check_batch_size(settings.batch_size, device, image_size)
     size = settings.batch_size or suitable_batch_size(device, image_size)
-    if isinstance(module, OnnxModel):
-        return _of_file(module, settings, device, images)
     eager = EagerEngine(module, device, size, precision)
     name, eager.reason = settings.name, "asked for"
     if name == "auto":
@@ -65,35 +62,8 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
 def reference_engine(
     module: nn.Module, device: torch.device, image_size: tuple[int, int]
 ) -> Engine:
-    """What others are compared with: plain PyTorch in float32, where the module is PyTorch's."""
-    if isinstance(module, OnnxModel):
-        suitable = suitable_batch_size(device, image_size, _OPENVINO_BATCH)
-        return OnnxEngine(module, module.batch_size((3, *image_size), suitable))
+    """Return the engine that others are compared with: plain PyTorch in float32."""
     return EagerEngine(module, device, suitable_batch_size(device, image_size))
-
-
-def _of_file(
-    model: OnnxModel, settings: EngineSettings, device: torch.device, images: Tensor
-) -> Engine:
-    """What runs an ONNX file: nothing but OpenVINO can."""
-    if settings.name not in ("auto", "openvino"):
-        raise InputError(
-            f"engine={settings.name} runs PyTorch networks, not ONNX files; give engine=openvino or "
-            "engine=auto."
-        )
-    if device.type != "cpu":
-        raise InputError(
-            f"OpenVINO runs ONNX files on the CPU, not on {device}; give engine.devices=cpu."
-        )
-    suitable = suitable_batch_size(device, (images.shape[-2], images.shape[-1]), _OPENVINO_BATCH)
-    shape, own = images.shape[1:], model.file.batch or 1
-    size = model.batch_size(shape, settings.batch_size or suitable)
-    engine = OnnxEngine(model, size, settings.precision)
-    # Batches of another size than that of the export must not make it another network.
-    if not same_logits(engine, model(as_floats(images[:_COMPARED])), images[:_COMPARED]):
-        engine = OnnxEngine(model, own, settings.precision)
-    engine.reason = "an ONNX file"
-    return engine
 
 
 def _started(
@@ -167,7 +137,6 @@ def predict_all(engine: Engine, pixels: Images, advance: Advance) -> Predicted:
 __all__ = [
     "EagerEngine",
     "Engine",
-    "OnnxModel",
     "Predicted",
     "choose_engine",
     "find_device",

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.decoded import PixelRows
 
 Images = Tensor | NDArray[np.generic] | PixelRows
 

@@ -55,7 +55,7 @@ class OpenVinoEngine(Engine):
         check_precision(device, precision)
         super().__init__(device, batch_size, precision)
         self._module = module
-        self._openvino = import_openvino()
+        self._openvino = _import_openvino()
         self._threads = torch.get_num_threads()
         self._requests: dict[tuple[object, ...], list[Any]] = {}
 
@@ -86,7 +86,8 @@ class OpenVinoEngine(Engine):
 
     def _finish(self, running: _Running) -> Tensor:
         running.request.wait()
-        logits = self._logits(running.request)[: running.wanted]
+        # Copied: the request's next images overwrite them.
+        logits = torch.tensor(running.request.get_output_tensor().data)[: running.wanted]
         self._idle_requests(running.images).append(running.request)
         return logits
 
@@ -107,7 +108,11 @@ class OpenVinoEngine(Engine):
             # Two processes would be pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        return compile_network(self._converted(images), options)
+        network = self._converted(images)
+        try:
+            return self._openvino.Core().compile_model(network, "CPU", options)
+        except Exception as error:
+            raise _cannot_run(error) from error
 
     def _converted(self, images: Tensor) -> Any:
         """The network for batches of images like these, not compiled."""
@@ -125,30 +130,11 @@ class OpenVinoEngine(Engine):
             raise _cannot_run(error) from error
         return model
 
-    def _logits(self, request: Any) -> Tensor:
-        """(batch size, K) of a request that is done."""
-        # Copied: the request's next images overwrite them.
-        return torch.tensor(request.get_output_tensor().data)
-
-
-def compile_network(network: Any, options: dict[str, Any]) -> Any:
-    """An OpenVINO network ready to run on the CPU; InputError where it cannot."""
-    try:
-        return import_openvino().Core().compile_model(network, "CPU", options)
-    except Exception as error:
-        raise _cannot_run(error) from error
-
 
 def _cannot_run(error: Exception) -> InputError:
     return InputError(
         f"OpenVINO cannot run this network ({first_line(error)}); give engine=eager or engine=auto."
     )
-
-
-def last_line(error: BaseException) -> str:
-    """The last line of what OpenVINO says, which begins with places in its own source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager
@@ -174,8 +160,8 @@ class _FromImages(nn.Module):
         return logits
 
 
-def import_openvino(who: str = "engine=openvino") -> Any:
-    """OpenVINO, kept from reporting; InputError where what asks for it cannot have it."""
+def _import_openvino() -> Any:
+    """Import OpenVINO, kept from reporting; InputError where it is not installed."""
     # Importing OpenVINO, and converting with it, would report to its maker. Where this package is not
     # to be had it does not.
     sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
@@ -183,7 +169,7 @@ def import_openvino(who: str = "engine=openvino") -> Any:
         import openvino
     except ImportError as error:
         raise InputError(
-            f"{who} needs the package openvino, which is not installed; "
-            f"{how_to_install('openvino')}, or give a PyTorch network and engine=eager."
+            "engine=openvino needs the package openvino, which is not installed; "
+            f"{how_to_install('openvino')}, or give engine=eager."
         ) from error
     return openvino

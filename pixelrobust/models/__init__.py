@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pixelrobust.datasets.class_names import ClassNames, read_class_names
-from pixelrobust.engine.onnx import OnnxModel
+from pixelrobust.datasets.classes import ClassNames, read_class_names
 from pixelrobust.errors import InputError
 from pixelrobust.heads import ExpandedLogits
 from pixelrobust.models.architectures import find_architecture
@@ -29,9 +28,6 @@ from pixelrobust.settings import (
     is_weights_file,
     model_label,
 )
-
-NAMED_OUTPUTS = ("huggingface", "onnx")
-"""Sources of networks that say what their outputs stand for."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +63,6 @@ def load_classifier(
     name = model_label(key, settings)
     if settings.source == "checkpoint":
         return _load_saved(name, settings.path)
-    if settings.source == "onnx":
-        return _load_onnx(name, settings, classes)
     if settings.source == "huggingface":
         return _load_huggingface(name, settings, classes)
     architecture = find_architecture(settings)
@@ -117,13 +111,6 @@ def _load_huggingface(name: str, settings: ModelSettings, classes: ClassNames | 
     return Classifier(name, module, weights_digest(module))
 
 
-def _load_onnx(name: str, settings: ModelSettings, classes: ClassNames | None) -> Classifier:
-    """A classifier in an ONNX file."""
-    module = OnnxModel(settings.path, settings.mean, settings.std, settings.scale)
-    module.last = _last_layer(name, settings, module.labels, classes)
-    return Classifier(name, module.eval(), weights_digest(module))
-
-
 def _last_layer(
     name: str,
     settings: ModelSettings,
@@ -147,4 +134,4 @@ def _weights_file(weights: str) -> Path | None:
     return Path(weights) if is_weights_file(weights) else None
 
 
-__all__ = ["NAMED_OUTPUTS", "Classifier", "check_classifier", "load_classifier"]
+__all__ = ["Classifier", "check_classifier", "load_classifier"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pixelrobust.datasets.class_names import ClassNames, known_names, normalised_name
+from pixelrobust.datasets.classes import ClassNames, known_names, normalised_name
 from pixelrobust.errors import InputError
 from pixelrobust.heads import ExpandedLogits
 

@@ -12,7 +12,7 @@ _PAPER = PreprocessingSettings(resize=256, crop=224, interpolation="bilinear")
 
 
 def own_preprocessing(settings: ModelSettings) -> PreprocessingSettings | None:
-    """What a model's library, checkpoint or file says of its images; None where it says nothing.
+    """What a model's library or checkpoint says of its images; None where it says nothing.
 
     Raises:
         InputError: there is no such network, or it cannot be read.
@@ -21,11 +21,6 @@ def own_preprocessing(settings: ModelSettings) -> PreprocessingSettings | None:
         return None
     if settings.source == "huggingface":
         return read_checkpoint(settings.path, settings.mean, settings.std).preprocessing
-    if settings.source == "onnx":
-        # Imported late, since OpenVINO is optional.
-        from pixelrobust.engine.onnx_file import OnnxFile
-
-        return _for_size(*OnnxFile.read(settings.path).size)
     return find_architecture(settings).preprocessing
 
 
@@ -90,12 +85,3 @@ def _with_given(own: PreprocessingSettings, given: Mapping[str, Any]) -> dict[st
         "crop": crop,
         "interpolation": given.get("interpolation", own.interpolation),
     }
-
-
-def _for_size(height: int | None, width: int | None) -> PreprocessingSettings | None:
-    """Crops of the size that a file was exported for, in the paper's proportion."""
-    if height is None or height != width:
-        return None
-    return PreprocessingSettings(
-        resize=height * _PAPER.resize // _PAPER.crop, crop=height, interpolation="bilinear"
-    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrobust.augmentations import Augmentation, augment
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation import image_keys
 from pixelrobust.retraining.recipe import Recipe

@@ -13,7 +13,7 @@ from torch import Tensor, nn, optim
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.distributed import Context
 from pixelrobust.errors import InputError
 from pixelrobust.retraining.frozen import split_frozen

@@ -14,7 +14,7 @@ from torch import Tensor, nn, optim
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixelrobust.augmentations import Augmentation
-from pixelrobust.datasets.cache import Advance
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable

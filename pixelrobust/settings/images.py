@@ -29,17 +29,7 @@ class PreprocessingSettings(Section):
         return self
 
 
-DatasetKind = Literal[
-    "foolbox",
-    "imagefolder",
-    "imagenet",
-    "imagenette",
-    "csv",
-    "npz",
-    "torchvision",
-    "huggingface",
-    "webdataset",
-]
+DatasetKind = Literal["foolbox", "imagefolder", "imagenet", "imagenette", "csv", "torchvision"]
 
 OWN_CLASSES = ("folders", "own")
 """What `classes` says where a data set's classes are no network's, so that it needs a new last layer."""
@@ -49,15 +39,15 @@ CLASSES = (*OWN_CLASSES, "imagenet")
 
 # The kinds that have a use for a key.
 _KINDS_OF_KEY: dict[str, tuple[DatasetKind, ...]] = {
-    "file": ("csv", "npz", "webdataset"),
-    "train_file": ("csv", "npz", "webdataset"),
+    "file": ("csv",),
+    "train_file": ("csv",),
     "train_root": ("foolbox", "imagefolder", "imagenet", "imagenette", "csv"),
     "name": ("torchvision",),
-    "split": ("torchvision", "huggingface"),
-    "train_split": ("torchvision", "huggingface"),
+    "split": ("torchvision",),
+    "train_split": ("torchvision",),
     "download": ("torchvision",),
-    "image_column": ("csv", "npz", "huggingface"),
-    "label_column": ("csv", "npz", "huggingface", "webdataset"),
+    "image_column": ("csv",),
+    "label_column": ("csv",),
 }
 
 

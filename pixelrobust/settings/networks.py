@@ -14,7 +14,6 @@ PACKAGE_PREFIX = "package:"
 _LONGEST_NAME = 100
 # Upper bounds keep what no computer could finish, or hold in memory, from being tried.
 _MAX_CLASSES = 100_000
-_MAX_SCALE = 65_536
 
 
 def _of_each_channel(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -29,7 +28,7 @@ _CHANNELS = BeforeValidator(as_tuple), AfterValidator(_of_each_channel)
 class ModelSettings(Section):
     """A network, its weights, and what it expects of its input."""
 
-    source: Literal["torchvision", "timm", "checkpoint", "huggingface", "onnx"]
+    source: Literal["torchvision", "timm", "checkpoint", "huggingface"]
     name: StrictStr
     path: Path | None = None
     weights: StrictStr
@@ -37,7 +36,6 @@ class ModelSettings(Section):
     classes: Annotated[StrictInt, Field(ge=1, le=_MAX_CLASSES)]
     mean: Annotated[tuple[Annotated[Real, Field(ge=0, le=1)], ...], *_CHANNELS] | None
     std: Annotated[tuple[Annotated[Real, Field(gt=0, le=1)], ...], *_CHANNELS] | None
-    scale: Annotated[Real, Field(gt=0, le=_MAX_SCALE)] | None = None
     labels: Path | Literal["order"] | None = None
     label: StrictStr | None = None
 

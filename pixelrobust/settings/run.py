@@ -36,10 +36,8 @@ RETRAINED = ("retraining", "transfer", "distances")
 _PLACES = {"root", "train_root", "file", "train_file"}
 _PARTS = ("name", "split", "train_split", "image_column", "label_column")
 
-# What needs nothing of a network but its predictions.
-_PREDICTED = ("outcomes", "descriptions")
 # What a network does to images and outputs is in the digest of its weights.
-_NOT_OF_A_MODEL = {"label", "path", "scale", "labels"}
+_NOT_OF_A_MODEL = {"label", "path", "labels"}
 # In one figure.
 _MAX_PICTURES = 100
 
@@ -117,17 +115,6 @@ class RunSettings(Section):
             )
         if self.measure == "activations" and self.draws > 1:
             raise ValueError("activations are measured under one change an image; set draws=1.")
-        return self
-
-    @model_validator(mode="after")
-    def _files_only_predict(self) -> Self:
-        for name, model in (self.models | self.selection_models).items():
-            if model.source == "onnx" and (self.attack or self.measure not in _PREDICTED):
-                wanted = "an attack" if self.attack else f"measure={self.measure}"
-                raise ValueError(
-                    f"models.{name} is an ONNX file, which gives predictions, but neither gradients nor "
-                    f"layers for {wanted}; give a PyTorch network, or measure=outcomes and attack=none."
-                )
         return self
 
     @property

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelrobust.datasets.decoding import decode
-from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
-from pixelrobust.datasets.image_list import (
+from pixelrobust.datasets.decoded import decode
+from pixelrobust.datasets.folders import read_foolbox_samples
+from pixelrobust.datasets.lists import (
     ImageList,
     check_folder,
     is_image_file,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from experiments.command.overrides import quoted
 from experiments.configuration import compose, read_settings
 from experiments.exits import exit_code
-from pixelrobust.datasets.image_list import sample
+from pixelrobust.datasets.lists import sample
 from pixelrobust.engine import Engine, make_engine
 from pixelrobust.errors import InputError
 from pixelrobust.models import load_classifier

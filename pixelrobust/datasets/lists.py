@@ -3,20 +3,73 @@
 import hashlib
 import itertools
 import os
+import stat
 import unicodedata
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from pixelrobust.datasets.class_names import ClassNames
-from pixelrobust.datasets.sources import ImageFile, Source
+from pixelrobust.datasets.classes import ClassNames
 from pixelrobust.errors import InputError, first_line
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# Pillow tells a format by a file's content, and would hand PostScript to a program of that name.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image in a file of its own."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name that sentences call it by."""
+        return str(self.path)
+
+    def stamp(self) -> tuple[int | str, ...]:
+        """Return size in bytes and time of change; OSError where the file is not there."""
+        status = self.path.stat()
+        return status.st_size, status.st_mtime_ns
+
+    def open(self) -> AbstractContextManager[Image.Image]:
+        """Open the image, in any mode; any error may come where there is none."""
+        # Reading a pipe would wait for ever.
+        if not stat.S_ISREG(self.path.stat().st_mode):
+            raise ValueError("it is not a regular file")
+        return Image.open(self.path, formats=_FORMATS)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayImage:
+    """An image that is decoded already.
+
+    Attributes:
+        name: that sentences call it by.
+        values: uint8 (H, W) or (H, W, 3).
+    """
+
+    name: str
+    values: NDArray[np.uint8]
+
+    def stamp(self) -> tuple[int | str, ...]:
+        """Return shape and digest."""
+        return str(self.values.shape), hashlib.sha256(self.values.tobytes()).hexdigest()
+
+    def open(self) -> AbstractContextManager[Image.Image]:
+        """Return the image."""
+        return Image.fromarray(np.ascontiguousarray(self.values))
+
+
+Source = ImageFile | ArrayImage
+"""One image of a data set, not decoded yet; its stamp is another once the image is another."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +77,7 @@ class ImageList:
     """Images with labels, in a fixed order.
 
     Attributes:
-        root: the folder, or file, that they are in.
+        root: the folder that they are in.
         keys: N names, unique, in Unicode NFC; of files, their paths relative to root, with POSIX
             separators.
         sources: N images, not decoded yet.
@@ -42,7 +95,7 @@ class ImageList:
         return len(self.keys)
 
     def take(self, indices: Sequence[int]) -> "ImageList":
-        """The images at these indices, in this order."""
+        """Return the images at these indices, in this order."""
         return replace(
             self,
             keys=tuple(self.keys[i] for i in indices),
@@ -52,12 +105,12 @@ class ImageList:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Of those images that are files of their own."""
+        """The paths of those images that are files of their own."""
         return tuple(source.path for source in self.sources if isinstance(source, ImageFile))
 
 
 def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) -> ImageList:
-    """An image list of files below root, ordered by key.
+    """List files below root, ordered by key.
 
     Raises:
         InputError: two files have the same key once their names are normalised, or a name is no
@@ -68,7 +121,7 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
     )
     keys = tuple(key for key, _, _ in keyed)
     for key in keys:
-        if not is_unicode(key):
+        if any("\ud800" <= character <= "\udfff" for character in key):
             raise InputError(
                 f"the file {key!r} in {root} has a name that is not Unicode, as outcomes keep it; "
                 "rename it."
@@ -82,18 +135,21 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
     return ImageList(root, keys, tuple(ImageFile(path) for _, path, _ in keyed), ordered)
 
 
-def is_unicode(text: str) -> bool:
-    """Whether a name can be written as UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def image_key(path: Path, root: Path) -> str:
-    """The name that an image's random changes hang on."""
+    """Return the name that an image's random changes hang on."""
     return unicodedata.normalize("NFC", path.relative_to(root).as_posix())
 
 
+def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
+    """Return image keys, by default "0", "1", …; InputError where one is there twice."""
+    names = [str(index) for index in range(images)] if keys is None else list(keys)
+    if len(set(names)) < len(names):
+        raise InputError("keys are there twice, and such images would get the same changes.")
+    return names
+
+
 def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
-    """Indices of a random sample, ascending; all of them where size is None or too large.
+    """Draw a random sample of indices, ascending; all of them where size is None or too large.
 
     Each key draws its own lot from (seed, key), so the sample of a subset is that subset's share
     of the sample, whatever the order of the keys.
@@ -108,14 +164,14 @@ def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
 
 
 def is_image_file(path: Path, root: Path) -> bool:
-    """Whether a path below root is an image by its name, and nothing on the way is hidden."""
-    if path.suffix.lower() not in SUFFIXES or is_folder(path):
+    """Tell whether a path below root is an image by its name, and nothing on the way is hidden."""
+    if path.suffix.lower() not in _SUFFIXES or is_folder(path):
         return False
     return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Everything but folders in a folder and those below it; InputError where one cannot be read."""
+    """Find everything but folders in a folder and below; InputError where one cannot be read."""
     found: list[Path] = []
     for place, _, names in os.walk(folder, onerror=_refuse):
         found += [Path(place) / name for name in names]
@@ -123,7 +179,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; InputError where it cannot be read."""
+    """List what is in a folder, sorted; InputError where it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -131,22 +187,15 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, as far as one is allowed to know."""
+    """Tell whether a path is a folder; one that may not be looked at is none."""
     try:
         return path.is_dir()
     except OSError:
         return False
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise InputError(
-        f"the folder {error.filename} cannot be read ({error.strerror or first_line(error)}); "
-        "make it readable, or remove it."
-    ) from error
-
-
 def check_folder(root: Path | None, key: str, example: str) -> Path:
-    """The folder itself; InputError where the key is unset or no such folder exists."""
+    """Return the folder itself; InputError where the key is unset or no such folder exists."""
     if root is None:
         raise InputError(f"{key} is not set; give a folder, for example {key}={example}.")
     if not is_folder(root):
@@ -154,9 +203,8 @@ def check_folder(root: Path | None, key: str, example: str) -> Path:
     return root
 
 
-def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
-    """Image keys, by default "0", "1", …; InputError where one is there twice."""
-    names = [str(index) for index in range(images)] if keys is None else list(keys)
-    if len(set(names)) < len(names):
-        raise InputError("keys are there twice, and such images would get the same changes.")
-    return names
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(
+        f"the folder {error.filename} cannot be read ({error.strerror or first_line(error)}); "
+        "make it readable, or remove it."
+    ) from error

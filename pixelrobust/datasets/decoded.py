@@ -1,4 +1,4 @@
-"""Decoded images on disk: each image set is decoded once and memory-mapped from then on."""
+"""Images as uint8 crops: decoded once, kept on disk, and memory-mapped from then on."""
 
 import hashlib
 import json
@@ -18,18 +18,24 @@ import PIL
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
-from pixelrobust.datasets.class_names import ClassNames
-from pixelrobust.datasets.decoding import decode
-from pixelrobust.datasets.image_list import ImageList
-from pixelrobust.datasets.sources import Source
-from pixelrobust.errors import InputError
+from pixelrobust.datasets.classes import ClassNames
+from pixelrobust.datasets.lists import ImageFile, ImageList, Source
+from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import PreprocessingSettings, fingerprint
 
 _FORMAT = 2
 _CHANNELS = 3
 # Decoded images that wait to be written, at most.
 _AT_ONCE = 256
+
+# 16- and 32-bit integers and floats: converting them to RGB clips them to nonsense.
+_WIDE_MODES = ("I", "F")
+# Beyond it Pillow itself takes a file for an attack on memory. Enlarging a narrow strip to its short
+# side can get there too.
+_MAX_PIXELS = 178_956_970
 
 Advance = Callable[[int], None]
 """Told how many more items are done."""
@@ -60,7 +66,7 @@ class ImageSet:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """The (height, width) of the images in pixels."""
         return self.pixels.shape[2], self.pixels.shape[3]
 
 
@@ -84,8 +90,66 @@ class PixelRows:
         return self._pixels[self._rows[index]]
 
     def take(self, rows: NDArray[np.int64]) -> "PixelRows":
-        """Some of these images, by their positions among them."""
+        """Return some of these images, by their positions among them."""
         return PixelRows(self._pixels, self._rows[rows])
+
+
+def decode(image: Path | Source, settings: PreprocessingSettings) -> NDArray[np.uint8]:
+    """Decode to RGB, resize the short side, crop the centre.
+
+    Orientation tags are ignored, as torchvision's ImageFolder ignores them; transparency is dropped;
+    of several frames or pages the first counts. 16-bit colours are reduced to their upper 8 bits,
+    as Pillow reads them.
+
+    Returns:
+        uint8 (3, crop, crop).
+
+    Raises:
+        InputError: the image is missing, or cannot be decoded.
+    """
+    source = ImageFile(image) if isinstance(image, Path) else image
+    try:
+        with source.open() as opened:
+            return crop_centre(opened, settings)
+    except MemoryError:
+        raise
+    # Damaged files raise nearly anything.
+    except Exception as error:
+        raise InputError(
+            f"image {source.name} cannot be read ({_reason(error, source)}); convert it to an 8-bit image, "
+            "remove it from the data set, or leave such files out: dataset.unreadable=skip."
+        ) from error
+
+
+def crop_centre(image: Image.Image, settings: PreprocessingSettings) -> NDArray[np.uint8]:
+    """Resize an opened image and crop its centre, as `decode` does: uint8 (3, crop, crop).
+
+    Raises:
+        ValueError: its values have more than 8 bits, or it is too narrow a strip.
+    """
+    if image.mode.startswith(_WIDE_MODES):
+        raise ValueError("its values have more than 8 bits, and no stated range")
+    short, long = sorted(image.size)
+    if settings.resize**2 * long > _MAX_PIXELS * short:
+        raise ValueError(
+            f"it has {image.width} x {image.height} pixels, too narrow a strip to be enlarged to a "
+            f"short side of {settings.resize}"
+        )
+    resized = F.resize(
+        image.convert("RGB"),
+        [settings.resize],
+        interpolation=InterpolationMode(settings.interpolation),
+        antialias=True,
+    )
+    crop = F.center_crop(resized, [settings.crop, settings.crop])
+    return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))
+
+
+def _reason(error: Exception, source: Source) -> str:
+    """Return why an image cannot be read, without its name, which the sentence has given."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return first_line(error).replace(f" {source.name!r}", "").rstrip(".")
 
 
 def load_images(
@@ -95,12 +159,12 @@ def load_images(
     advance: Advance,
     skip_unreadable: bool = False,
 ) -> ImageSet:
-    """The decoded images, from the cache where they are in it.
+    """Decode images, or map what an earlier run has decoded into memory.
 
-    An entry is keyed by everything that determines it: preprocessing, the decoder's version, and
-    name, size and modification time of every file, and the place of an image in it. It appears under its final name only when it is
-    complete; a second run that wants the same entry at the same time waits for the first. Files that
-    could not be read are tried again each time.
+    An entry of the cache is keyed by everything that determines it: preprocessing, the decoder's
+    version, and name, size and modification time of every file. It appears under its final name only
+    when it is complete; a second run that wants the same entry at the same time waits for the first.
+    Files that could not be read are tried again each time.
 
     Args:
         images: the files.
@@ -137,7 +201,7 @@ def _unusable(cache: Path, reason: str) -> InputError:
 
 
 def _read(entry: Path, images: ImageList, settings: PreprocessingSettings) -> ImageSet | None:
-    """The images of a complete entry; None where there is none, or a file can be read by now."""
+    """Map a complete entry into memory; None where there is none, or a file can be read by now."""
     try:
         digests = json.loads((entry / "digests.json").read_text(encoding="utf-8"))
         pixels = np.load(entry / "pixels.npy", mmap_mode="r", allow_pickle=False)
@@ -160,18 +224,18 @@ def _read(entry: Path, images: ImageList, settings: PreprocessingSettings) -> Im
 
 
 def _entry_name(images: ImageList, settings: PreprocessingSettings, skip_unreadable: bool) -> str:
+    """Return the digest of everything that determines an entry."""
     files: list[tuple[int | str, ...]] = []
     for key, source in zip(images.keys, images.sources, strict=True):
         try:
             files.append((key, *source.stamp()))
         except OSError:
             if not skip_unreadable:
-                # It says why it cannot.
+                # Decoding says why the file cannot be read.
                 decode(source, settings)
             files.append((key, -1, -1))
-    return fingerprint(_FORMAT, PIL.__version__, settings.model_dump(), str(images.root), files)[
-        :32
-    ]
+    parts = (_FORMAT, PIL.__version__, settings.model_dump(), str(images.root), files)
+    return fingerprint(*parts)[:32]
 
 
 def _build(
@@ -181,6 +245,7 @@ def _build(
     advance: Advance,
     skip_unreadable: bool,
 ) -> None:
+    """Decode images into a folder beside the entry, and give it the entry's name once it is complete."""
     unfinished = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
     unfinished.mkdir()
     try:
@@ -218,7 +283,7 @@ def _build(
 
 
 def _write_header(file: BinaryIO, images: int, settings: PreprocessingSettings) -> None:
-    """What a .npy file begins with; of the same length whatever the number of images."""
+    """Write the beginning of a .npy file, of the same length whatever the number of images."""
     shape = (images, _CHANNELS, settings.crop, settings.crop)
     np.lib.format.write_array_header_1_0(
         file, {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -228,7 +293,7 @@ def _write_header(file: BinaryIO, images: int, settings: PreprocessingSettings) 
 def _decoded(
     images: ImageList, settings: PreprocessingSettings
 ) -> Generator[NDArray[np.uint8] | InputError]:
-    """Each image's pixels, in order, or why there are none."""
+    """Yield each image's pixels, in order, or why there are none."""
 
     def attempt(source: Source) -> NDArray[np.uint8] | InputError:
         try:
@@ -237,7 +302,7 @@ def _decoded(
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        # Of large images; those that are too large are refused.
+        # Pillow warns of large images; those that are too large are refused.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for start in range(0, len(images), _AT_ONCE):
             yield from pool.map(attempt, images.sources[start : start + _AT_ONCE])

@@ -5,7 +5,6 @@ import io
 import json
 import pickle
 import struct
-import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,7 @@ from tests.fault_cases import SIDE, picture
 SMALL = PreprocessingSettings(resize=SIDE, crop=SIDE, interpolation="bilinear")
 
 
-def listed(
-    kind: str, cache: Path = Path("/nonexistent-cache"), listing: Any = None, **keys: Any
-) -> ImageList:
-    """The images of a data set's config, or those of its training split by another listing."""
+def config(kind: str, **keys: Any) -> DatasetSettings:
     usual = {
         "root": None,
         "labels": None,
@@ -38,12 +34,37 @@ def listed(
         "description": "images of a test",
         "caveat": "",
     }
-    return (listing or list_images)(DatasetSettings(kind=kind, **usual | keys), cache, 0)
+    return DatasetSettings(kind=kind, **usual | keys)
 
 
-def encoded(image: Image.Image, form: str = "PNG") -> bytes:
+def listed(
+    kind: str,
+    cache: Path = Path("/nonexistent-cache"),
+    listing: Any = None,
+    seed: int = 0,
+    **keys: Any,
+) -> ImageList:
+    """The images of a data set's config, or those of its training split by another listing."""
+    return (listing or list_images)(config(kind, **keys), cache, seed)
+
+
+def labels_by_key(images: ImageList) -> dict[str, int]:
+    return dict(zip(images.keys, images.labels.tolist(), strict=True))
+
+
+def sentence(ended: Any) -> str:
+    """The one sentence with which a command was refused."""
+    assert ended.code == 2, ended
+    assert "Traceback" not in ended.out + ended.err
+    assert ended.err.startswith("error: "), ended.err
+    assert ended.err.count("\n") == 1, ended.err
+    assert ended.err.endswith(".\n"), ended.err
+    return str(ended.err)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, form)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
@@ -57,42 +78,6 @@ def csv_of(folder: Path, rows: Iterable[tuple[str, object]], header: str = "path
     lines = [header, *(f"{path},{label}" for path, label in rows)]
     (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "labels.csv"
-
-
-def tar_of(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return path
-
-
-def shard_of(path: Path, labels: Mapping[str, object], seed: int = 0) -> Path:
-    """A shard with a picture and a .cls for each key."""
-    members = []
-    for number, (key, label) in enumerate(labels.items()):
-        members.append((f"{key}.png", encoded(picture(seed + number))))
-        members.append((f"{key}.cls", str(label).encode()))
-    return tar_of(path, members)
-
-
-def saved_by_datasets(
-    folder: Path, labels: Sequence[int], names: Sequence[str], split: str | None = None
-) -> Path:
-    """Pictures that Hugging Face's library saved, in a split if one is named."""
-    datasets = pytest.importorskip("datasets")
-    datasets.disable_progress_bars()
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(names))}
-    )
-    images = [{"bytes": encoded(picture(number)), "path": None} for number in range(len(labels))]
-    made = datasets.Dataset.from_dict({"image": images, "label": list(labels)}, features=features)
-    if split is not None:
-        made = datasets.DatasetDict({split: made})
-    made.save_to_disk(str(folder))
-    return folder
 
 
 # torchvision's

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import nn
 
 import experiments.pictures
 from experiments.verify import main as verify
+from pixelrobust import collect
 from pixelrobust.figures_strip import Strip
 from tests.conftest import REPOSITORY, Run
-from tests.data_cases import cifar10, csv_of, mnist, noise, saved_by_datasets, shard_of
+from tests.datasets.cases import cifar10, csv_of, mnist, noise
 from tests.fault_cases import folder_of, network, picture, saved, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,13 +41,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder_of(root / "images", "tench/1.png", "goldfish/2.png")
     folder_of(root, "cats/1.jpg", "dogs/2.jpg")
     csv_of(root, [("cats/1.jpg", "tench"), ("dogs/2.jpg", "n01443537")])
-    np.savez(root / "images.npz", images=noise(2, 40, 48, 3), labels=[0, 1])
     digits = np.tile(np.arange(2), 4)
     mnist(root / "torchvision", noise(8, 28, 28), digits.tolist())
     cifar10(root / "torchvision", noise(4, 3, 32, 32), [0, 0, 1, 2], monkeypatch)
-    saved_by_datasets(root / "saved", [0, 1], ["tench", "goldfish"], "test")
-    shard_of(root / "shards-000.tar", {"0001": 0})
-    shard_of(root / "shards-001.tar", {"0002": 1}, seed=5)
     return root
 
 
@@ -82,11 +80,47 @@ def test_every_command_gives_a_table_that_verifies(
     assert verify([str(folder), "--share=1", *keys]) == 0
 
 
-def test_the_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+def npz(root: Path) -> None:
+    np.savez(root / "images.npz", images=noise(2, 3, 40, 48), labels=[0, 1])
+
+
+def saved_by_datasets(root: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="no dependency: only the page names it")
+    datasets.disable_progress_bars()
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    rows = {"image": [picture(0), picture(1)], "label": [0, 1]}
+    datasets.Dataset.from_dict(rows, features).save_to_disk(str(root / "saved"))
+
+
+def shards(root: Path) -> None:
+    library = pytest.importorskip("webdataset", reason="no dependency: only the page names it")
+    with library.ShardWriter(str(root / "shards-%03d.tar"), maxcount=1, verbose=0) as writer:
+        for number in range(2):
+            writer.write({"__key__": f"{number}", "png": picture(number), "cls": number})
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("block", "make"), list(zip(BLOCKS, [None, npz, saved_by_datasets, shards], strict=True))
+)
+def test_every_python_block_runs(
+    block: str,
+    make: Callable[[Path], None] | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3))
-    exec(block, {"dataset": [(picture(number), 0) for number in range(3)], "model": model})
-    assert "wrong_rate" in capsys.readouterr().out
+    names = {"dataset": [(picture(number), 0) for number in range(3)], "model": model}
+    if make is not None:
+        make(tmp_path)
+        names["collect"] = collect
+    exec(block.replace("/data/", f"{tmp_path}/"), names)
+    if make is None:
+        assert "wrong_rate" in capsys.readouterr().out
+    else:
+        assert (names["images"].shape, names["labels"].tolist()) == ((2, 3, 224, 224), [0, 1])
 
 
 def test_pictures_call_classes_as_the_data_set_does(
@@ -99,7 +133,7 @@ def test_pictures_call_classes_as_the_data_set_does(
         return Figure()
 
     monkeypatch.setattr(experiments.pictures, "picture_strip", draw)
-    (command,) = (command for command in COMMANDS if "dataset=huggingface" in command)
+    (command,) = (command for command in COMMANDS if "CIFAR10" in command)
     ended = run(*small(command, data, tmp_path), "pictures=1")
     assert ended.code == 0, ended.err
-    assert [strip.label for strip in drawn] == ["tench"]
+    assert [strip.label for strip in drawn] == ["airplane"]
