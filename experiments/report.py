@@ -17,7 +17,7 @@ from rich.text import Text
 from experiments.exits import exit_code
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
-from experiments.places import default_results, short
+from experiments.exits import default_results, short
 from experiments.presentation import present, stored_runs
 from experiments.sweep import JobRecord
 from experiments.writing import Presented

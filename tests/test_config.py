@@ -9,7 +9,7 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from experiments.configuration import CONFIGS, compose, options, preset_settings, read_settings
+from experiments.config import CONFIGS, compose, options, preset_settings, read_settings
 from pixelrobust import InputError
 from pixelrobust.grid import Cell
 from pixelrobust.settings import RunSettings, build_settings

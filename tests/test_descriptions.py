@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from torchvision.transforms import v2
 
 from experiments import descriptions
-from experiments.configuration import compose, options, preset_settings
+from experiments.config import compose, options, preset_settings
 from experiments.descriptions import table1, table2, table3, table4
 from pixelrobust import InputError
 

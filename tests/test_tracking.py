@@ -21,7 +21,7 @@ import pytest
 import wandb
 from PIL import Image
 
-from experiments.configuration import settings_of
+from experiments.config import settings_of
 from experiments.report import _list_runs
 from experiments.status import run_statuses
 from experiments.sync import main as sync

@@ -79,7 +79,7 @@ def test_the_repository_is_not_there_but_its_configs_are(
     installed: Installed, environment: Path
 ) -> None:
     code = (
-        "import importlib.util, json, pixelrobust, experiments.places as places\n"
+        "import importlib.util, json, pixelrobust, experiments.exits as places\n"
         "print(json.dumps([pixelrobust.__file__, str(places.CONFIGS), str(places.REPOSITORY),"
         " importlib.util.find_spec('scripts') is None]))"
     )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from experiments.exits import EXIT_INPUT
-from experiments.places import REPOSITORY
+from experiments.exits import REPOSITORY
 from pixelrobust.errors import InputError
 from scripts.benchmarking.memory import PeakMemory
 

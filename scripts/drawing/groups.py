@@ -52,8 +52,8 @@ GROUPS = (
 )  # fmt: skip
 
 ONLY_IN = {
-    "hydra": ("experiments.configuration", "experiments.checked_hydra", "experiments.launchers", "experiments.submitting"),
-    "omegaconf": ("experiments.configuration", "experiments.checked_hydra", "experiments.launchers"),
+    "hydra": ("experiments.config", "experiments.checked_hydra", "experiments.launchers", "experiments.submitting"),
+    "omegaconf": ("experiments.config", "experiments.checked_hydra", "experiments.launchers"),
     "wandb": ("pixelrobust.tracking.opening",),
     "plotly": ("pixelrobust.report",),
     "openvino": ("pixelrobust.engine", "experiments.doctor", "scripts"),
