@@ -208,6 +208,15 @@ def flags_first(words: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
+def quoted(text: Path | str) -> str:
+    """Return a text as the value of a key on the command line, whatever characters it holds."""
+    # Backslashes are themselves, but before a quotation mark, where two stand for one.
+    inside = re.sub(
+        r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), str(text)
+    )
+    return f'"{inside}"'
+
+
 def compose(*overrides: str) -> DictConfig:
     """Return the config that these overrides give, as the command line would compose it."""
     if GlobalHydra.instance().is_initialized():

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.config import RECORD, settings_of
 from experiments.derived import derive
 from experiments.presentation import Run, load_run, present, store_run, stored_runs
-from experiments.config import RECORD, settings_of
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
@@ -18,7 +18,6 @@ from pixelrobust.grid import Cell
 from pixelrobust.manifest import merge_manifests
 from pixelrobust.outcomes import concatenate
 from pixelrobust.settings import RunSettings, fingerprint, model_label
-
 
 FAILURE, SETTINGS = "failure.txt", "settings.json"
 """Of a job that failed, the files with its traceback and its settings, beside its record."""

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.config import options
-from experiments.exits import exit_code
-from experiments.exits import REPOSITORY
+from experiments.exits import REPOSITORY, exit_code
 from pixelrobust.errors import InputError
 from pixelrobust.settings import EngineSettings
 from scripts.benchmarking.records import Plan, Request
