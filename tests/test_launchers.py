@@ -47,6 +47,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     subprocess.run([CLUSTER, "start", folder], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        patch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
         yield
         subprocess.run([CLUSTER, "stop", folder], check=True)
 
