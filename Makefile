@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims report status verify doctor wheel wandb-sync benchmark audit \
+	amplification breakdown distances claims report status verify wheel benchmark audit \
 	reliability test test-notebooks coverage mutants docs lint format
 
 help:  ## List the targets.
@@ -79,14 +79,8 @@ status: | $(BIN)/python  ## What runs have done, and what is missing.
 verify: | $(BIN)/python  ## Compute a hundredth of the stored outcomes of PROFILE again, and compare.
 	@$(BIN)/python -m experiments.verify results/$(PROFILE) $(EXPERIMENT_ARGS)
 
-doctor: | $(BIN)/python  ## Look whether everything is there, and what to do where it is not.
-	@$(BIN)/python -m experiments.command doctor $(EXPERIMENT_ARGS)
-
 wheel: | $(BIN)/python  ## Build what pip installs, into dist/: see the README, without the repository.
 	@$(BIN)/python -m build --no-isolation
-
-wandb-sync: | $(BIN)/python  ## Send runs that tracking=wandb has kept offline to W&B; needs the network.
-	@$(BIN)/python -m experiments.sync
 
 benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand; eight minutes.
 	@$(BIN)/python -m scripts.benchmark $(ARGS)

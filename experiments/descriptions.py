@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torchvision.transforms import v2
 
-from experiments.configuration import compose, options, plain
+from experiments.config import compose, options, plain
 from pixelrobust.attacks import find_attack
 from pixelrobust.errors import InputError
 from pixelrobust.grid import as_tuple
@@ -224,12 +224,12 @@ def _published(settings: ModelSettings) -> Any:
 def _attack(name: str) -> tuple[str, str, str, str, str, str]:
     """The row of one attack config."""
     config = plain(compose(f"attack={name}").attack)
-    target = str(config.get("_target_") or "")
+    class_name = str(config.get("name") or "")
     try:
-        attack = find_attack(target)
+        attack = find_attack(class_name)
     except InputError as error:
         raise InputError(
-            f"configs/attack/{name}.yaml: _target_={target!r} is not an attack that can be used; "
+            f"configs/attack/{name}.yaml: name={class_name!r} is not an attack that can be used; "
             "run `make setup`, or name a class of foolbox.attacks that takes an epsilon or "
             "minimises it."
         ) from error

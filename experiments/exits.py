@@ -1,12 +1,25 @@
-"""How commands end: the one place where trouble becomes an exit code."""
+"""What all commands share: where this software's files lie, and how trouble becomes an exit code."""
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pixelrobust.errors import InputError
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+_PACKAGE = Path(__file__).resolve().parent
+# setup.py puts the configs here; in a repository they lie beside the packages.
+_INSTALLED = _PACKAGE / "configs"
+
+REPOSITORY = None if _INSTALLED.is_dir() else _PACKAGE.parent
+"""The checkout; None where this software was installed from a wheel."""
+
+CONFIGS = _INSTALLED if REPOSITORY is None else REPOSITORY / "configs"
+
+RESULTS = "pixelrobust-results" if REPOSITORY is None else "results"
+"""The name of the folder of results, unless `paths.results` says otherwise."""
 
 
 def exit_code(work: Callable[[], int]) -> int:
@@ -23,3 +36,18 @@ def exit_code(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def root() -> Path:
+    """Return the folder that relative paths are taken from: the repository, else the current one."""
+    return REPOSITORY or Path.cwd()
+
+
+def default_results() -> Path:
+    """Return the folder where results go and are looked for, unless another is given."""
+    return root() / RESULTS
+
+
+def short(path: Path) -> str:
+    """Return a path as it is shown: relative where that is shorter."""
+    return str(path.relative_to(root()) if path.is_relative_to(root()) else path)

@@ -187,7 +187,7 @@ def attack_of(settings: RunSettings) -> AttackSettings:
 def crafting_of(attack: AttackSettings) -> Crafting:
     """How the settings want adversarial images made."""
     return Crafting(
-        Attack(attack.target, tuple(attack.arguments.items())),
+        Attack(attack.name, tuple(attack.arguments.items())),
         attack.epsilon,
         attack.step,
         attack.max_epsilon,

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from experiments.descriptions import describe
 from experiments.engine_checks import compare_with_eager, count_flips_of_halving
+from experiments.exits import REPOSITORY
 from experiments.measuring import Subject, chosen_from, measurement
 from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
-from experiments.places import REPOSITORY
 from experiments.presentation import present, present_description, store_run
 from experiments.progress import Progress
 from experiments.records import RunRecord

@@ -14,10 +14,9 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from experiments.exits import exit_code
+from experiments.exits import default_results, exit_code, short
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
-from experiments.places import default_results, short
 from experiments.presentation import present, stored_runs
 from experiments.sweep import JobRecord
 from experiments.writing import Presented

@@ -1,13 +1,15 @@
-"""The one runner: `python -m experiments.run experiment=table6 profile=bundled`."""
+"""The one runner: `pixelrobust experiment=table6 profile=bundled`, or `python -m experiments.run …`."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.configuration import Job, launch, preset_settings
-from experiments.exits import EXIT_INPUT, exit_code
+from experiments.config import Job, launch, preset_settings, usable_cores
+from experiments.exits import CONFIGS, EXIT_INPUT, exit_code
+from experiments.manual import manual
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.escaping import printable
 from pixelrobust.settings import RunSettings
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the exit code."""
+    if {"--help", "-h"} & set(sys.argv[1:] if arguments is None else arguments):
+        print(manual(CONFIGS))
+        return 0
 
     def work() -> int:
-        sweep = launch(_job, _record_lost, arguments)
+        sweep = launch(_job, arguments)
         return 0 if sweep is None else _finish_sweep(sweep)
 
     return exit_code(work)
@@ -38,7 +43,8 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     try:
         settings = read_settings()
         group = f"sweep {job.directory.parent.name}"
-        directory = _run(settings.in_group(group), " ".join(job.overrides))
+        placed = _in_place(settings.in_group(group), job)
+        directory = _run(placed, " ".join(job.overrides))
         record = job_record(settings, job.overrides, str(directory))
     except Exception as error:
         if isinstance(error, InputError):
@@ -50,17 +56,26 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
     record.write(job.directory)
 
 
-def _record_lost(read_settings: Callable[[], RunSettings], job: Job, why: str) -> None:
-    """Record a job whose process ended before it could."""
-    from experiments.sweep import job_record
+def _in_place(settings: RunSettings, job: Job) -> RunSettings:
+    """Keep a job to its share of a machine that others use too; the settings, with a GPU of its own."""
+    cores = usable_cores() // job.at_once
+    if job.launcher == "SlurmLauncher":
+        # Not every cluster keeps jobs to the cores that they are given.
+        given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
+        cores = int(given) if given.isdigit() else cores
+    elif job.at_once == 1:
+        return settings
+    else:
+        # Bars of several processes would draw over each other.
+        os.environ["TTY_COMPATIBLE"] = "0"
+    import torch
 
-    try:
-        settings = read_settings()
-    except InputError:
-        settings = None
-    record = job_record(settings, job.overrides, error=why)
-    record.write_failure(job.directory, RuntimeError(why))
-    record.write(job.directory)
+    # OpenVINO takes as many as PyTorch has.
+    torch.set_num_threads(max(1, cores))
+    gpus = torch.cuda.device_count()
+    if job.at_once > 1 and gpus and settings.engine.devices == "auto":
+        return settings.on_device(f"cuda:{job.number % gpus}")
+    return settings
 
 
 def _run(settings: RunSettings, name: str = "") -> Path:

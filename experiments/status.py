@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.exits import exit_code
-from experiments.places import default_results
+from experiments.exits import default_results, exit_code
 from experiments.records import DONE, FAILURE, RUN, STORE
 from pixelrobust.errors import InputError
 from pixelrobust.escaping import printable

@@ -2,19 +2,29 @@
 
 import json
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.config import RECORD, settings_of
 from experiments.derived import derive
 from experiments.presentation import Run, load_run, present, store_run, stored_runs
-from experiments.sweep_folder import FAILURE, RECORD, SETTINGS
 from experiments.writing import Presented
+from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
 from pixelrobust.grid import Cell
 from pixelrobust.manifest import merge_manifests
 from pixelrobust.outcomes import concatenate
 from pixelrobust.settings import RunSettings, fingerprint, model_label
+
+FAILURE, SETTINGS = "failure.txt", "settings.json"
+"""Of a job that failed, the files with its traceback and its settings, beside its record."""
+
+_LOST = (
+    "it left no record: its process has ended, or still runs; the same command goes on from there"
+)
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,23 @@ class JobRecord:
         write_text(job_directory / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
 
 
+def record_as_lost(sweep_directory: Path, jobs: Sequence[tuple[str, ...]]) -> None:
+    """Write a record for each job of a sweep, given its overrides, that stands until it writes its own."""
+    # Hydra makes the same folders, and says what is wrong with them.
+    with suppress(InputError, OSError):
+        for number, overrides in enumerate(jobs):
+            (sweep_directory / str(number)).mkdir(parents=True)
+            JobRecord("", overrides, error=_LOST).write(sweep_directory / str(number))
+
+
 def read_jobs(sweep_directory: Path) -> list[JobRecord]:
-    """The records of a sweep's jobs, in the order of their numbers."""
+    """Return the records of a sweep's jobs, in the order of their numbers.
+
+    Of jobs that were lost, the settings are found by their overrides.
+    """
     paths = sorted(sweep_directory.glob(f"*/{RECORD}"), key=lambda path: int(path.parent.name))
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [
+    jobs = [
         JobRecord(
             **record
             | {
@@ -68,6 +90,13 @@ def read_jobs(sweep_directory: Path) -> list[JobRecord]:
         )
         for record in records
     ]
+    return [_with_settings(job) if job.error == _LOST else job for job in jobs]
+
+
+def _with_settings(job: JobRecord) -> JobRecord:
+    with suppress(InputError):
+        return job_record(settings_of(*job.overrides), job.overrides, error=job.error)
+    return job
 
 
 def job_record(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.configuration import settings_of
+from experiments.config import settings_of
 from experiments.exits import exit_code
 from pixelrobust.errors import InputError
 

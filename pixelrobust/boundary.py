@@ -21,7 +21,7 @@ from pixelrobust.attacks import MINIMAL, Attack, craft
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation import check_images, check_unit_range
 
-_DEEPFOOL = "foolbox.attacks.L2DeepFoolAttack"
+_DEEPFOOL = "L2DeepFoolAttack"
 # Any image in [0, 1] is within this of any other.
 _NO_LIMIT = 255.0
 

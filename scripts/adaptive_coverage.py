@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.exits import exit_code
-from experiments.places import REPOSITORY
+from experiments.exits import REPOSITORY, exit_code
 from pixelrobust.adaptive.estimate import summarize_adaptive
 from pixelrobust.adaptive.rounds import evaluate_adaptively
 from pixelrobust.answers import Answers
@@ -158,8 +157,7 @@ def take_census(path: Path, images: Path, weights: Path) -> None:
     # Imported late: simulations do without.
     from rich.console import Console
 
-    from experiments.command.overrides import quoted
-    from experiments.configuration import compose, read_settings
+    from experiments.config import compose, quoted, read_settings
     from experiments.progress import Progress
     from experiments.records import RunRecord
     from experiments.resources import Session, get_engine, image_set, predictions_of

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.configuration import options
-from experiments.exits import exit_code
-from experiments.places import REPOSITORY
+from experiments.config import options
+from experiments.exits import REPOSITORY, exit_code
 from pixelrobust.errors import InputError
 from pixelrobust.settings import EngineSettings
 from scripts.benchmarking.records import Plan, Request

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 
-from experiments.configuration import preset_settings
+from experiments.config import preset_settings
 from pixelrobust.evaluation import count_passes
 from pixelrobust.grid import Cell
 from pixelrobust.settings import RETRAINED, RunSettings

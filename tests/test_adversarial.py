@@ -33,7 +33,7 @@ def evaluated(
     module = Brightness().eval()
     images = torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, SIDE, SIDE)
     labels = np.array([int(level > 127) for level in levels])
-    crafting = Crafting(Attack("foolbox.attacks.FGSM"), epsilons, 0.255, 32, rounded, wanted)
+    crafting = Crafting(Attack("FGSM"), epsilons, 0.255, 32, rounded, wanted)
     engine = EagerEngine(module, torch.device("cpu"), 2)
     keys = [f"image{index}" for index in range(len(levels))]
     task = Task(engine, images, keys, labels, "net")
@@ -72,7 +72,7 @@ def test_an_attack_smaller_than_half_a_level_is_undone_by_rounding() -> None:
     module = Brightness().eval()
     image = torch.full((1, 3, SIDE, SIDE), 128, dtype=torch.uint8)
     image.view(-1)[:50] = 127
-    crafting = Crafting(Attack("foolbox.attacks.FGSM"), ("minimal",), 0.255, 32, True, 1)
+    crafting = Crafting(Attack("FGSM"), ("minimal",), 0.255, 32, True, 1)
     engine = EagerEngine(module, torch.device("cpu"), 2)
     task = Task(engine, image, ["a"], np.array([1]), "net")
     outcomes = evaluate_adversarial(task, module, crafting, Design(build_grid(0), 1, 0))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from experiments.configuration import compose
+from experiments.config import compose
 from pixelrobust.errors import InputError
 from pixelrobust.models.preprocessing import common_preprocessing
 from pixelrobust.settings import RunSettings, build_settings

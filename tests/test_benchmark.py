@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from experiments.configuration import compose, read_settings
+from experiments.config import compose, read_settings
 from pixelrobust.errors import InputError
 from pixelrobust.manifest import Manifest
 from scripts.benchmark import main

@@ -133,7 +133,7 @@ def test_cells_have_each_outcome_once() -> None:
 def attacked() -> Attacked:
     """A level of 130 is 2.5/255 above one half, so that 10 steps of 0.255/255 are needed."""
     pytest.importorskip("foolbox")
-    crafting = Crafting(Attack("foolbox.attacks.FGSM"), ("minimal",), 0.255, 32, True, 9)
+    crafting = Crafting(Attack("FGSM"), ("minimal",), 0.255, 32, True, 9)
     return Attacked(task(Brightness(), [1], level=130), Brightness().eval(), crafting, "minimal", 0)
 
 

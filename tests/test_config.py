@@ -1,15 +1,19 @@
 """The configs: every one composes, and the manual names every key."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from experiments.configuration import CONFIGS, compose, options, preset_settings, read_settings
+from experiments.config import compose, options, preset_settings, quoted, read_settings
+from experiments.exits import CONFIGS
+from experiments.manual import commented_keys, manual
 from pixelrobust import InputError
 from pixelrobust.grid import Cell
 from pixelrobust.models.preprocessing import common_preprocessing
@@ -144,7 +148,7 @@ def test_where_files_lie_does_not_change_what_a_run_is() -> None:
 
 
 def test_the_manual_names_every_key() -> None:
-    manual = (CONFIGS / "hydra" / "help" / "manual.yaml").read_text()
+    text = manual(CONFIGS)
     config = OmegaConf.to_container(compose("model=vgg16", "attack=fgsm", "tracking=wandb"))
     keys = [
         f"{section}.{key}"
@@ -154,7 +158,18 @@ def test_the_manual_names_every_key() -> None:
     ]
     keys += [key for key, value in config.items() if not isinstance(value, dict)]
     keys += [f"models.<name>.{key}" for key in config["models"]["vgg16"]]
-    assert [key for key in keys if f"    {key} " not in manual] == []
+    assert [
+        key for key in keys if not re.search(rf"^  {re.escape(key)}[\s.]", text, re.MULTILINE)
+    ] == []
+
+
+def test_the_manual_takes_its_words_from_the_comments() -> None:
+    text = (
+        "# @package x\nplain: 1\ntold: null   # what it is;\n              # and more\n"
+        "group:\n  inner: 2  # within\n\n  # of nothing\n  other: 3\ndefaults:\n  - a: b  # not a key\n"
+    )
+    found = {"told": "what it is; and more", "group.inner": "within"}
+    assert dict(commented_keys(text)) == found
 
 
 def test_every_value_in_the_configs_has_a_comment() -> None:
@@ -194,6 +209,11 @@ WRONG_VALUES = st.one_of(
     st.booleans(),
     st.lists(st.text(), min_size=1),
 )
+
+
+@given(st.text(st.sampled_from("ab \\\"'=,[]{}:/é%~$@"), max_size=12))
+def test_any_path_can_be_the_value_of_a_key(text: str) -> None:
+    assert OverridesParser.create().parse_override(f"key={quoted(text)}").value() == text
 
 
 @settings_of_hypothesis(deadline=None, max_examples=30)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.configuration import preset_settings
+from experiments.config import preset_settings
 from pixelrobust.settings import RunSettings
 from scripts import costs
 from scripts.costs import IMAGE_SETS, PAGE, Gpu, ImageSet, Rates, operations, with_costs, work_of

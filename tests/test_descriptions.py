@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from torchvision.transforms import v2
 
 from experiments import descriptions
-from experiments.configuration import compose, options, preset_settings
+from experiments.config import compose, options, preset_settings
 from experiments.descriptions import table1, table2, table3, table4
 from pixelrobust import InputError
 
@@ -59,18 +59,18 @@ def configured(monkeypatch: pytest.MonkeyPatch, **attack: object) -> None:
 def test_table2_describes_classes(
     monkeypatch: pytest.MonkeyPatch, target: str, epsilon: object, expected: tuple[str, ...]
 ) -> None:
-    configured(monkeypatch, _target_=f"foolbox.attacks.{target}", arguments={}, epsilon=epsilon)
+    configured(monkeypatch, name=target, arguments={}, epsilon=epsilon)
     row = table2().iloc[0]
     assert (row["description"], row["norm"], row["epsilon"]) == expected
     assert ("Carlini" in row["reference"]) == ("Carlini" in target)
 
 
-@pytest.mark.parametrize("target", ["foolbox.attacks.NoSuchAttack", "no_such_module.Attack", None])
+@pytest.mark.parametrize("target", ["NoSuchAttack", "no_such_module.Attack", None])
 def test_table2_names_the_config_of_an_unknown_class(
     monkeypatch: pytest.MonkeyPatch, target: str | None
 ) -> None:
-    configured(monkeypatch, _target_=target)
-    with pytest.raises(InputError, match=r"configs/attack/own\.yaml: _target_="):
+    configured(monkeypatch, name=target)
+    with pytest.raises(InputError, match=r"configs/attack/own\.yaml: name="):
         table2()
 
 

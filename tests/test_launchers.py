@@ -1,7 +1,6 @@
 """Sweeps whose jobs run beside each other: what they give, and how they end."""
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -15,8 +14,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
+from omegaconf import OmegaConf
 
-from experiments.job_places import Places, usable_cores, visible_gpus
+from experiments.config import Job, settings_of, usable_cores
+from experiments.run import _in_place
 from tests.conftest import REPOSITORY, Run
 from tests.launcher_cases import descendants, end, started, wait_for, world
 
@@ -45,6 +47,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     subprocess.run([CLUSTER, "start", folder], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        patch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
         yield
         subprocess.run([CLUSTER, "stop", folder], check=True)
 
@@ -129,12 +132,14 @@ def results(tmp_path: Path) -> Path:
 
 def has_begun(results: Path) -> bool:
     """Whether the first job is done, and the second at work."""
-    done = list(results.glob("sweeps/*/0/job.json"))
-    return bool(done and list(results.glob("sweeps/*/1")) and list(results.glob("store/runs/*/*")))
+    done = [
+        json.loads(path.read_text())["directory"] for path in results.glob("sweeps/*/0/job.json")
+    ]
+    return any(done) and len(list(results.glob("store/runs/*"))) == 2
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_a_job_that_dies_is_a_failed_job(
+def test_a_job_that_dies_is_lost_and_the_rest_is_merged(
     name: str, request: pytest.FixtureRequest, arguments: list[str], results: Path
 ) -> None:
     if name == "slurm":
@@ -143,24 +148,19 @@ def test_a_job_that_dies_is_a_failed_job(
         wait_for(lambda: has_begun(results))
         if name == "slurm":
             subprocess.run(["scancel", *active_jobs()], check=True)
-
-        def kill_again() -> bool:
-            for child in descendants(process):
-                if is_at_work(child, name):
-                    end(child)
-            return process.poll() is not None
-
-        # The pool of joblib gives a job that died beside others another chance.
-        wait_for(kill_again)
+        for child in descendants(process):
+            if is_at_work(child, name):
+                end(child)
         out, errors = process.communicate()
     assert process.returncode == 2
     assert "1 of 2 jobs finished" in out
     (failed,) = [line for line in errors.splitlines() if line.startswith("failed: ")]
     assert "perturbation.num=1024" in failed
-    assert "ended" in failed
-    assert ("CANCELLED" in failed) == (name == "slurm")
-    (record,) = results.glob("sweeps/*/1/job.json")
-    assert json.loads(record.read_text())["settings"]["perturbation"]["num"] == [1024]
+    assert "left no record" in failed
+    assert "Traceback" not in errors
+    (table,) = results.glob("table6-sweep-*/table6.md")
+    rows = [line for line in table.read_text().splitlines() if line.startswith("| ")]
+    assert ["missing" in row for row in rows if row.startswith("| 1024")] == [True]
 
 
 def is_at_work(process: psutil.Process, name: str) -> bool:
@@ -178,12 +178,8 @@ def active_jobs() -> list[str]:
     ).stdout.split()
 
 
-@pytest.mark.parametrize("name", ["local", "slurm"])
-def test_an_interrupt_ends_all_jobs(
-    name: str, request: pytest.FixtureRequest, arguments: list[str], results: Path
-) -> None:
-    if name == "slurm":
-        request.getfixturevalue("slurm")
+@pytest.mark.parametrize("name", ["local", "processes"])
+def test_an_interrupt_ends_all_jobs(name: str, arguments: list[str], results: Path) -> None:
     with started([*ENDLESS, *arguments, *LAUNCHERS[name]], results) as process:
         wait_for(lambda: has_begun(results))
         at_work = descendants(process)
@@ -192,18 +188,14 @@ def test_an_interrupt_ends_all_jobs(
         assert process.returncode == 130
         assert last_line(errors) == "interrupted"
         wait_for(lambda: not any(child.is_running() for child in at_work))
-    if name == "slurm":
-        wait_for(lambda: not active_jobs())
 
 
-def test_what_slurm_does_not_take_is_one_sentence(
-    run: Run, slurm: None, arguments: list[str]
-) -> None:
+def test_what_slurm_does_not_take_is_told(run: Run, slurm: None, arguments: list[str]) -> None:
     ended = run(*SWEEP, *arguments, *LAUNCHERS["slurm"], "hydra.launcher.partition=nowhere")
     assert ended.code == 2
     (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    assert "Slurm does not take the jobs" in line
-    assert "nvalid partition" in line
+    assert "the launcher stopped" in line
+    assert "nvalid partition" in ended.err
 
 
 # Commands of the pages
@@ -233,8 +225,7 @@ def batch(*words: str, log: Path) -> None:
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one.startswith("python ")])
 def test_every_sweep_of_the_pages_runs(command: str, run: Run, slurm: None, tmp_path: Path) -> None:
-    """Without -m: else it would go on where somebody types, not on the cluster."""
-    assert " -m experiments.run hydra/launcher=slurm " in command
+    assert " -m experiments.run -m hydra/launcher=slurm " in command
     ended = run(*command.split()[3:], *SMALL)
     assert ended.code == 0, ended.err
     assert "2 of 2 jobs finished" in ended.out
@@ -284,37 +275,54 @@ def test_scripts_of_the_shell_are_clean() -> None:
 # Where jobs run
 
 
-def in_place(places: Places, told: "multiprocessing.Queue[tuple[str | None, int]]") -> None:
-    import torch
-
-    places.take(choose_gpu=True)
-    told.put((os.environ.get("CUDA_VISIBLE_DEVICES"), torch.get_num_threads()))
-    # Not until all have told is a place free again.
-    told_all.wait(60)
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-told_all = multiprocessing.get_context("fork").Event()
+def job(number: int, at_once: int, launcher: str = "JoblibLauncher") -> Job:
+    return Job(Path("sweep") / str(number), (), number, launcher, at_once)
 
 
 def test_jobs_at_once_have_gpus_and_cores_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,GPU-5")
-    assert visible_gpus() == ("4", "7", "GPU-5")
-    places = Places(tmp_path, 3, visible_gpus(), 7)
-    context = multiprocessing.get_context("fork")
-    told: multiprocessing.Queue[tuple[str | None, int]] = context.Queue()
-    jobs = [context.Process(target=in_place, args=(places, told)) for _ in range(3)]
-    for job in jobs:
-        job.start()
-    found = [told.get(timeout=60) for _ in jobs]
-    told_all.set()
-    for job in jobs:
-        job.join()
-    assert sorted(found) == [("4", 2), ("7", 2), ("GPU-5", 2)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr("experiments.run.usable_cores", lambda: 7)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    usual, named = settings_of(), settings_of("engine.devices=cuda:2")
+    assert usual.engine.devices == "auto"
+    placed = [_in_place(usual, job(number, 3)).engine.devices for number in range(5)]
+    assert placed == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
+    assert torch.get_num_threads() == 2
+    assert _in_place(named, job(0, 3)).engine.devices == "cuda:2"
+    # Which device a run has does not change what it is.
+    assert _in_place(usual, job(1, 3)).identity() == usual.identity()
 
 
-def test_no_gpu_is_visible_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == ()
+def test_a_job_alone_has_the_whole_machine(threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    torch.set_num_threads(3)
+    assert _in_place(settings_of(), job(1, 1, "BasicLauncher")) == settings_of()
+    assert torch.get_num_threads() == 3
+
+
+def test_a_job_of_slurm_computes_on_the_cores_that_it_was_given(
+    threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert _in_place(settings_of(), job(1, 1, "SlurmLauncher")) == settings_of()
+    assert torch.get_num_threads() == 3
+
+
+def test_by_default_there_are_as_many_jobs_as_gpus_or_else_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launcher = OmegaConf.load(REPOSITORY / "configs" / "hydra" / "launcher" / "local.yaml")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert launcher.n_jobs == 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert launcher.n_jobs == usable_cores()
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)

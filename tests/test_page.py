@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.configuration import settings_of
+from experiments.config import settings_of
 from experiments.page import page_of
 from experiments.page.folder import read_folder
 from experiments.page.gallery import draw_gallery

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from experiments.configuration import settings_of
+from experiments.config import settings_of
 from pixelrobust.errors import InputError
 from pixelrobust.settings import RunSettings
 from tests.conftest import Run

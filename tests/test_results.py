@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.configuration import preset_settings
+from experiments.config import preset_settings
 from experiments.derived import derive
 from experiments.paper import beside_published, published_rates
 from experiments.presentation import load_run, present, stored_runs

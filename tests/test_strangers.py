@@ -1,4 +1,6 @@
-"""Files from strangers, tried on the command line: weights, images, caches, folders of results."""
+"""Files from strangers, tried on the command line: weights, images, caches, results, and keys of configs
+that are not Hydra's own.
+"""
 
 import json
 import os
@@ -12,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+import yaml
 from PIL import Image
 
 from experiments.report import main as report
 from pixelrobust.retraining.checkpoint import read_checkpoint
-from tests.conftest import REPOSITORY, Run
-from tests.test_permitted import Touching, refused, share
+from tests.conftest import REPOSITORY, Ended, Run
 
 SMALL = ("model=efficientnet_lite0", "selection.models=null", "perturbation.num=4", "draws=1")
 
@@ -25,6 +27,35 @@ SMALL = ("model=efficientnet_lite0", "selection.models=null", "perturbation.num=
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
     return tmp_path / "canary"
+
+
+def refused(ended: Ended, canary: Path, *words: str) -> None:
+    """Assert that an attack did nothing, and that one sentence says what was wrong."""
+    assert not canary.exists()
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    for word in words:
+        assert word in ended.err
+    assert "Traceback" not in ended.err
+
+
+class Touching:
+    """Unpickles to a new file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def share(folder: Path, content: dict[str, Any]) -> list[str]:
+    """Return what somebody types who was given a folder of configs."""
+    path = folder / "given" / "experiment" / "shared.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("# @package _global_\n" + yaml.safe_dump(content))
+    return ["--config-dir", str(folder / "given"), "experiment=shared"]
 
 
 @pytest.fixture
@@ -35,6 +66,80 @@ def images(tmp_path: Path) -> Path:
         (tmp_path / "images" / wnid).mkdir(parents=True)
         Image.fromarray(picture).save(tmp_path / "images" / wnid / "picture.png")
     return tmp_path / "images"
+
+
+# --- configs --------------------------------------------------------------------------------------
+
+
+def nested(place: str, value: Any) -> dict[str, Any]:
+    for key in reversed(place.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "attack",
+        "attack.arguments",
+        "models.efficientnet_lite0",
+        "models.another",
+        "dataset",
+        "other",
+    ],
+)
+def test_no_key_but_hydras_own_makes_an_object(
+    run: Run, tmp_path: Path, canary: Path, place: str
+) -> None:
+    touching = {
+        "_target_": "pathlib.Path.touch",
+        "_args_": [{"_target_": "pathlib.Path", "_args_": [str(canary)]}],
+    }
+    content = nested(place, touching)
+    # Config files add keys to a group by taking it along.
+    content["defaults"] = [{"override /attack": "fgsm"}]
+    ended = run(*share(tmp_path, content), *SMALL)
+    assert not canary.exists()
+    assert ended.code == 2
+    assert place.split(".")[0] in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["attack=fgsm", "attack.name=trapped.inside"],
+        ["models.efficientnet_lite0.weights=package:trapped.inside/x.pth"],
+    ],
+    ids=str,
+)
+def test_no_key_but_hydras_own_imports_a_module(
+    run: Run, tmp_path: Path, canary: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a package that can be imported, and makes a file when it is."""
+    (tmp_path / "trapped" / "inside").mkdir(parents=True)
+    (tmp_path / "trapped" / "__init__.py").write_text(
+        f"import pathlib; pathlib.Path({str(canary)!r}).touch()"
+    )
+    (tmp_path / "trapped" / "inside" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    refused(run(*SMALL, *arguments), canary)
+
+
+def test_yaml_that_makes_python_objects_is_refused(run: Run, tmp_path: Path, canary: Path) -> None:
+    given_config = share(tmp_path, {})
+    path = tmp_path / "given" / "experiment" / "shared.yaml"
+    path.write_text(f"name: !!python/object/apply:os.system ['touch {canary}']\n")
+    refused(run(*given_config), canary, "python/object")
+
+
+def test_a_shared_experiment_is_taken(run: Run, tmp_path: Path) -> None:
+    content = {"name": "theirs", "attack": {"name": "PGD"}}
+    content |= {"dataset": {"description": "images of ${name}", "limit": 3}}
+    ended = run("--cfg", "job", *share(tmp_path, content)[:2], "attack=fgsm", "experiment=shared")
+    assert ended.code == 0, ended.err
+    assert "name: theirs" in ended.out
+    assert "name: PGD" in ended.out
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -114,7 +219,7 @@ def test_an_attack_writes_no_log(run: Run, canary: Path, value: str) -> None:
     ended = run(
         *SMALL,
         "attack=fgsm",
-        "attack._target_=foolbox.attacks.HopSkipJumpAttack",
+        "attack.name=HopSkipJumpAttack",
         f"++attack.arguments={{tensorboard: {value}}}",
     )
     refused(ended, canary, "attack.arguments.tensorboard")

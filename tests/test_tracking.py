@@ -21,10 +21,9 @@ import pytest
 import wandb
 from PIL import Image
 
-from experiments.configuration import settings_of
+from experiments.config import settings_of
 from experiments.report import _list_runs
 from experiments.status import run_statuses
-from experiments.sync import main as sync
 from experiments.tracked import curve_points
 from pixelrobust.distributed import processes
 from pixelrobust.retraining import training
@@ -423,7 +422,7 @@ def test_a_server_that_hangs_costs_the_timeout_and_no_more(
         assert ended.code == 0
     (warning,) = warnings(ended)
     assert "W&B does not take runs (http://127.0.0.1:" in warning
-    assert "`make wandb-sync` sends them" in warning
+    assert "`wandb sync` sends them" in warning
     # Two jobs wait for it once.
     # Of itself the package would wait for 90 seconds.
     assert seconds["tracked"] - seconds["plain"] < 2 + 20
@@ -560,48 +559,6 @@ class Broken:
         if name == self._call:
             raise ValueError(f"no {name}\nand more")
         return self if name == "summary" else lambda *_, **__: None
-
-
-# Sending later
-
-
-def test_nothing_to_send_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sync([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.startswith(f"Nothing waits in {tmp_path / 'wandb'}")
-
-
-@pytest.mark.tries(KIND, "`make wandb-sync` without a key, and without a network")
-def test_runs_that_cannot_be_sent_are_kept(
-    evaluate: Call,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    happened: Happened,
-) -> None:
-    results = tmp_path / "results"
-    assert evaluate(WANDB).code == 0
-    told = []
-    for key, words in (("", "wandb login"), (KEY, "connection refused")):
-        monkeypatch.setenv("WANDB_API_KEY", key)
-        monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-        code = sync([str(results)])
-        captured = capsys.readouterr()
-        assert captured.out == f"sending 1 runs of {results / 'wandb'}\n"
-        assert words in captured.err
-        told.append(sentence(Ended(code, captured.out, captured.err)))
-    assert only(results).exit_code() == 0
-    (same,) = {re.sub(r" \(.*\)", "", text) for text in told}
-    happened(f"{same} It says which of the two.")
-
-
-def test_sent_runs_are_not_sent_again(
-    evaluate: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert evaluate(WANDB).code == 0
-    (log,) = (tmp_path / "results" / "wandb").glob("*/*.wandb")
-    log.with_name(f"{log.name}.synced").touch()
-    assert sync([str(tmp_path / "results")]) == 0
-    assert "Nothing waits" in capsys.readouterr().out
 
 
 # The package

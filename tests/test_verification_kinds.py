@@ -133,7 +133,7 @@ def test_images_are_selected_again_where_no_run_names_them_all(
 
 def test_batches_are_those_of_the_run(store: Callable[..., Stored], verify: Verify) -> None:
     """Random attacks on retrained networks hang on them."""
-    noise = "attack._target_=foolbox.attacks.LinfAdditiveUniformNoiseAttack"
+    noise = "attack.name=LinfAdditiveUniformNoiseAttack"
     random = ("experiment=table11", noise, "attack.epsilon=60", "engine.batch_size=5")
     stored = store(Kind("random attacks in small batches", random))
     ended = verify(stored.folder, *stored.keys, "--share", "1")

@@ -79,7 +79,7 @@ def test_the_repository_is_not_there_but_its_configs_are(
     installed: Installed, environment: Path
 ) -> None:
     code = (
-        "import importlib.util, json, pixelrobust, experiments.places as places\n"
+        "import importlib.util, json, pixelrobust, experiments.exits as places\n"
         "print(json.dumps([pixelrobust.__file__, str(places.CONFIGS), str(places.REPOSITORY),"
         " importlib.util.find_spec('scripts') is None]))"
     )  # fmt: skip
@@ -99,29 +99,35 @@ def test_only_the_two_packages_are_installed(environment: Path) -> None:
     assert names == {"pixelrobust", "experiments", "needed.pth"}
 
 
-def test_evaluate_works_in_any_folder(installed: Installed, tmp_path: Path) -> None:
+def test_a_run_works_in_any_folder(installed: Installed, tmp_path: Path) -> None:
     """With paths from there, and results below it; no commit is taken for this software's."""
     (tmp_path / "names.txt").write_text("\n".join(CLASSES), encoding="utf-8")
     folder_of(tmp_path / "images", "cat/0.png", "cat/1.png")
     saved(state(), tmp_path / "w.safetensors")
-    ended = installed(
-        "pixelrobust", "evaluate", "--model", "squeezenet1_1=w.safetensors", "--images", "images",
-        "--classes", "names.txt", "--num", "4", "16",
-        f"dataset.preprocessing.resize={SIDE}", f"dataset.preprocessing.crop={SIDE}",
+    subject = (
+        "model=torchvision", "models.torchvision.name=squeezenet1_1", "models.torchvision.classes=2",
+        "models.torchvision.weights=w.safetensors", "dataset=imagefolder", "dataset.root=images",
+        "dataset.classes=names.txt", f"dataset.preprocessing.resize={SIDE}",
+        f"dataset.preprocessing.crop={SIDE}",
     )  # fmt: skip
+    ended = installed("pixelrobust", *subject, "perturbation.num=[4,16]")
     assert ended.returncode == 0, ended.stderr
     (folder,) = tmp_path.glob("pixelrobust-results/run-*")
     assert pd.read_csv(folder / "table.csv")["num"].tolist() == [0, 4, 16]
     manifest = json.loads((folder / "outcomes" / "table.json").read_text())
     assert manifest["software"]["pixelrobust"] == "0.1.0"
     assert manifest["software"]["commit"] is None
-    assert "pixelrobust-results" in installed("pixelrobust", "report").stdout
-    assert "done" in installed("pixelrobust", "status").stdout
+    report = installed("python", "-m", "experiments.report")
+    assert "pixelrobust-results" in report.stdout
+    assert "done" in installed("python", "-m", "experiments.status").stdout
     ended = installed(
-        "pixelrobust", "report", str(folder), "--html", "--images", "images", "--classes", "names.txt"
-    )  # fmt: skip
+        "python", "-m", "experiments.report", str(folder), "--html", "--images", *subject
+    )
     assert ended.returncode == 0, ended.stderr
     assert (folder / "report.html").is_file()
+    ended = installed("python", "-m", "experiments.verify", str(folder), *subject, "--share", "1")
+    assert ended.returncode == 0, ended.stderr
+    assert "KEYS" in installed("pixelrobust", "--help").stdout
 
 
 def test_the_papers_experiments_come_along(installed: Installed, tmp_path: Path) -> None:

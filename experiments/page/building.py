@@ -171,7 +171,7 @@ def keys_gallery(keys: Sequence[str]) -> MakeGallery:
     """What makes a gallery of the images that configuration keys name; loads torch when called."""
 
     def make(stored: Stored) -> tuple[Gallery, list[str]]:
-        from experiments.configuration import settings_of
+        from experiments.config import settings_of
 
         settings = settings_of(*keys)
         from experiments.page.gallery import draw_gallery

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from experiments.places import REPOSITORY
+from experiments.exits import REPOSITORY
 from experiments.presentation import Run, outcomes_file, stored_runs
 from experiments.progress import Progress
 from experiments.records import RunRecord

@@ -24,6 +24,7 @@ from pixelrobust.models import Classifier
 from pixelrobust.outcomes import ALLOTTED_COLUMNS, CELL_COLUMNS, COLUMNS
 from pixelrobust.selection import image_list_digest, select
 from pixelrobust.settings import (
+    ATTACK_PREFIX,
     EngineSettings,
     attack_settings,
     engine_settings,
@@ -103,7 +104,8 @@ class StoredRun(NamedTuple):
         if isinstance(config.get("attack"), dict):
             # Which sizes there are the rows say too; of a sweep over them only these know.
             attack = {"epsilon": "minimal"} | config["attack"]
-            changes["attack"] = attack_settings(**attack | {"_target_": attack.pop("target", "")})
+            name = str(attack.pop("target", "")).removeprefix(ATTACK_PREFIX)
+            changes["attack"] = attack_settings(**attack | {"name": name})
         if isinstance(config.get("retrain"), dict):
             changes["retrain"] = retrain_settings(**{**config["retrain"], "save": None})
         for group in ("models", "selection_models"):

@@ -216,8 +216,8 @@ def _runner(module: nn.Module, attack: Attack, device: torch.device) -> _Run:
             _, clipped, fooled = instance(victim, images, criterion, epsilons=epsilon)
         except FOOLBOX_ERRORS as error:
             raise InputError(
-                f"attack.target={attack.target} cannot attack these images ({first_line(error)}); "
-                "mend attack.arguments, or take another attack, for example foolbox.attacks.FGSM."
+                f"attack.name={attack.name} cannot attack these images ({first_line(error)}); "
+                "mend attack.arguments, or take another attack, for example FGSM."
             ) from error
         # Clipping is done on the change: adding it again may leave [0, 1] by a rounding error.
         return clipped.detach().clamp(0, 1), fooled

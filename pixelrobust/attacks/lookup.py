@@ -8,7 +8,6 @@ from typing import Any
 
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.packages import how_to_install
-from pixelrobust.settings import ATTACK_PREFIX
 
 FOOLBOX_ERRORS = (TypeError, ValueError, AssertionError, NotImplementedError)
 """What foolbox raises where an attack's arguments or its kind do not suit.
@@ -25,14 +24,14 @@ class Attack:
     """An attack of foolbox: a class and what to make it with.
 
     Attributes:
-        target: "foolbox.attacks.<name>"; only such names are looked up, and nothing else imported.
+        name: of a class of foolbox.attacks; nothing else is looked up.
         arguments: keyword arguments of that class.
 
     Raises:
         InputError: there is no such attack, or it does not take these arguments.
     """
 
-    target: str
+    name: str
     arguments: tuple[tuple[str, object], ...] = ()
 
     def __post_init__(self) -> None:
@@ -41,19 +40,17 @@ class Attack:
     @property
     def minimizes(self) -> bool:
         """Whether it looks for the smallest change itself, rather than changing by an epsilon."""
-        return issubclass(
-            find_attack(self.target), foolbox_module("attacks.base").MinimizationAttack
-        )
+        return issubclass(find_attack(self.name), foolbox_module("attacks.base").MinimizationAttack)
 
     @property
     def is_straight(self) -> bool:
         """Whether epsilon only says how far to go, in a direction that does not depend on it."""
         fgsm = foolbox_module("attacks").LinfFastGradientAttack
-        return find_attack(self.target) is fgsm and not self.build().random_start
+        return find_attack(self.name) is fgsm and not self.build().random_start
 
     def build(self) -> Any:
         """The foolbox attack."""
-        kind = find_attack(self.target)
+        kind = find_attack(self.name)
         for name, value in self.arguments:
             if name in _WRITING and value is not False:
                 raise InputError(
@@ -64,16 +61,16 @@ class Attack:
         except FOOLBOX_ERRORS as error:
             known = ", ".join(inspect.signature(kind).parameters) or "none"
             raise InputError(
-                f"attack.arguments do not suit {self.target} ({first_line(error)}); "
+                f"attack.arguments do not suit {self.name} ({first_line(error)}); "
                 f"it takes: {known}."
             ) from error
 
 
-def find_attack(target: str) -> Any:
-    """The class of an attack; nothing but foolbox's own attacks is ever looked up.
+def find_attack(name: str) -> Any:
+    """Return the class of an attack; nothing but foolbox's own attacks is ever looked up.
 
     Args:
-        target: "foolbox.attacks.<name>".
+        name: of the class, such as "FGSM".
 
     Raises:
         InputError: there is no such attack that takes an epsilon or minimises it, or no foolbox.
@@ -81,17 +78,17 @@ def find_attack(target: str) -> Any:
     base = foolbox_module("attacks.base")
     kinds = (base.MinimizationAttack, base.FixedEpsilonAttack)
     known = {
-        ATTACK_PREFIX + name: value
-        for name, value in vars(foolbox_module("attacks")).items()
+        own: value
+        for own, value in vars(foolbox_module("attacks")).items()
         if inspect.isclass(value) and issubclass(value, kinds)
     }
-    if target not in known:
-        near = difflib.get_close_matches(str(target), known, n=1, cutoff=0.5)
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         raise InputError(
-            f"attack.target={target!r} is not an attack that can be used; give one of foolbox's "
-            f"that take an epsilon or minimise it, such as {(near or [ATTACK_PREFIX + 'FGSM'])[0]}."
+            f"attack.name={name!r} is not an attack that can be used; give one of foolbox's "
+            f"that take an epsilon or minimise it, such as {(near or ['FGSM'])[0]}."
         )
-    return known[target]
+    return known[name]
 
 
 def foolbox_module(module: str) -> Any:

@@ -20,9 +20,9 @@ from pixelrobust.settings.networks import (
     is_weights_file,
     model_label,
 )
-from pixelrobust.settings.run import RETRAINED, RunSettings, fingerprint
+from pixelrobust.settings.run import ATTACK_PREFIX, RETRAINED, RunSettings, fingerprint
 from pixelrobust.settings.sections import (
-    ATTACK_PREFIX,
+    RENAMED_ATTACK,
     AttackSettings,
     EngineName,
     EngineSettings,
@@ -36,6 +36,7 @@ __all__ = [
     "CLASSES",
     "OWN_CLASSES",
     "PACKAGE_PREFIX",
+    "RENAMED_ATTACK",
     "RETRAINED",
     "AttackSettings",
     "DatasetSettings",

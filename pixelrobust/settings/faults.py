@@ -43,9 +43,9 @@ def _sentences(key: str, details: list[Any]) -> Iterator[str]:
         elif detail["type"] == "value_error":
             yield f"{key}: {cause}" if key else str(cause)
         elif detail["type"] == "extra_forbidden":
-            yield f"{key} is not a key of the configuration; `python -m experiments.run --help` lists them."
+            yield f"{key} is not a key of the configuration; `pixelrobust --help` lists them."
         elif detail["type"] == "missing":
-            yield f"{key} is missing; `python -m experiments.run --help` says what it means."
+            yield f"{key} is missing; `pixelrobust --help` says what it means."
         else:
             requirements.append(detail["msg"][detail["msg"].find("should") :])
     if requirements:

@@ -32,6 +32,9 @@ from pixelrobust.settings.sections import (
 RETRAINED = ("retraining", "transfer", "distances")
 """What `measure` says where networks are retrained."""
 
+ATTACK_PREFIX = "foolbox.attacks."
+"""The module of all attacks, which the identity of a run names too."""
+
 # Of a data set: where it is, and which part of it is meant.
 _PLACES = {"root", "train_root", "file", "train_file"}
 _PARTS = ("name", "split", "train_split", "image_column", "label_column")
@@ -156,6 +159,9 @@ class RunSettings(Section):
         # What a run does not use is no part of it.
         if data["attack"] is None:
             del data["attack"]
+        else:
+            kind, name = data["attack"].pop("kind"), data["attack"].pop("name")
+            data["attack"] = {"kind": kind, "target": ATTACK_PREFIX + name, **data["attack"]}
         if data["evaluation"] == "census":
             del data["evaluation"]
         if data["measure"] == "outcomes":

@@ -19,8 +19,8 @@ from pixelrobust.settings.fields import (
     checked,
 )
 
-ATTACK_PREFIX = "foolbox.attacks."
-"""What the name of an attack begins with; nothing else is ever looked up."""
+RENAMED_ATTACK = "attack._target_ is now attack.name, without the module; give attack.name=FGSM."
+"""What is said of the key that attacks had before."""
 
 # Upper bounds keep what no computer could finish, or hold in memory, from being tried.
 _MAX_DEVICES = 64
@@ -49,7 +49,7 @@ class AttackSettings(Section):
     """How images are attacked before their pixels are changed (see `pixelrobust.adversarial`)."""
 
     kind: Literal["adversarial"]
-    target: Annotated[StrictStr, Field(alias="_target_")]
+    name: StrictStr
     arguments: dict[StrictStr, Any]
     epsilon: Annotated[
         tuple[Literal["minimal"] | Parts255, ...],
@@ -60,6 +60,13 @@ class AttackSettings(Section):
     max_epsilon: Parts255
     round: StrictBool
     wanted: Positive
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_called_by_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "_target_" in data:
+            raise InputError(RENAMED_ATTACK)
+        return data
 
     @model_validator(mode="after")
     def _ends(self) -> Self:

@@ -59,7 +59,7 @@ def open_run(settings: TrackingSettings, about: About) -> Any:
     _REFUSING.add(server)
     warn(
         f"W&B does not take runs ({fault}); they are kept in {settings.directory / FOLDER}, and "
-        "`make wandb-sync` sends them."
+        "`wandb sync` sends them."
     )
     return _init(wandb, settings, about, "offline")
 

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.command.overrides import quoted
+from experiments.config import quoted
 from pixelrobust.manifest import Manifest, read_manifest
 from scripts.benchmarking.processes import Ended, run_module
 from scripts.benchmarking.records import Job, Measured, Steady, read_steady

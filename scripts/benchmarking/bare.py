@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.configuration import compose, read_settings
+from experiments.config import compose, read_settings
 from pixelrobust.engine import Engine, make_engine
 from pixelrobust.models import load_classifier
 from scripts.benchmarking.images import decode_all

@@ -5,7 +5,7 @@ from statistics import median
 
 import pandas as pd
 
-from experiments.places import REPOSITORY
+from experiments.exits import REPOSITORY
 from pixelrobust.escaping import escape_markdown
 from pixelrobust.manifest import Manifest
 from pixelrobust.provenance import describe_software

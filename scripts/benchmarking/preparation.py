@@ -11,8 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from experiments.command.overrides import quoted
-from experiments.configuration import compose, read_settings
+from experiments.config import compose, quoted, read_settings
 from experiments.exits import exit_code
 from pixelrobust.datasets.lists import sample
 from pixelrobust.engine import Engine, make_engine

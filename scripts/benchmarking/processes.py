@@ -10,8 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import IO
 
-from experiments.exits import EXIT_INPUT
-from experiments.places import REPOSITORY
+from experiments.exits import EXIT_INPUT, REPOSITORY
 from pixelrobust.errors import InputError
 from scripts.benchmarking.memory import PeakMemory
 

@@ -52,11 +52,11 @@ GROUPS = (
 )  # fmt: skip
 
 ONLY_IN = {
-    "hydra": ("experiments.configuration", "experiments.checked_hydra", "experiments.launchers", "experiments.submitting"),
-    "omegaconf": ("experiments.configuration", "experiments.checked_hydra", "experiments.launchers"),
+    "hydra": ("experiments.config",),
+    "omegaconf": ("experiments.config",),
     "wandb": ("pixelrobust.tracking.opening",),
     "plotly": ("pixelrobust.report",),
-    "openvino": ("pixelrobust.engine", "experiments.doctor", "scripts"),
+    "openvino": ("pixelrobust.engine", "scripts"),
     "foolbox": ("pixelrobust.attacks", "scripts"),
 }  # fmt: skip
 """Where alone a package may be imported: modules, and packages with all that is in them."""

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A Slurm of one node on this machine, to try things on: Debian's packages slurm-wlm and munge, as root.
-#   scripts/slurm/test_cluster.sh start FOLDER    then: export SLURM_CONF=FOLDER/slurm.conf
+#   scripts/slurm/test_cluster.sh start FOLDER    then the exports that it prints
 #   scripts/slurm/test_cluster.sh stop FOLDER
+# It keeps no accounting: a sacct of its own, in FOLDER/bin, asks the controller instead.
 # Everything lies in FOLDER, but for munge's key in /etc/munge, which is made if it is not there.
 set -euo pipefail
 
@@ -72,12 +73,36 @@ PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
 }
 
+# What submitit asks for the states of jobs: an array is told as JOB_TASK, or JOB_[TASKS] while it waits.
+write_sacct() {
+    mkdir -p "$folder/bin"
+    cat >"$folder/bin/sacct" <<'SACCT'
+#!/usr/bin/env bash
+echo "JobID|State|NodeList"
+scontrol --oneliner show job 2>/dev/null | awk '{
+    split("", told)
+    for (i = 1; i <= NF; i++) {
+        place = index($i, "=")
+        told[substr($i, 1, place - 1)] = substr($i, place + 1)
+    }
+    id = told["JobId"]
+    if ("ArrayJobId" in told) {
+        task = told["ArrayTaskId"]
+        id = told["ArrayJobId"] "_" (task ~ /[-,]/ ? "[" task "]" : task)
+    }
+    if (id != "") print id "|" told["JobState"] "|" told["NodeList"]
+}'
+SACCT
+    chmod +x "$folder/bin/sacct"
+}
+
 start() {
     need munged && need slurmctld && need slurmd
     # Where it is owned by others, munged does not trust the folder.
     chmod 755 "$folder"
     mkdir -p "$folder/state" "$folder/spool"
     runs slurmctld || write_conf
+    write_sacct
     if [[ ! -f /etc/munge/munge.key ]]; then
         mkdir -p /etc/munge
         (umask 077 && dd if=/dev/urandom of=/etc/munge/munge.key bs=1024 count=1 status=none)
@@ -89,7 +114,7 @@ start() {
     runs slurmd || /usr/sbin/slurmd
     for _ in $(seq 60); do
         if [[ $(sinfo --noheader --format=%T 2>/dev/null) =~ idle|mixed|allocated ]]; then
-            echo "export SLURM_CONF=$SLURM_CONF"
+            echo "export SLURM_CONF=$SLURM_CONF PATH=$folder/bin:\$PATH"
             return
         fi
         sleep 0.5

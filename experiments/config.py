@@ -2,14 +2,18 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -17,11 +21,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.checked_hydra import CONFIG_NAME, HYDRA_VERSION, check_composed, run_hydra
-from experiments.places import CONFIGS, RESULTS, root
-from pixelrobust.errors import InputError
+from experiments.exits import CONFIGS, RESULTS, root
+from pixelrobust.errors import InputError, first_line
+from pixelrobust.escaping import printable
 from pixelrobust.files import user_cache
-from pixelrobust.settings import ModelSettings, RunSettings, build_settings
+from pixelrobust.settings import RENAMED_ATTACK, ModelSettings, RunSettings, build_settings
+
+CONFIG_NAME = "config"
+HYDRA_VERSION = "1.3"
+RECORD = "job.json"
+"""The file in the folder of a job of a sweep that says what became of it."""
 
 _COMPOSING_ERRORS = (
     HydraException,
@@ -29,45 +38,95 @@ _COMPOSING_ERRORS = (
     YAMLError,
     ImportError,
     LookupError,
-    RuntimeError,
     ValueError,
 )
 """What Hydra raises where a config is wrong, or a plugin is not there."""
-_MANUAL = "`python -m experiments.run --help`"
+_MANUAL = "`pixelrobust --help`"
+# The flags of Hydra that the next word belongs to.
+_WITH_VALUE = {
+    "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c",
+    "--package", "-p", "--experimental-rerun",
+}  # fmt: skip
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _jobs_at_once() -> int:
+    """Return how many jobs a machine takes at once: one a GPU, or one a core without GPUs."""
+    import torch
+
+    return torch.cuda.device_count() or usable_cores()
+
+
+def _below(folder: str, path: str) -> str:
+    return str(Path(folder) / Path(path).expanduser())
+
 
 OmegaConf.register_new_resolver("repository", lambda: str(root()), replace=True)
 OmegaConf.register_new_resolver("results", lambda: RESULTS, replace=True)
 OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
-OmegaConf.register_new_resolver(
-    "below", lambda folder, path: str(Path(folder) / Path(path).expanduser()), replace=True
-)
+OmegaConf.register_new_resolver("below", _below, replace=True)
+OmegaConf.register_new_resolver("jobs_at_once", _jobs_at_once, replace=True)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Where a job of a sweep leaves its record; None outside a sweep.
+    """One job of a sweep.
 
     Attributes:
-        directory: the job's own folder.
+        directory: the job's own folder, where it leaves its record.
         overrides: what distinguishes the job from its siblings.
+        number: counts the jobs, from 0.
+        launcher: the class of Hydra's launcher that runs it.
+        at_once: how many jobs run at once on its machine.
     """
 
     directory: Path
     overrides: tuple[str, ...]
+    number: int = 0
+    launcher: str = "BasicLauncher"
+    at_once: int = 1
 
 
 class SweepCallback(Callback):
-    """Remembers where the sweep of this process keeps its records."""
+    """Leaves a record of each job of a sweep before the first begins: a job that dies writes none."""
 
     directory: Path | None = None
+    launcher: str = ""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember the folder and the launcher of the sweep, and write the records."""
+        from experiments.sweep import record_as_lost
+
         SweepCallback.directory = Path(config.hydra.sweep.dir).resolve()
+        SweepCallback.launcher = _class_name(config.hydra.launcher)
+        record_as_lost(SweepCallback.directory, _jobs_of(config))
+
+
+def _jobs_of(config: DictConfig) -> list[tuple[str, ...]]:
+    """Return the overrides of each job of a sweep, numbered as Hydra's basic sweeper does."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    swept = config.hydra.sweeper.get("params") or {}
+    given = [*(f"{key}={value}" for key, value in swept.items()), *config.hydra.overrides.task]
+    values: dict[str, list[str]] = {}
+    for override in parser.parse_overrides(given):
+        each = (
+            override.sweep_string_iterator()
+            if override.is_sweep_override()
+            else [override.get_value_element_as_str()]
+        )
+        key = override.get_key_element()
+        values[key] = [f"{key}={value}" for value in each]
+    return list(product(*values.values()))
 
 
 def launch(
     task: Callable[[Callable[[], RunSettings], Job | None], None],
-    lost: Callable[[Callable[[], RunSettings], Job, str], None],
     arguments: Sequence[str] | None = None,
 ) -> Path | None:
     """Hand the command line to Hydra, which calls the task once for each job.
@@ -75,7 +134,6 @@ def launch(
     Args:
         task: gets a function that reads the job's settings (and may find fault with them), and the
             job, None outside a sweep.
-        lost: gets the same of a job whose process ended before the task did, and why.
         arguments: the command line; None: this process's.
 
     Returns:
@@ -86,10 +144,13 @@ def launch(
     """
     # Else Hydra prints errors itself and exits with its own code.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Else Ray reports to its maker.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     SweepCallback.directory = None
-
+    sys.argv[1:] = flags_first(sys.argv[1:] if arguments is None else arguments)
     faults: list[Exception] = []
 
+    @hydra.main(version_base=HYDRA_VERSION, config_path=str(CONFIGS), config_name=CONFIG_NAME)
     def main(config: DictConfig) -> None:
         # Hydra would print what passes through it in its own way.
         try:
@@ -97,15 +158,8 @@ def launch(
         except Exception as error:
             faults.append(error)
 
-    def record_lost(config: DictConfig, directory: Path, why: str) -> None:
-        job = Job(directory, tuple(config.hydra.overrides.task))
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        lost(lambda: read_settings(own), job, why)
-
     try:
-        run_hydra(CONFIGS, main, record_lost, arguments)
-    except InputError:
-        raise
+        main()
     except _COMPOSING_ERRORS as error:
         raise InputError(_sentence(error)) from error
     except OSError as error:
@@ -113,24 +167,62 @@ def launch(
             f"the records of jobs cannot be written to {error.filename} ({error.strerror or error}); "
             "give paths.results, a folder that can be written to."
         ) from error
+    # Launchers have many kinds, where the process of a job has died, or none could be started.
+    except Exception as error:
+        if SweepCallback.directory is None:
+            raise InputError(_sentence(error)) from error
+        print(f"error: the launcher stopped: {printable(first_line(error))}", file=sys.stderr)
+        _await_siblings(SweepCallback.launcher, SweepCallback.directory)
     if faults:
         raise faults[0]
     return SweepCallback.directory
 
 
-def compose(*overrides: str) -> DictConfig:
-    """The config that these overrides give, as the command line would compose it.
+def _class_name(launcher: DictConfig) -> str:
+    return str(launcher._target_).rpartition(".")[2]
 
-    Raises:
-        InputError: it holds what is not permitted.
+
+def _await_siblings(launcher: str, sweep_directory: Path) -> None:
+    """Wait for jobs that still run: submitit tells of one that has died before the others are done."""
+    if launcher == "LocalLauncher":
+        with suppress(ChildProcessError):
+            while True:
+                os.wait()
+    elif launcher == "SlurmLauncher":
+        import submitit
+
+        for path in sweep_directory.glob(".submitit/*/*_submitted.pkl"):
+            submitit.SlurmJob(path.parent, path.name.removesuffix("_submitted.pkl")).wait()
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """Return a command line with its flags, and their values, before its overrides.
+
+    Hydra refuses flags between overrides.
     """
+    flags: list[str] = []
+    overrides: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        is_flag = word.startswith("-") or before in _WITH_VALUE
+        (flags if is_flag else overrides).append(word)
+    return [*flags, *overrides]
+
+
+def quoted(text: Path | str) -> str:
+    """Return a text as the value of a key on the command line, whatever characters it holds."""
+    # Backslashes are themselves, but before a quotation mark, where two stand for one.
+    inside = re.sub(
+        r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), str(text)
+    )
+    return f'"{inside}"'
+
+
+def compose(*overrides: str) -> DictConfig:
+    """Return the config that these overrides give, as the command line would compose it."""
     if GlobalHydra.instance().is_initialized():
-        config = hydra.compose(CONFIG_NAME, overrides=list(overrides))
-    else:
-        with hydra.initialize_config_dir(str(CONFIGS), version_base=HYDRA_VERSION):
-            config = hydra.compose(CONFIG_NAME, overrides=list(overrides))
-    check_composed(config, CONFIGS, [override.partition("=")[0] for override in overrides])
-    return config
+        return hydra.compose(CONFIG_NAME, overrides=list(overrides))
+    with hydra.initialize_config_dir(str(CONFIGS), version_base=HYDRA_VERSION):
+        return hydra.compose(CONFIG_NAME, overrides=list(overrides))
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -209,11 +301,30 @@ def _model_configs(names: list[str]) -> dict[str, Any]:
 
 
 def _current_job() -> Job | None:
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
+    """Return the job of a sweep that this process does; None outside a sweep.
+
+    Raises:
+        InputError: a launcher is given without a sweep, which Hydra would ignore.
+    """
+    config = HydraConfig.get()
+    launcher = _class_name(config.launcher)
+    if config.mode != RunMode.MULTIRUN:
+        if launcher != "BasicLauncher":
+            choice = config.runtime.choices["hydra/launcher"]
+            raise InputError(
+                f"hydra/launcher={choice} launches the jobs of a sweep, and this is none; give -m too."
+            )
         return None
-    directory = Path(hydra_config.runtime.output_dir)
-    return Job(directory, tuple(hydra_config.overrides.task))
+    directory = Path(config.runtime.output_dir)
+    jobs = len(list(directory.parent.glob(f"*/{RECORD}")))
+    at_once = {"JoblibLauncher": config.launcher.get("n_jobs"), "LocalLauncher": jobs}.get(
+        launcher, 1
+    )
+    if at_once < 1:
+        # As joblib counts: -1 is all, -2 all but one.
+        at_once = max(1, usable_cores() + 1 + at_once)
+    overrides = tuple(config.overrides.task)
+    return Job(directory, overrides, config.job.num, launcher, min(at_once, jobs))
 
 
 def _sentence(error: Exception) -> str:
@@ -227,6 +338,8 @@ def _sentence(error: Exception) -> str:
         return f"{error.full_key} is not set; give a value, for example {error.full_key}=…"
     text = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("See "))
     unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and unknown[1] == "attack._target_":
+        return RENAMED_ATTACK
     if unknown:
         return f"{unknown[1]} is not a key of the configuration; {_MANUAL} lists them."
     if isinstance(error, OverrideParseException):

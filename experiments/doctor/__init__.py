@@ -1,1 +1,0 @@
-"""Whether a machine has what evaluations need: `pixelrobust doctor`."""
