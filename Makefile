@@ -14,7 +14,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
 	amplification breakdown distances claims report status verify doctor wheel wandb-sync benchmark audit \
-	reliability test test-notebooks coverage mutants docs lint format
+	test test-notebooks coverage mutants docs lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -110,9 +110,6 @@ mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a 
 	@rm -rf mutants
 	@begun=$$(date +%s); OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 && \
 		$(BIN)/python -m scripts.mutants $$(( ($$(date +%s) - begun + 59) / 60 ))
-
-reliability: | $(BIN)/python  ## Try every fault and bad input, and write docs/reliability.md from what happens.
-	@$(BIN)/python -m pytest -m tries --write-reliability
 
 docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
 	@$(BIN)/python -m scripts.site

@@ -17,7 +17,7 @@ from PIL import Image
 
 import pixelrobust.datasets.huggingface
 from pixelrobust import collect
-from tests.conftest import Happened, Run
+from tests.conftest import Run
 from tests.data_cases import (
     cifar10,
     csv_of,
@@ -29,12 +29,131 @@ from tests.data_cases import (
     shard_of,
     tar_of,
 )
-from tests.fault_cases import SIDE, caption, folder_of, manifest, network, picture, saved, state
-from tests.reliability import refusal, sentence, without_advice
+from tests.fault_cases import (
+    SIDE,
+    caption,
+    folder_of,
+    manifest,
+    network,
+    picture,
+    refusal,
+    saved,
+    sentence,
+    state,
+    without_advice,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-KIND = "Data sets of other kinds"
+SAID = {
+    "a CSV that is not there": "No such file or directory",
+    "an empty CSV": "lacks the column 'path'",
+    "a CSV with its header only": "names no image",
+    "a CSV without a header": "its first line is 'a.png,0'",
+    "a CSV with semicolons": "its first line is 'path;label'",
+    "a CSV with two columns of one name": "its first line is 'path,label,label'",
+    "a CSV with a row that is too long": "line 2 has 3 fields where the header has 2",
+    "a CSV with a row that is too short": "line 2 has 1 fields where the header has 2",
+    "a CSV with a row twice": "line 4: 'a.png' stands in line 2 already",
+    "a CSV without a label in a row": "line 2 has no label",
+    "a CSV without a path in a row": "line 2: '' is not a path",
+    "a CSV with an unknown class": "class 'catt' is not among ImageNet-1k's classes",
+    "a CSV with a label of -1": "line 2, has label -1",
+    "a CSV with a label of 10^30": "line 2, has label 1000000000000000000000000000000",
+    "a CSV with a label beyond the network's outputs": "label 2 is out of range for model squeezenet1_1, which has 2",
+    "a CSV with a path that leads up": "line 2: the path 'b/../../a.png' leads out of the folder that",
+    "a CSV with an absolute path": "line 2: the path '/data/a.png' leads out of the folder that paths",
+    "a CSV with a path of Windows": "line 2: the path 'C:/data/a.png' leads out of the folder that",
+    "a CSV with backslashes": "line 2: the path 'b\\\\a.png' has backslashes",
+    "a CSV in Latin-1": "'utf-8' codec can't decode byte 0xe9 in position 14: invalid",
+    "a CSV with a quote that is not closed": "unexpected end of data",
+    "a CSV that is an image": "'utf-8' codec can't decode byte 0x89 in position 0: invalid start",
+    "a key of another kind: file": "dataset.file means nothing to dataset.kind=imagefolder",
+    "a key of another kind: split": "dataset.split means nothing to dataset.kind=csv",
+    "a key of another kind: download": "dataset.download means nothing to dataset.kind=huggingface",
+    "a number as a name": "dataset.name=5 is wrong: it should be a valid string",
+    "an archive that is not there": "No such file or directory",
+    "an archive that is no archive": "File is not a zip file",
+    "an archive that is a pickle": "File is not a zip file",
+    "an archive cut in half": "File is not a zip file",
+    "an archive without images": "holds no array 'images'",
+    "an archive without labels": "holds no array 'labels'",
+    "an archive of no images": "0, 40, 40, 3), in which there is no image",
+    "an archive of floating-point images": "array images is float64, whose range is not stated",
+    "an archive of 16-bit images": "array images is uint16, whose range is not stated",
+    "an archive of objects as images": "array images holds Python objects, which could run code",
+    "an archive of objects as labels": "array labels holds Python objects, which could run code",
+    "an archive of one image without N": "array images has shape",
+    "an archive of images of four channels": "array images has shape",
+    "an archive of images of shape (N, 3, 40, 3)": "2, 3, 40, 3), which fits",
+    "an archive in Fortran's order": "array images is in Fortran's order",
+    "an archive with a label too few": "holds 2 images, but 1 labels",
+    "an archive with one-hot labels": "array labels has shape",
+    "an archive with labels of floating point": "array labels is float64",
+    "an archive with a label of -1": "image 1 has label -1",
+    "an archive with a key twice": "the key 'é' is there twice",
+    "an archive with numbers as keys": "array keys is int64 of shape",
+    "an archive with a key too few": "array keys is <U1 of shape",
+    "an archive whose labels say they are 10^9": "labels is shorter than its header says",
+    "dataset=torchvision alone": "dataset.name is not set",
+    "a data set that is not among those of torchvision": "dataset.name=ImageNet is unknown",
+    "a split that MNIST lacks": "MNIST has no dataset.split=val",
+    "a split without labels": "STL10 has no dataset.split=unlabeled",
+    "MNIST that is not there": "MNIST cannot be read from",
+    "CIFAR10 that is not there": "Dataset not found or corrupted",
+    "Food101 that is not there": "Food101 cannot be read from",
+    "a folder that no library saved": "holds no saved data set",
+    "a saved data set, and a split that it lacks": "has the splits test",
+    "a saved data set of two splits, and none named": "has the splits test, train",
+    "a saved data set without splits, and one named": "has no splits",
+    "a saved data set, and a column that it lacks": "dataset.image_column=picture is no such column",
+    "a saved data set with labels of -1": "has label -1, but there are 2 classes",
+    "a saved data set of three classes on a network of two": "the data set has 3 classes of its own, but model squeezenet1_1",
+    "a saved data set that names files of other folders": "state.json names '../x.arrow', which is no file of this folder",
+    "a saved data set whose state is no JSON": "Expecting property name enclosed in double quotes: line 1 column 2",
+    "a shard that is not there": "is not a file",
+    "a shard of zero bytes": "cannot be read as an uncompressed tar file",
+    "a shard that is a text": "cannot be read as an uncompressed tar file",
+    "a compressed shard": "cannot be read as an uncompressed tar file",
+    "a shard cut within a picture": "cannot be read as an uncompressed tar file",
+    "a shard cut within a header": "it ends, or is damaged, before its end mark",
+    "a shard with a damaged header": "it ends, or is damaged, before its end mark",
+    "a shard without images": "the tar files hold no image",
+    "a shard with an image without a label": "sample 'a' in",
+    "a shard with two images of a sample": "'a.png' and 'a.jpg'",
+    "a shard with a sample twice": "holds 'a.cls' twice",
+    "a shard with a label of no number": "'utf-8' codec can't decode byte 0xff in position 0: invalid start",
+    "a shard with an empty label": "its label is ''",
+    "a shard with a broken .json": "Expecting property name enclosed in double quotes: line 1 column 2",
+    "a shard with a .json without the member": "its .json has no member 'label'",
+    "a shard with a .json of a list": "its label is [1]",
+    "a shard with a .json of 100,000 brackets": "maximum recursion depth exceeded while decoding a JSON array from",
+    "pipe:touch canary": "dataset.file='pipe:touch canary' is an address, but only files of",
+    "pipe:touch canary | cat shards-{000..009}.tar": "dataset.file='pipe:touch canary | cat shards-{000..009}.tar' is",
+    "file:/data/s.tar": "dataset.file='file:/data/s.tar' is an address, but only files of",
+    "https://example.org/s.tar": "dataset.file='https://example.org/s.tar' is an address, but only",
+    "s3://bucket/s.tar": "dataset.file='s3://bucket/s.tar' is an address, but only files of",
+    "braces of 10^9 files": "is more than 100,000 files",
+    "braces of 10^6 files": "is more than 100,000 files",
+    "a brace that is not closed": "has a brace too many",
+    "a pattern that fits no file": "no file fits",
+    "collect: nothing": "there is no item",
+    "collect: a number": "items of type int cannot be gone through",
+    "collect: images without labels": "item 0 is of type Image",
+    "collect: a DataLoader": "item 0 holds a tensor of shape",
+    "collect: images of two sizes": "3, 20, 20), but item 0 uint8",
+    "collect: tensors of two kinds": "3, 8, 8), but item 0 float32",
+    "collect: tensors to be resized": "item 0 is a tensor, and tensors are taken as they are",
+    "collect: a crop without a size": "resize=None is wrong: it should be a valid integer",
+    "collect: an array of floating point": "item 0 is an array of float64, whose range is not stated",
+    "collect: a 16-bit image": "item 0 has values of more than 8 bits, and no stated range",
+    "collect: a text as an image": "item 0 holds an image of type str",
+    "collect: a name as a label": "item 0 has label 'cat'",
+    "collect: a label of -1": "item 0 has label -1",
+    "collect: a key too few": "2 images came with 1 keys",
+    "collect: a key twice": "keys are there twice, and such images would get the same changes",
+}
+"""What the sentence about each case says, by the case's id."""
 SMALL = [
     f"dataset.preprocessing.resize={SIDE}",
     f"dataset.preprocessing.crop={SIDE}",
@@ -91,36 +210,27 @@ BAD_CSV: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize("make", BAD_CSV.values(), ids=BAD_CSV)
 def test_a_bad_csv_is_refused(
-    make: Callable[[Path], Any], refused: Refused, tmp_path: Path, happened: Happened
+    make: Callable[[Path], Any], refused: Refused, tmp_path: Path, words: str
 ) -> None:
     folder_of(tmp_path / "data", "a.png", "b.png")
     make(tmp_path / "data" / "labels.csv")
-    happened(refused("csv", f"dataset.file={tmp_path / 'data' / 'labels.csv'}"))
+    assert words in refused("csv", f"dataset.file={tmp_path / 'data' / 'labels.csv'}")
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     ("kind", "key"),
     [("csv", "file"), ("npz", "file"), ("webdataset", "file"), ("huggingface", "root")],
     ids=["dataset=csv alone", "dataset=npz alone", "dataset=webdataset alone",
          "dataset=huggingface alone"],
 )  # fmt: skip
-def test_a_kind_alone_says_what_it_needs(
-    kind: str, key: str, refused: Refused, happened: Happened
-) -> None:
-    told = refused(kind)
-    assert (
-        f"dataset.{key} is not set; give a f" in told or f"dataset.{key} is not set; give t" in told
-    )
-    happened(told)
+def test_a_kind_alone_says_what_it_needs(kind: str, key: str, refused: Refused) -> None:
+    assert f"dataset.{key} is not set; give" in refused(kind)
 
 
-@pytest.mark.tries(KIND, "a CSV that names a file which is not there")
 def test_a_missing_file_stops_the_run_or_is_left_out(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    run: Run, small_network: list[str], tmp_path: Path
 ) -> None:
     folder_of(tmp_path / "data", "a.png")
     file = csv_of(tmp_path / "data", [("a.png", 0), ("b.png", 0)])
@@ -130,10 +240,9 @@ def test_a_missing_file_stops_the_run_or_is_left_out(
     assert (ended.code, ended.err) == (0, "")
     assert manifest(tmp_path / "results")["unreadable"] == ["b.png"]
     assert "1 of 2 files could not be read" in caption(tmp_path / "results")
-    happened(f"{stopped} Skipped: left out, named and counted.")
+    assert "No such file or directory)" in stopped
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     "keys",
     [
@@ -146,9 +255,9 @@ def test_a_missing_file_stops_the_run_or_is_left_out(
          "a key of another kind: download", "a number as a name"],
 )  # fmt: skip
 def test_a_key_that_means_nothing_is_refused(
-    keys: tuple[str, str], refused: Refused, happened: Happened
+    keys: tuple[str, str], refused: Refused, words: str
 ) -> None:
-    happened(refused(*keys))
+    assert words in refused(*keys)
 
 
 # NumPy archives
@@ -217,29 +326,23 @@ BAD_NPZ: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize("make", BAD_NPZ.values(), ids=BAD_NPZ)
 def test_a_bad_archive_is_refused(
-    make: Callable[[Path], Any], refused: Refused, tmp_path: Path, happened: Happened
+    make: Callable[[Path], Any], refused: Refused, tmp_path: Path, words: str
 ) -> None:
     make(tmp_path / "a.npz")
-    happened(refused("npz", f"dataset.file={tmp_path / 'a.npz'}"))
+    assert words in refused("npz", f"dataset.file={tmp_path / 'a.npz'}")
 
 
-@pytest.mark.tries(KIND, "a compressed archive with damaged images")
-def test_damaged_images_of_an_archive_are_told(
-    refused: Refused, tmp_path: Path, happened: Happened
-) -> None:
+def test_damaged_images_of_an_archive_are_told(refused: Refused, tmp_path: Path) -> None:
     damaged_npz(tmp_path / "a.npz")
     told = refused("npz", f"dataset.file={tmp_path / 'a.npz'}")
     assert "image 0 of …/a.npz cannot be read (" in told
-    happened(without_advice(told).partition(" (")[0])
 
 
 # torchvision's
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     "keys",
     [
@@ -256,38 +359,39 @@ def test_damaged_images_of_an_archive_are_told(
          "CIFAR10 that is not there", "Food101 that is not there"],
 )  # fmt: skip
 def test_what_torchvision_lacks_is_refused(
-    keys: list[str], refused: Refused, tmp_path: Path, happened: Happened
+    keys: list[str], refused: Refused, tmp_path: Path, words: str
 ) -> None:
-    happened(refused("torchvision", f"dataset.root={tmp_path}", *keys))
+    assert words in refused("torchvision", f"dataset.root={tmp_path}", *keys)
 
 
-@pytest.mark.tries(KIND, "CIFAR10 with other files than the published ones")
-def test_altered_files_are_refused(refused: Refused, tmp_path: Path, happened: Happened) -> None:
+def test_altered_files_are_refused(refused: Refused, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         cifar10(tmp_path, noise(2, 3, 32, 32), [0, 1], patch)
-    happened(refused("torchvision", "dataset.name=CIFAR10", f"dataset.root={tmp_path}"))
+    assert "Dataset not found or corrupted)" in refused(
+        "torchvision", "dataset.name=CIFAR10", f"dataset.root={tmp_path}"
+    )
 
 
-@pytest.mark.tries(KIND, "a download of CIFAR10 without a network")
 def test_a_download_that_fails_says_so(
-    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any, **keys: Any) -> None:
         raise OSError("no network here")
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", fail)
     keys = ["dataset.name=CIFAR10", f"dataset.root={tmp_path}", "dataset.download=true"]
-    happened(refused("torchvision", *keys))
+    assert "CIFAR10 cannot be read from" in refused("torchvision", *keys)
 
 
-@pytest.mark.tries(KIND, "CIFAR10 on a network of ImageNet's 1000 classes")
 def test_other_classes_than_the_networks_are_refused(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cifar10(tmp_path, noise(2, 3, 32, 32), [0, 1], monkeypatch)
     weights = saved(state(1000), tmp_path / "w.safetensors")
     keys = ["dataset=torchvision", "dataset.name=CIFAR10", f"dataset.root={tmp_path}"]
-    happened(sentence(run(*keys, *network(weights, 1000), *SMALL), tmp_path))
+    assert "the data set has 10 classes of its own, but model squeezenet1_1" in sentence(
+        run(*keys, *network(weights, 1000), *SMALL), tmp_path
+    )
 
 
 def test_retraining_refuses_other_classes_unless_they_are_to_be_learnt(
@@ -304,35 +408,29 @@ def test_retraining_refuses_other_classes_unless_they_are_to_be_learnt(
     assert run(*command, "dataset.classes=own").code == 0
 
 
-@pytest.mark.tries(KIND, "MNIST with a label too few")
-def test_labels_that_are_missing_are_told(
-    refused: Refused, tmp_path: Path, happened: Happened
-) -> None:
+def test_labels_that_are_missing_are_told(refused: Refused, tmp_path: Path) -> None:
     mnist(tmp_path, noise(3, 28, 28), [0, 1])
-    happened(refused("torchvision", "dataset.name=MNIST", f"dataset.root={tmp_path}"))
+    assert "has 3 images, but 2 labels" in refused(
+        "torchvision", "dataset.name=MNIST", f"dataset.root={tmp_path}"
+    )
 
 
-@pytest.mark.tries(KIND, "MNIST cut in half")
-def test_a_cut_file_of_torchvision_is_told(
-    refused: Refused, tmp_path: Path, happened: Happened
-) -> None:
+def test_a_cut_file_of_torchvision_is_told(refused: Refused, tmp_path: Path) -> None:
     mnist(tmp_path, noise(3, 28, 28), [0, 1, 2])
     file = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:1000])
     told = refused("torchvision", "dataset.name=MNIST", f"dataset.root={tmp_path}")
     assert "MNIST cannot be read from dataset.root=… (" in told
-    happened(told.partition(" (")[0])
 
 
-@pytest.mark.tries(KIND, "Food101 with a file name that leads out of it")
-def test_a_list_of_files_leads_nowhere(
-    refused: Refused, tmp_path: Path, happened: Happened
-) -> None:
+def test_a_list_of_files_leads_nowhere(refused: Refused, tmp_path: Path) -> None:
     root = food101(tmp_path / "data", {"pizza": ["1"]})
     listed = {"pizza": ["../../../secret"]}
     (root / "food-101" / "meta" / "test.json").write_text(json.dumps(listed))
     picture(0).save(tmp_path / "secret.jpg")
-    happened(refused("torchvision", "dataset.name=Food101", f"dataset.root={root}"))
+    assert "which leads out of it" in refused(
+        "torchvision", "dataset.name=Food101", f"dataset.root={root}"
+    )
 
 
 # Hugging Face's
@@ -400,33 +498,25 @@ BAD_SAVED: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
 }
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(("make", "keys"), BAD_SAVED.values(), ids=BAD_SAVED)
 def test_a_bad_saved_data_set_is_refused(
     make: Callable[[Path], Any],
     keys: list[str],
     refused: Refused,
     tmp_path: Path,
-    happened: Happened,
+    words: str,
 ) -> None:
     make(tmp_path / "saved")
-    happened(refused("huggingface", f"dataset.root={tmp_path / 'saved'}", *keys))
+    assert words in refused("huggingface", f"dataset.root={tmp_path / 'saved'}", *keys)
 
 
-@pytest.mark.tries(KIND, "a saved data set cut in half")
-def test_a_cut_saved_data_set_is_refused(
-    refused: Refused, tmp_path: Path, happened: Happened
-) -> None:
+def test_a_cut_saved_data_set_is_refused(refused: Refused, tmp_path: Path) -> None:
     cut_arrow(tmp_path / "saved")
     told = refused("huggingface", f"dataset.root={tmp_path / 'saved'}")
     assert "cannot be read as a saved data set (" in told
-    happened(told.partition(" (")[0])
 
 
-@pytest.mark.tries(KIND, "a saved data set that only names the files of its images")
-def test_files_that_are_only_named_are_not_looked_for(
-    refused: Refused, tmp_path: Path, happened: Happened
-) -> None:
+def test_files_that_are_only_named_are_not_looked_for(refused: Refused, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
     picture(0).save(tmp_path / "secret.png")
@@ -444,15 +534,16 @@ def test_files_that_are_only_named_are_not_looked_for(
     content["features"]["image"] = {"_type": "Image"}
     info.write_text(json.dumps(content))
     told = refused("huggingface", f"dataset.root={tmp_path / 'saved'}")
-    happened(without_advice(told))
+    assert "the data set holds no image here, or only the name of a file" in told
 
 
-@pytest.mark.tries(KIND, "Hugging Face's library not installed")
 def test_a_library_that_is_not_there_is_named(
-    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pixelrobust.datasets.huggingface, "package_folder", lambda name: None)
-    happened(refused("huggingface", f"dataset.root={tmp_path}"))
+    assert "dataset.kind=huggingface needs the package datasets, which is not" in refused(
+        "huggingface", f"dataset.root={tmp_path}"
+    )
 
 
 # WebDataset's
@@ -510,13 +601,12 @@ BAD_SHARD: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize("make", BAD_SHARD.values(), ids=BAD_SHARD)
 def test_a_bad_shard_is_refused(
-    make: Callable[[Path], Any], refused: Refused, tmp_path: Path, happened: Happened
+    make: Callable[[Path], Any], refused: Refused, tmp_path: Path, words: str
 ) -> None:
     make(tmp_path / "s.tar")
-    happened(refused("webdataset", f"dataset.file={tmp_path / 's.tar'}"))
+    assert words in refused("webdataset", f"dataset.file={tmp_path / 's.tar'}")
 
 
 def test_a_shard_cut_between_members_is_refused(refused: Refused, tmp_path: Path) -> None:
@@ -531,7 +621,6 @@ def test_a_shard_cut_between_members_is_refused(refused: Refused, tmp_path: Path
         assert "it ends, or is damaged, before its end mark" in told
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     "pattern",
     ["pipe:touch canary", "pipe:touch canary | cat shards-{000..009}.tar", "file:/data/s.tar",
@@ -542,15 +631,14 @@ def test_an_address_is_refused_and_no_command_is_run(
     refused: Refused,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    happened: Happened,
+    words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     told = refused("webdataset", f'dataset.file="{pattern}"')
     assert not (tmp_path / "canary").exists()
-    happened(told)
+    assert words in told
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     "pattern",
     ["s-{000..999999999}.tar", "s-{0..999}{0..999}.tar", "s-{0..9.tar", "s-*.tar"],
@@ -558,14 +646,13 @@ def test_an_address_is_refused_and_no_command_is_run(
          "a pattern that fits no file"],
 )  # fmt: skip
 def test_a_pattern_that_stands_for_too_much_or_nothing_is_refused(
-    pattern: str, refused: Refused, tmp_path: Path, happened: Happened
+    pattern: str, refused: Refused, tmp_path: Path, words: str
 ) -> None:
-    happened(refused("webdataset", f'dataset.file="{tmp_path}/{pattern}"'))
+    assert words in refused("webdataset", f'dataset.file="{tmp_path}/{pattern}"')
 
 
-@pytest.mark.tries(KIND, "a shard with a picture that is a text")
 def test_a_bad_picture_in_a_shard_stops_the_run_or_is_left_out(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    run: Run, small_network: list[str], tmp_path: Path
 ) -> None:
     named = [("a.png", PNG), ("a.cls", b"0"), ("b.png", b"not found"), ("b.cls", b"0")]
     tar_of(tmp_path / "s.tar", named)
@@ -575,7 +662,7 @@ def test_a_bad_picture_in_a_shard_stops_the_run_or_is_left_out(
     assert (ended.code, ended.err) == (0, "")
     assert manifest(tmp_path / "results")["unreadable"] == ["b"]
     assert "1 of 2 files cannot be read and are left out: 'b'" in ended.out
-    happened(f"{stopped.partition(' (')[0]}. Skipped: left out, named and counted.")
+    assert "image b.png in" in stopped
 
 
 # Given to `collect`
@@ -614,10 +701,9 @@ NOT_COLLECTED: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize("call", NOT_COLLECTED.values(), ids=NOT_COLLECTED)
-def test_what_is_no_data_set_is_not_collected(call: Callable[[], Any], happened: Happened) -> None:
-    happened(refusal(call))
+def test_what_is_no_data_set_is_not_collected(call: Callable[[], Any], words: str) -> None:
+    assert words in refusal(call)
 
 
 def test_an_iteration_that_never_ends_is_not_waited_for() -> None:

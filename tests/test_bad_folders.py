@@ -6,13 +6,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import Happened, Run
-from tests.fault_cases import caption, folder_of, images, manifest, network, saved, state
-from tests.reliability import sentence
+from tests.conftest import Run
+from tests.fault_cases import caption, folder_of, images, manifest, network, saved, sentence, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-KIND = "Folders of images"
+SAID = {
+    "no folder": "holds no images in class folders",
+    "empty folders": "holds no images in class folders",
+    "a class that dataset.classes lacks": "class folder 'catt' is not among the names in dataset.classes",
+    "a class that ImageNet lacks": "class folder 'catt' is not among ImageNet-1k's classes",
+    "a name of two classes of ImageNet": "class folder 'crane' fits 2 of ImageNet-1k's classes",
+}
+"""What the sentence about each case says, by the case's id."""
 
 
 def stored_images(results: Path) -> list[str]:
@@ -23,16 +29,13 @@ def stored_images(results: Path) -> list[str]:
 # Names
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     "name",
     ["two words.png", "two\nlines.png", "\u732b \u00e9.png", "[bold] x [red].png", "-rf;$(x)'\".png"],
     ids=["a name with a space", "a name with a newline", "a name beyond ASCII",
          "a name like markup", "a name of signs"],
 )  # fmt: skip
-def test_any_name_will_do(
-    name: str, run: Run, small_network: list[str], tmp_path: Path, happened: Happened
-) -> None:
+def test_any_name_will_do(name: str, run: Run, small_network: list[str], tmp_path: Path) -> None:
     root = folder_of(tmp_path / "images", "cat/plain.png", f"cat/{name}")
     (root / "cat" / f"bad {name}").touch()
     ended = run(*images(root), *small_network, "dataset.unreadable=skip")
@@ -40,24 +43,23 @@ def test_any_name_will_do(
     assert f"1 of 3 files cannot be read and are left out: {f'cat/bad {name}'!r}" in ended.out
     assert set(stored_images(tmp_path / "results")) == {"cat/plain.png", f"cat/{name}"}
     assert manifest(tmp_path / "results")["unreadable"] == [f"cat/bad {name}"]
-    happened("takes part; kept in outcomes, and named where it cannot be read, as it is")
 
 
-@pytest.mark.tries(KIND, "a name that is not Unicode")
 def test_a_name_that_is_not_unicode_is_refused(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    run: Run, small_network: list[str], tmp_path: Path
 ) -> None:
     root = folder_of(tmp_path / "images", "cat/plain.png")
     (root / "cat" / "plain.png").rename(root / "cat" / os.fsdecode(b"\xff.png"))
-    happened(sentence(run(*images(root), *small_network), tmp_path))
+    assert "has a name that is not Unicode, as outcomes keep it" in sentence(
+        run(*images(root), *small_network), tmp_path
+    )
 
 
 # How many images
 
 
-@pytest.mark.tries(KIND, "a class folder without images")
 def test_a_class_folder_without_images_is_ignored(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    run: Run, small_network: list[str], tmp_path: Path
 ) -> None:
     root = folder_of(tmp_path / "images", "cat/a.png", "cat/b.png")
     (root / "dog").mkdir()
@@ -65,23 +67,19 @@ def test_a_class_folder_without_images_is_ignored(
     ended = run(*images(root), *small_network)
     assert (ended.code, ended.err) == (0, "")
     found = manifest(tmp_path / "results")
-    happened(f"{found['images']} of {found['files']} images of the other classes take part")
+    assert (found["images"], found["files"]) == (2, 2)
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize("folders", [(), ("cat", "dog")], ids=["no folder", "empty folders"])
 def test_a_folder_without_images_is_refused(
-    folders: tuple[str, ...], run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    folders: tuple[str, ...], run: Run, small_network: list[str], tmp_path: Path, words: str
 ) -> None:
     for name in ("", *folders):
         (tmp_path / "images" / name).mkdir()
-    happened(sentence(run(*images(tmp_path / "images"), *small_network), tmp_path))
+    assert words in sentence(run(*images(tmp_path / "images"), *small_network), tmp_path)
 
 
-@pytest.mark.tries(KIND, "one image")
-def test_one_image_gives_wide_intervals(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
-) -> None:
+def test_one_image_gives_wide_intervals(run: Run, small_network: list[str], tmp_path: Path) -> None:
     root = folder_of(tmp_path / "images", "cat/a.png")
     ended = run(*images(root), *small_network, "perturbation.num=[4,64]", "draws=3")
     assert (ended.code, ended.err) == (0, "")
@@ -91,12 +89,10 @@ def test_one_image_gives_wide_intervals(
     assert table["wrong"].tolist() == [0, 0, 0]
     # Wilson's interval for 0 of 1 is 0 .. z² / (1 + z²), z = 1.959964.
     assert table["ci_high"].tolist() == pytest.approx([0.793450] * 3, abs=1e-6)
-    happened("takes part; 0.0 to 79.3 % is the interval of a rate of 0")
 
 
-@pytest.mark.tries(KIND, "the same image under several names")
 def test_images_that_are_there_twice_are_counted_and_told(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    run: Run, small_network: list[str], tmp_path: Path
 ) -> None:
     root = folder_of(tmp_path / "images", "cat/a.png", "cat/b.png")
     for name in ("c.png", "d.png"):
@@ -105,13 +101,11 @@ def test_images_that_are_there_twice_are_counted_and_told(
     assert (ended.code, ended.err) == (0, "")
     (told,) = (line for line in caption(tmp_path / "results").splitlines() if "pixels of" in line)
     assert told.startswith("2 of the images")
-    happened(f"take part; the caption says: {told}")
 
 
 # Classes
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     ("folder", "extra"),
     [("catt", []), ("catt", ["dataset.classes=null"]), ("crane", ["dataset.classes=null"])],
@@ -124,35 +118,34 @@ def test_a_class_that_is_not_known_is_refused(
     run: Run,
     small_network: list[str],
     tmp_path: Path,
-    happened: Happened,
+    words: str,
 ) -> None:
     root = folder_of(tmp_path / "images", f"{folder}/a.png")
-    happened(sentence(run(*images(root), *small_network, *extra), tmp_path))
+    assert words in sentence(run(*images(root), *small_network, *extra), tmp_path)
 
 
-@pytest.mark.tries(KIND, "a class beyond the network's outputs")
 def test_a_label_without_an_output_is_refused(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    run: Run, small_network: list[str], tmp_path: Path
 ) -> None:
     root = folder_of(tmp_path / "images", "cat/a.png", "emu/a.png")
-    happened(sentence(run(*images(root, ["cat", "dog", "emu"]), *small_network), tmp_path))
+    assert "label 2 is out of range for model squeezenet1_1, which has 2" in sentence(
+        run(*images(root, ["cat", "dog", "emu"]), *small_network), tmp_path
+    )
 
 
-@pytest.mark.tries(KIND, "a file of labels with an index beyond ImageNet's classes")
 def test_a_label_out_of_range_is_refused(
-    run: Run, small_network: list[str], tmp_path: Path, happened: Happened
+    run: Run, small_network: list[str], tmp_path: Path
 ) -> None:
     root = folder_of(tmp_path / "val", "a.png")
     (tmp_path / "labels.txt").write_text("a.png 1000\n")
     arguments = ["dataset=imagenet", f"dataset.root={root}"]
     labels = f"dataset.labels={tmp_path / 'labels.txt'}"
-    happened(sentence(run(*arguments, labels, *small_network), tmp_path))
+    assert "line 1: '1000' is neither a WordNet id of ImageNet-1k nor a class" in sentence(
+        run(*arguments, labels, *small_network), tmp_path
+    )
 
 
-@pytest.mark.tries(KIND, "every network wrong about every image")
-def test_no_image_left_says_who_rejected_how_many(
-    run: Run, tmp_path: Path, happened: Happened
-) -> None:
+def test_no_image_left_says_who_rejected_how_many(run: Run, tmp_path: Path) -> None:
     """Everything is taken for a cat, but all are dogs."""
     root = folder_of(tmp_path / "images", "dog/a.png", "dog/b.png", "dog/c.png")
     first, second = (saved(state(), tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
@@ -160,4 +153,6 @@ def test_no_image_left_says_who_rejected_how_many(
         "+model@models.b=torchvision", "models.b.name=squeezenet1_1", "models.b.label=other",
         f"models.b.weights={second}", "models.b.classes=2",
     ]  # fmt: skip
-    happened(sentence(run(*images(root), *network(first), *other), tmp_path))
+    assert "no image is left: none of the 3 is classified correctly by every" in sentence(
+        run(*images(root), *network(first), *other), tmp_path
+    )

@@ -29,8 +29,7 @@ from experiments.configuration import settings_of
 from experiments.exits import exit_code
 from pixelrobust.errors import InputError
 from tests.conftest import REPOSITORY, Run
-from tests.fault_cases import CLASSES, SIDE, folder_of, saved, state
-from tests.reliability import Ended
+from tests.fault_cases import CLASSES, SIDE, Ended, folder_of, saved, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -52,6 +52,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert list(broken(REPOSITORY / page)) == []
 
 
+def test_what_shows_that_faults_are_told_is_there() -> None:
+    page = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+\.py)`", page))
+    assert named
+    there = {path.name for path in (REPOSITORY / "tests").rglob("test_*.py")}
+    assert named <= there
+
+
 @each_page
 def test_what_a_page_links_belongs_to_the_repository(page: Path) -> None:
     for file in local_files(REPOSITORY / page):
