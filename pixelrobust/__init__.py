@@ -11,7 +11,6 @@ from pixelrobust.errors import InputError
 from pixelrobust.pixel_index import pixel_index
 
 if TYPE_CHECKING:
-    from pixelrobust.adaptive.evaluation import estimate
     from pixelrobust.datasets.collecting import collect
     from pixelrobust.engine.onnx import OnnxModel
     from pixelrobust.evaluation import evaluate
@@ -46,7 +45,6 @@ _LAZY = {
     "collect": "datasets.collecting",
     "concatenate": "outcomes",
     "correct_before": "outcomes",
-    "estimate": "adaptive.evaluation",
     "evaluate": "evaluation",
     "load_bundled_images": "loading",
     "load_folder": "loading",

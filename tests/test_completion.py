@@ -76,7 +76,7 @@ def complete(request: pytest.FixtureRequest, tmp_path: Path) -> Complete:
 def test_subcommands_options_and_networks_are_offered(complete: Complete) -> None:
     assert "evaluate" in complete("pixelrobust ev")
     options = complete("pixelrobust evaluate --a")
-    assert all(option in options for option in ("--amplitude", "--area", "--adaptive"))
+    assert all(option in options for option in ("--amplitude", "--area"))
     assert "--num" not in options
     networks = complete("pixelrobust evaluate --model squeezenet")
     assert "squeezenet1_0" in networks

@@ -160,43 +160,6 @@ def test_tampering_with_one_outcome_is_found(
     assert row.rstrip(" |").endswith(what)
 
 
-@pytest.fixture
-def adaptive(run: Run, made: Path, tmp_path: Path) -> tuple[Path, list[str]]:
-    return small_run(run, made, tmp_path, "evaluation=adaptive", "draws=8")
-
-
-def test_sound_adaptive_results_are_confirmed(
-    adaptive: tuple[Path, list[str]], verify: Verify
-) -> None:
-    folder, keys = adaptive
-    stored = pd.read_parquet(folder / "outcomes" / "table.parquet")
-    # No draw of an image is shown twice.
-    for _, own in stored[(stored["num"] > 0) & (stored["draws"] > 0)].groupby("image"):
-        own = own.sort_values("first")
-        assert own["first"].tolist() == [0, *own["draws"].cumsum()[:-1]]
-    ended = verify(folder, *keys, "--share", "1")
-    assert ended.code == 0, ended.err
-    count = stored["draws"].sum()
-    assert f"{count} stored outcomes of run, {count} were recomputed" in ended.out
-
-
-def test_tampering_with_one_count_is_found(
-    adaptive: tuple[Path, list[str]], verify: Verify
-) -> None:
-    def one_more(stored: pd.DataFrame) -> None:
-        row = stored.index[(stored["num"] == 64) & (stored["draws"] > 0)][0]
-        draws, wrong = stored.loc[row, ["draws", "wrong"]]
-        stored.loc[row, "wrong"] = wrong - 1 if wrong == draws else wrong + 1
-
-    folder, keys = adaptive
-    tamper(folder, one_more)
-    ended = verify(folder, *keys, "--share", "1")
-    assert ended.code == 1
-    assert "1 are contradicted." in ended.out
-    (row,) = [line for line in ended.out.splitlines() if line.startswith("| run ")]
-    assert row.rstrip(" |").endswith("wrong")
-
-
 def test_other_images_are_told(
     stored: tuple[Path, list[str]], verify: Verify, tmp_path: Path
 ) -> None:

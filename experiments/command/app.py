@@ -11,7 +11,6 @@ import typer
 from experiments.command import manual
 from experiments.command.evaluate import Request, Subject, evaluate, results_folder
 from experiments.command.options import (
-    Adaptive,
     Amplitude,
     Area,
     Classes,
@@ -85,7 +84,6 @@ def _evaluate(
     area: Area = None,
     draws: Draws = Request.draws,
     seed: Seed = Request.seed,
-    adaptive: Adaptive = False,
     device: Device = Request.device,
     engine: Engine = Request.engine,
     out: Out = None,
@@ -94,7 +92,7 @@ def _evaluate(
     request = Request(
         num=tuple(num or Request.num), amplitude=tuple(amplitude or Request.amplitude),
         area=tuple(area or Request.area), draws=draws, seed=seed,
-        limit=limit, adaptive=adaptive, device=device, engine=engine, out=out,
+        limit=limit, device=device, engine=engine, out=out,
         keys=tuple(keys or ()),
     )  # fmt: skip
     subject = Subject(tuple(model or ()), images, classes)

@@ -64,7 +64,6 @@ class Request:
     draws: int = 1
     seed: int = 0
     limit: int = 10_000
-    adaptive: bool = False
     device: str = "auto"
     engine: str = "auto"
     out: Path | None = None
@@ -83,7 +82,6 @@ class Request:
             f"draws={self.draws}",
             f"seed={self.seed}",
             f"dataset.limit={self.limit}",
-            f"evaluation={'adaptive' if self.adaptive else 'census'}",
             f"engine.devices={quoted(self.device)}",
             f"engine={quoted(self.engine)}",
             f"paths.results={quoted(results_folder(self.out))}",

@@ -118,15 +118,6 @@ Draws = Annotated[
 Seed = Annotated[
     int, typer.Option(metavar="N", help="Decides every random change.", rich_help_panel=CHANGES)
 ]
-Adaptive = Annotated[
-    bool,
-    typer.Option(
-        "--adaptive",
-        help="As precise as --draws changes of each image by fewer passes: more for those whose answers "
-        "vary.",
-        rich_help_panel=CHANGES,
-    ),
-]
 Device = Annotated[
     str,
     typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.", rich_help_panel=WORK),

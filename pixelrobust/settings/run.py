@@ -51,7 +51,6 @@ class RunSettings(Section):
     profile: StrictStr | None
     seed: Seed
     draws: Draws
-    evaluation: Literal["census", "adaptive"]
     measure: Literal[
         "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
     ]
@@ -108,13 +107,6 @@ class RunSettings(Section):
             )
         if self.pictures and (self.measure != "outcomes" or self.attack):
             raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
-        if self.evaluation == "adaptive" and (
-            self.measure != "outcomes" or self.attack or self.pictures
-        ):
-            raise ValueError(
-                "evaluation=adaptive estimates wrong rates of plain images, and keeps no picture of "
-                "them; give evaluation=census."
-            )
         if self.measure == "activations" and self.draws > 1:
             raise ValueError("activations are measured under one change an image; set draws=1.")
         return self
@@ -169,8 +161,6 @@ class RunSettings(Section):
         # What a run does not use is no part of it.
         if data["attack"] is None:
             del data["attack"]
-        if data["evaluation"] == "census":
-            del data["evaluation"]
         if data["measure"] == "outcomes":
             del data["measure"]
         if self.dataset.unreadable == "stop":
