@@ -28,7 +28,6 @@ __all__ = [
     "collect",
     "concatenate",
     "correct_before",
-    "estimate",
     "evaluate",
     "load_bundled_images",
     "load_folder",

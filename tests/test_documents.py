@@ -25,7 +25,7 @@ from experiments.command.evaluate import Request
 from experiments.report import main as report
 from experiments.verify import main as verify
 from pixelrobust.datasets.class_names import imagenet_wnids
-from scripts.update_readme import with_tables
+from scripts.readme import with_tables
 from tests.conftest import REPOSITORY, Run
 from tests.model_cases import SIDE, checkpoint, exported, tiny
 
