@@ -741,6 +741,7 @@ def check(given: argparse.Namespace) -> None:
     """Complete what the command line gave, and refuse what is wrong with a sentence."""
     from experiments.configuration import options
     from pixelrobust.errors import InputError
+    from pixelrobust.settings import EngineSettings
 
     given.models = list(dict.fromkeys(given.models.split(",")))
     known = [name for name in options("model") if name != "base"]
@@ -755,12 +756,16 @@ def check(given: argparse.Namespace) -> None:
     given.arms = "".join(sorted(letters))
     given.rounds = given.rounds or (5 if given.full else 2)
     given.seconds = given.seconds or (30 if given.full else 5)
+    fields = EngineSettings.model_fields
     for key in given.keys:
-        if not key.startswith(("engine", "models.")):
-            raise InputError(
-                f"{key} is not a key of the engine or of a network; give engine=eager, engine.KEY=VALUE "
-                "or models.NAME.weights=FILE."
-            )
+        name, _, value = key.partition("=")
+        known = value in options("engine") if name == "engine" else name[7:] in fields
+        if not name.startswith("engine") or not known:
+            if name not in [f"models.{model}.weights" for model in given.models]:
+                raise InputError(
+                    f"{key} is not a key of the engine; give engine=eager, compile, openvino or auto, "
+                    f"engine.KEY=VALUE with one of {', '.join(fields)}, or models.NAME.weights=FILE."
+                )
 
 
 def _count(text: str) -> int:

@@ -18,6 +18,7 @@ from experiments.status import run_statuses
 from pixelrobust.distributed import Context
 from pixelrobust.engine import EagerEngine
 from pixelrobust.grid import Cell
+from pixelrobust.passes import Passes
 from pixelrobust.task import Design, Task
 from tests.conftest import REPOSITORY, Run
 from tests.fault_cases import folder_of, images, network, saved, state
@@ -42,6 +43,7 @@ def by_signal(cases: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [case for case in cases["ended"] if case["signal"] == name]
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_if_nothing_had_happened(cases: dict[str, Any]) -> None:
     killed = by_signal(cases, "SIGKILL")
     # Some moments may fall behind the end of a run.
@@ -56,6 +58,7 @@ def test_killed_runs_end_as_if_nothing_had_happened(cases: dict[str, Any]) -> No
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_interrupted_runs_end_in_one_line(cases: dict[str, Any]) -> None:
     interrupted = by_signal(cases, "SIGINT")
     stopped = [case for case in interrupted if case["code"] != 0]
@@ -67,6 +70,7 @@ def test_interrupted_runs_end_in_one_line(cases: dict[str, Any]) -> None:
     assert all(case["again"] == 0 and case["same"] for case in interrupted)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_do_not_disturb_each_other(cases: dict[str, Any]) -> None:
     together = cases["together"]
     assert together["codes"] == [0, 0]
@@ -127,7 +131,7 @@ def test_nothing_is_computed_twice_unless_asked_for(
     small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shown: list[int] = []
-    answers = measuring.Passes.answers
+    answers = Passes.answers
 
     def counted(self: Any, image: Any, draw: Any, cells: Any) -> Any:
         shown.append(len(image) * len(cells))

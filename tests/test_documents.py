@@ -91,6 +91,7 @@ def test_make_passes_profile_folder_and_arguments_on() -> None:
     assert line.strip().endswith(expected)
 
 
+@pytest.mark.slow
 def test_make_runs_the_main_job(tmp_path: Path, cache: Path) -> None:
     shrunk = f"ARGS=draws=1 perturbation.num=4 paths.results={tmp_path} paths.cache={cache}"
     out = make("reproduce-table6", shrunk)
@@ -145,6 +146,7 @@ def with_own_networks(arguments: str, folder: Path) -> str:
     return arguments.replace("/data/network.onnx", str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted({*RUNS} - {*RETRAININGS}))
 def test_every_python_command_runs(
     command: str, run: Run, own_images: Path, own_weights: Path
@@ -172,6 +174,7 @@ def test_every_python_command_runs(
     assert "written to" in ended.out
 
 
+@pytest.mark.slow
 def test_retraining_and_using_what_came_of_it(run: Run, own_images: Path, tmp_path: Path) -> None:
     """As written, one after the other, but with a short retraining on pictures of the test."""
     retraining, using = (
@@ -210,6 +213,7 @@ def test_every_verification_is_understood(
     assert "holds no outcomes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_console_command_runs(
     line: str,
@@ -243,6 +247,7 @@ def test_what_is_installed_is_what_is_built() -> None:
     assert found[1] in project["optional-dependencies"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs terminals of POSIX")
 @pytest.mark.parametrize("command", VIEWERS)
 def test_the_viewer_shows_a_tracked_run(
@@ -293,6 +298,7 @@ def in_terminal(command: list[str], wanted: str, last_key: str) -> str:
     return seen
 
 
+@pytest.mark.slow
 def test_the_page_on_models_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,6 +313,7 @@ def test_the_page_on_models_runs_from_top_to_bottom(
     assert len(blocks) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(len(commands("python"))))
 def test_every_python_block_runs(block: int, capsys: pytest.CaptureFixture[str]) -> None:
     images = torch.full((2, 3, 224, 224), 128, dtype=torch.uint8)

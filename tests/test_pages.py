@@ -84,6 +84,7 @@ def test_shell_commands_are_ones(block: str) -> None:
             assert importlib.util.find_spec(words[2]) is not None, line
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert build(tmp_path / "site") == 0
     for page in PAGES:

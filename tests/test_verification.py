@@ -248,6 +248,7 @@ def test_what_is_wrong_is_one_sentence(
     assert words in sentence(verify(folder, *own, *arguments))
 
 
+@pytest.mark.slow
 def test_runs_of_the_profile_are_verified(verify: Verify, tmp_path: Path) -> None:
     """The committed ones, on this machine's own engine: some predictions may be borderline."""
     source = Path(__file__).resolve().parent.parent / "results" / "bundled"
