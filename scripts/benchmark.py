@@ -17,7 +17,6 @@ import platform
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 # The project is imported late, since the scripts of arms a and b do without it.
@@ -60,25 +60,8 @@ _PACKAGES = ("python", "torch", "torchvision", "openvino", "timm", "numpy", "pil
 _TRIAL_SECONDS = 1.5
 
 
-@dataclass(frozen=True)
-class Job:
-    """A network and images, the same for all arms: see `prepare`."""
-
-    model: str
-    label: str
-    source: str
-    name: str
-    classes: int
-    weights: str
-    random: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    images: str
-    count: int
-    files: int
-    draws: int
-    device: str
-    keys: tuple[str, ...]
+Job = SimpleNamespace
+"""A network and images, the same for all arms: what `prepare` returns."""
 
 
 @dataclass(frozen=True)
@@ -187,61 +170,56 @@ def change_pixels(images: Tensor, num: int, rng: np.random.Generator) -> None:
     images.view(count, channels, -1).scatter_(2, positions, colours)
 
 
-class Competent:
-    """Arm b: bytes from workers that stay, changed in whole batches; channels last."""
+def competent(job: Job, seconds: float, workers: int, trial: int = 0) -> Steady:
+    """Run arm b: bytes from workers that stay, changed in whole batches; channels last.
 
-    def __init__(self, job: Job) -> None:
-        self._job, self._rng = job, np.random.default_rng(0)
-        self.batch_size = {"cpu": 32, "cuda": 256}[torch.device(job.device).type]
-        self._network = build_network(job).to(memory_format=torch.channels_last)
-        self._mean, self._std = (
-            torch.tensor(values, device=job.device).view(1, -1, 1, 1) * 255
-            for values in (job.mean, job.std)
-        )
-        first = torch.zeros(min(self.batch_size, job.count), 3, SIDE, SIDE, dtype=torch.uint8)
-        self._predict(first)  # the first batch is slow
+    With a trial of so many images, only say which number of workers is fastest.
+    """
+    rng, device = np.random.default_rng(0), torch.device(job.device)
+    batch_size = {"cpu": 32, "cuda": 256}[device.type]
+    network = build_network(job).to(memory_format=torch.channels_last)
+    mean, std = (
+        torch.tensor(x, device=device).view(1, -1, 1, 1) * 255 for x in (job.mean, job.std)
+    )
 
     @torch.inference_mode()
-    def _predict(self, images: Tensor) -> Tensor:
-        floats = images.to(self._job.device, non_blocking=True)
+    def predict(images: Tensor) -> Tensor:
+        floats = images.to(device, non_blocking=True)
         floats = floats.to(torch.float32, memory_format=torch.channels_last)
-        classes: Tensor = self._network(floats.sub_(self._mean).div_(self._std)).argmax(dim=1)
-        return classes.cpu()
+        return network(floats.sub_(mean).div_(std)).argmax(dim=1).cpu()
 
-    def loader(self, workers: int, limit: int) -> DataLoader[Any]:
-        folder = image_folder(self._job, transforms.PILToTensor())
+    def loader(workers: int, limit: int) -> DataLoader[Any]:
+        images = Subset(image_folder(job, transforms.PILToTensor()), range(min(limit, job.count)))
         return DataLoader(
-            Subset(folder, range(min(limit, self._job.count))), self.batch_size,
-            num_workers=workers, persistent_workers=workers > 0, pin_memory="cuda" in self._job.device,
+            images, batch_size, num_workers=workers, persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
         )  # fmt: skip
 
-    def count_wrong(self, loader: DataLoader[Any], num: int) -> int:
+    def count_wrong(batches: DataLoader[Any], num: int) -> int:
         wrong = 0
-        for images, labels in loader:
-            change_pixels(images, num, self._rng)
-            wrong += int((self._predict(images) != labels).sum())
+        for images, labels in batches:
+            change_pixels(images, num, rng)
+            wrong += int((predict(images) != labels).sum())
         return wrong
 
-    def best_workers(self, images: int) -> int:
-        """Try which number of workers gets through so many images in the least time."""
-        cores, taken = os.cpu_count() or 1, {}
-        for workers in sorted({0, *(2**power for power in range(cores.bit_length())), cores}):
-            loader, passes = self.loader(workers, images), list[float]()
-            # The first pass has the start of the workers in it, which weighs where passes are short.
-            while sum(passes) < _TRIAL_SECONDS:
-                start = time.perf_counter()
-                self.count_wrong(loader, NUMS[-1])
-                passes.append(time.perf_counter() - start)
-            taken[workers] = min(passes)
-        return min(taken, key=taken.__getitem__)
+    def trial_seconds(workers: int) -> float:
+        """Return the least of some passes: the first one has the start of the workers in it."""
+        batches, passes = loader(workers, trial), list[float]()
+        while sum(passes) < _TRIAL_SECONDS:
+            start = time.perf_counter()
+            count_wrong(batches, NUMS[-1])
+            passes.append(time.perf_counter() - start)
+        return min(passes)
 
-
-def competent(job: Job, seconds: float, workers: int) -> Steady:
-    """Run arm b."""
-    arm = Competent(job)
-    loader = arm.loader(workers, job.count)
-    ended = _over_nums(job, seconds, lambda num: arm.count_wrong(loader, num))
-    return Steady(*ended, "eager", "fp32", arm.batch_size, workers)
+    # The first batch is slow.
+    predict(torch.zeros(min(batch_size, job.count), 3, SIDE, SIDE, dtype=torch.uint8))
+    if trial:
+        cores = os.cpu_count() or 1
+        tried = sorted({0, *(2**power for power in range(cores.bit_length())), cores})
+        return Steady(0, 0, "eager", "fp32", batch_size, min(tried, key=trial_seconds))
+    batches = loader(workers, job.count)
+    ended = _over_nums(job, seconds, lambda num: count_wrong(batches, num))
+    return Steady(*ended, "eager", "fp32", batch_size, workers)
 
 
 # --- arm d, and what all arms start from ------------------------------------------------------
@@ -429,19 +407,12 @@ def run_module(*arguments: str) -> tuple[str, float, int | None]:
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, errors="replace", cwd=REPOSITORY, start_new_session=True,
+        text=True, errors="replace", cwd=REPOSITORY,
     )  # fmt: skip
     watcher = threading.Thread(target=watch, args=(process.pid,), daemon=True)
     watcher.start()
-    try:
-        printed, errors = process.communicate()
-    except BaseException:
-        # Its session holds its workers, too.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        raise
-    finally:
-        ended.set()
+    printed, errors = process.communicate()
+    ended.set()
     seconds = time.perf_counter() - start
     watcher.join()
     if process.returncode == 2 and errors.startswith("error: "):
@@ -463,7 +434,7 @@ class Bench:
     manifests: "list[Manifest]" = field(default_factory=list)
 
     def find_workers(self, images: int) -> None:
-        self.workers = int(self._run("workers", str(images))[0])
+        self.workers = json.loads(self._run("b", "0", "0", str(images))[0])["workers"]
 
     def measure(self, arm: str, number: int) -> Measured:
         """Run an arm, as part of the round of this number."""
@@ -515,16 +486,12 @@ def steady_of(manifest: "Manifest", label: str) -> Steady:
 
 def run_arm(arm: str, job_file: str, *arguments: str) -> int:
     """Run an arm in this process, and print its steady state."""
-    data = json.loads(Path(job_file).read_text())
-    job = Job(**data | {key: tuple(data[key]) for key in ("mean", "std", "keys")})
-    if arm == "workers":
-        print(Competent(job).best_workers(int(arguments[0])))
-        return 0
+    job = Job(**json.loads(Path(job_file).read_text()))
     seconds, own = float(arguments[0]), arguments[1:]
     if arm == "a":
         steady = naive(job, seconds)
     else:
-        steady = competent(job, seconds, int(own[0])) if arm == "b" else bare(job, seconds, own)
+        steady = competent(job, seconds, *map(int, own)) if arm == "b" else bare(job, seconds, own)
     print(json.dumps(asdict(steady)))
     return 0
 
@@ -720,7 +687,7 @@ def run(given: argparse.Namespace) -> int:
             folder = Path(temporary) / model
             folder.mkdir()
             job = prepare(given, model, folder)
-            (folder / "job.json").write_text(json.dumps(asdict(job)))
+            (folder / "job.json").write_text(json.dumps(vars(job)))
             benches.append(Bench(job, folder, given.seconds))
             if "b" in given.arms:
                 benches[-1].find_workers(256 if given.full else 64)
@@ -759,13 +726,14 @@ def check(given: argparse.Namespace) -> None:
     fields = EngineSettings.model_fields
     for key in given.keys:
         name, _, value = key.partition("=")
-        known = value in options("engine") if name == "engine" else name[7:] in fields
-        if not name.startswith("engine") or not known:
-            if name not in [f"models.{model}.weights" for model in given.models]:
-                raise InputError(
-                    f"{key} is not a key of the engine; give engine=eager, compile, openvino or auto, "
-                    f"engine.KEY=VALUE with one of {', '.join(fields)}, or models.NAME.weights=FILE."
-                )
+        known = name in [f"engine.{field}" for field in fields]
+        known |= name == "engine" and value in options("engine")
+        known |= name in [f"models.{model}.weights" for model in given.models]
+        if not known:
+            raise InputError(
+                f"{key} is not a key of the engine; give engine=eager, compile, openvino or auto, "
+                f"engine.KEY=VALUE with one of {', '.join(fields)}, or models.NAME.weights=FILE."
+            )
 
 
 def _count(text: str) -> int:
