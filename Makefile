@@ -14,7 +14,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
 	amplification breakdown distances claims report status verify wheel benchmark audit \
-	reliability test test-notebooks coverage mutants docs lint format
+	test test-slow test-notebooks coverage docs lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
@@ -82,7 +82,7 @@ verify: | $(BIN)/python  ## Compute a hundredth of the stored outcomes of PROFIL
 wheel: | $(BIN)/python  ## Build what pip installs, into dist/: see the README, without the repository.
 	@$(BIN)/python -m build --no-isolation
 
-benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand; eight minutes.
+benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand.
 	@$(BIN)/python -m scripts.benchmark $(ARGS)
 
 audit:  ## Look up every pinned package in the index's database of advisories; needs the network.
@@ -90,32 +90,26 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 	@.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	@.audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
-test: | $(BIN)/python  ## Run the tests.
-	@$(BIN)/python -m pytest
+test: | $(BIN)/python  ## Run the tests, but for the slow ones; eight minutes on two cores.
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m 'not slow'
+
+test-slow: | $(BIN)/python  ## Run the slow tests.
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m slow
 
 test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; a minute.
 	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --numprocesses=2 notebooks
 
 coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
-	@$(BIN)/python -m pytest --cov
-
-mutants: | $(BIN)/python  ## Change the central modules bit by bit; each time a test must fail; twenty minutes.
-	@rm -rf mutants
-	@begun=$$(date +%s); OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run --max-children 1 && \
-		$(BIN)/python -m scripts.mutants $$(( ($$(date +%s) - begun + 59) / 60 ))
-
-reliability: | $(BIN)/python  ## Try every fault and bad input, and write docs/reliability.md from what happens.
-	@$(BIN)/python -m pytest -m tries --write-reliability
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov
 
 docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
 	@$(BIN)/python -m scripts.site
 
-lint: | $(BIN)/python  ## Check format, style and types.
+lint: | $(BIN)/python  ## Check format, style, types and the directions of imports.
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
-	@$(BIN)/python -m scripts.check_notebooks notebooks/*.ipynb
 
 format: | $(BIN)/python  ## Format the code.
 	@$(BIN)/ruff format

@@ -30,22 +30,6 @@ def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     ]
 
 
-def adaptive_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
-    """Of a table of wrong rates that were estimated adaptively."""
-    changed = summary[summary["num"] > 0]
-    shares = [f"{100 * share:.0f}" for share in (changed["share_of_census"].agg(["min", "max"]))]
-    spent = f"{shares[0]} %" if shares[0] == shares[1] else f"{shares[0]} to {shares[1]} %"
-    return [
-        "Wrong predictions in percent, with 95 % intervals in parentheses. Images whose answers vary "
-        f"were changed more often than others: {spent} of the forward passes of {manifest.draws} draws "
-        "of each image, for about their precision. Intervals are for exactly these images, over random "
-        "changes: they say nothing of other images, and cannot be compared with those of other tables. "
-        "Num is the number of changed pixels and their share of the image; 0 is the unchanged image, "
-        "the control.",
-        *images_notes(manifest, None, intervals=False),
-    ]
-
-
 def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     """Of a table of adversarial images."""
     return [

@@ -12,16 +12,14 @@ from torch import nn
 from experiments.resources import Session
 from experiments.storing import answer_store
 from pixelrobust.activations import layer_changes
-from pixelrobust.adaptive.rounds import control_rows, evaluate_adaptively
 from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
-from pixelrobust.engine import Engine, Predicted, predict_all
-from pixelrobust.evaluation import count_passes, stored_answers
+from pixelrobust.engine import Engine, Predicted
+from pixelrobust.evaluation import count_passes
 from pixelrobust.grid import Cell
 from pixelrobust.models import Classifier
-from pixelrobust.outcomes import ACTIVATION_COLUMNS, ALLOTTED_COLUMNS, concatenate, with_cell
-from pixelrobust.passes import Passes
+from pixelrobust.outcomes import ACTIVATION_COLUMNS, concatenate, with_cell
 from pixelrobust.selection import image_list_digest
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 from pixelrobust.sharding import evaluate_shards, shard
@@ -76,8 +74,6 @@ def measurement(settings: RunSettings) -> Measurement:
     """What these settings ask for."""
     if settings.measure == "activations":
         return _activations
-    if settings.evaluation == "adaptive":
-        return _adaptive
     return _adversarial_outcomes if settings.attack else _outcomes
 
 
@@ -87,27 +83,6 @@ def _outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFram
         session, chosen, engine, classifier.module, classifier.name, classifier.name,
         unchanged.classes if unchanged else None,
     )  # fmt: skip
-
-
-def _adaptive(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
-    """What images are allotted, and how often the network is wrong about them."""
-    settings, (classifier, engine, unchanged) = session.settings, subject
-    cells = [cell for cell in settings.perturbation.cells() if cell.num]
-    store = answer_store(
-        session, classifier.name, engine, classifier.module, chosen.identity(), len(chosen.keys)
-    )
-    if unchanged is None:
-        unchanged = predict_all(engine, chosen.pixels, lambda done: None)
-    # What a census would take: no more than that is needed, and mostly far less.
-    total = count_passes(cells, len(chosen.keys), settings.draws)
-    with session.progress.task(classifier.name, total) as advance:
-        passes = Passes(chosen.task(engine, classifier.name), settings.seed, advance)
-        rows = evaluate_adaptively(
-            partial(stored_answers, passes, store), chosen.labels, chosen.keys,
-            unchanged.margins_of(chosen.labels), cells, settings.draws, settings.seed, classifier.name,
-        )  # fmt: skip
-    control = control_rows(chosen.labels, chosen.keys, unchanged.classes, classifier.name)
-    return concatenate([control, rows])[ALLOTTED_COLUMNS]
 
 
 def outcomes_of(

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from experiments.captions import (
-    adaptive_notes,
     amplification_notes,
     flips_notes,
     published_notes,
@@ -23,7 +22,6 @@ from experiments.retraining.presentation import (
     present_transfer,
 )
 from experiments.writing import Presented, write_tables
-from pixelrobust.adaptive.estimate import summarize_adaptive
 from pixelrobust.amplification import (
     summarize_amplification,
     tabulate_verdicts,
@@ -114,8 +112,6 @@ def present(
         return present_retraining(directory, manifest, outcomes, experiment)
     if "distance" in outcomes:
         return present_distances(directory, manifest, outcomes, experiment)
-    if "guessed" in outcomes:
-        return [_present_adaptive(directory, manifest, outcomes, experiment, missing)]
     summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
     presented = [_present_rates(directory, manifest, summary, experiment, missing)]
     if experiment.flips and _what_varies(summary) == "model":
@@ -176,32 +172,6 @@ def _present_rates(
 ) -> Presented:
     """The table of wrong rates, and their curves."""
     notes = wrong_rate_notes(manifest, summary)
-    return _present_summary(directory, manifest, summary, experiment, notes, missing)
-
-
-def _present_adaptive(
-    directory: Path,
-    manifest: Manifest,
-    rows: pd.DataFrame,
-    experiment: Experiment,
-    missing: Sequence[tuple[str, Cell]],
-) -> Presented:
-    """The same, of an adaptive evaluation."""
-    summary = summarize_adaptive(
-        rows, manifest.draws, manifest.image_size, manifest.amplitude_share
-    )
-    notes = adaptive_notes(manifest, summary)
-    return _present_summary(directory, manifest, summary, experiment, notes, missing)
-
-
-def _present_summary(
-    directory: Path,
-    manifest: Manifest,
-    summary: pd.DataFrame,
-    experiment: Experiment,
-    notes: list[str],
-    missing: Sequence[tuple[str, Cell]],
-) -> Presented:
     whole = with_missing(summary, missing)
     readable = for_reading(whole, manifest.image_size)
     table = beside_published(whole, experiment.table)

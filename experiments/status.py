@@ -108,8 +108,8 @@ def _cells(about: dict[str, Any], results: Path) -> tuple[int, list[str]]:
 
 
 def _is_finished(folder: Path, cell: Cell, images: int, settings: dict[str, Any]) -> bool:
-    """Whether all answers are there; adaptive evaluations are free in how many they ask for."""
-    wanted = 1 if settings["evaluation"] == "adaptive" else images * int(settings["draws"])
+    """Whether all answers are there."""
+    wanted = images * int(settings["draws"])
     return AnswerStore(folder, lambda sentence: None, range(images)).count(cell) >= wanted
 
 

@@ -11,7 +11,6 @@ from pixelrobust.errors import InputError
 from pixelrobust.pixel_index import pixel_index
 
 if TYPE_CHECKING:
-    from pixelrobust.adaptive.evaluation import estimate
     from pixelrobust.datasets.collecting import collect
     from pixelrobust.evaluation import evaluate
     from pixelrobust.loading import load_bundled_images, load_folder, load_network
@@ -27,7 +26,6 @@ __all__ = [
     "collect",
     "concatenate",
     "correct_before",
-    "estimate",
     "evaluate",
     "load_bundled_images",
     "load_folder",
@@ -43,7 +41,6 @@ _LAZY = {
     "collect": "datasets.collecting",
     "concatenate": "outcomes",
     "correct_before": "outcomes",
-    "estimate": "adaptive.evaluation",
     "evaluate": "evaluation",
     "load_bundled_images": "loading",
     "load_folder": "loading",

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.answers import UNKNOWN, Answers
+from pixelrobust.answers import UNKNOWN
 from pixelrobust.arguments import (
     as_classifier,
     as_images,
@@ -173,42 +173,6 @@ def draws_of(cell: Cell, draws: int) -> int:
 def count_passes(cells: Sequence[Cell], images: int, draws: int) -> int:
     """Forward passes that `evaluate_cells` makes, in images."""
     return sum(images * draws_of(cell, draws) for cell in cells)
-
-
-def stored_answers(
-    passes: Passes,
-    store: AnswerStore,
-    cell: Cell,
-    image: NDArray[np.int64],
-    draw: NDArray[np.int64],
-) -> Answers:
-    """The answers for P (image, draw) pairs in one cell, computed only where they are not stored.
-
-    Raises:
-        InputError: logits are not finite.
-    """
-    known = store.load(cell, int(draw.max(initial=0)) + 1)
-    classes, margins = known.classes[image, draw], known.margins[image, draw]
-    missing = np.flatnonzero(classes == UNKNOWN)
-    if len(missing):
-        pairs = image[missing], draw[missing]
-        found = finite_answers(passes, cell, *pairs)
-        store.keep(cell, *pairs, found)
-        classes[missing], margins[missing] = found
-    return Answers(classes, margins)
-
-
-def finite_answers(
-    passes: Passes, cell: Cell, image: NDArray[np.int64], draw: NDArray[np.int64]
-) -> Answers:
-    """The answers for P (image, draw) pairs in one cell; InputError where logits are not finite."""
-    found = passes.answers(image, draw, [cell])[cell]
-    if (found.classes < 0).any():
-        raise InputError(
-            f"the model gives NaN or infinite logits for changed images (num={cell.num}); check its "
-            "weights and normalisation."
-        )
-    return found
 
 
 def _predict_changed(

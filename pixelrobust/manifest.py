@@ -96,6 +96,11 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"manifest {path} is of another form ({', '.join(wrong)}); run the experiment again."
         )
+    if manifest.config.get("evaluation") == "adaptive":
+        raise InputError(
+            f"manifest {path} is of evaluation=adaptive, which this version does not read; remove it "
+            "with its outcomes, or run the experiment again with more draws or images."
+        )
     return manifest
 
 
@@ -126,8 +131,6 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
         for key in ("image_list_sha256", "draws", "image_size", "amplitude_share"):
             if getattr(first, key) != getattr(other, key):
                 raise InputError(_refusal(key, first, other))
-        if first.config.get("evaluation") != other.config.get("evaluation"):
-            raise InputError("runs of evaluation=census and evaluation=adaptive are not merged.")
         if first.config["seed"] != other.config["seed"]:
             raise InputError("runs with different seeds have different changes and are not merged.")
     return replace(

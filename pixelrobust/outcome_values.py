@@ -16,9 +16,6 @@ _WHOLE = {
     "adversarial": (-1, 2**31 - 1),
     "training_seed": (0, 2**63 - 1),
     "depth": _COUNT,
-    "round": _COUNT,
-    "first": _DRAW,
-    "draws": _DRAW,
 }
 # The same where a value may be missing.
 _LIMITS = {"amplitude": (0, 255), "area": (1, 2**31 - 1)}
@@ -29,22 +26,17 @@ _REAL = (
     "norm_mismatch",
     "distance",
     "measured",
-    "weight",
-    "expected",
-    "guessed",
 )
 
 
 def faulty_columns(outcomes: pd.DataFrame) -> list[str]:
     """The columns in which some value is none that a run writes."""
-    # Adaptive evaluations count wrong draws.
-    whole = _WHOLE | ({"wrong": _DRAW} if "guessed" in outcomes else {})
-    return [str(name) for name in outcomes if not _is_sound(str(name), outcomes[name], whole)]
+    return [str(name) for name in outcomes if not _is_sound(str(name), outcomes[name])]
 
 
-def _is_sound(name: str, values: "pd.Series[Any]", whole: dict[str, tuple[int, int]]) -> bool:
-    if name in whole:
-        return _are_whole(values, *whole[name])
+def _is_sound(name: str, values: "pd.Series[Any]") -> bool:
+    if name in _WHOLE:
+        return _are_whole(values, *_WHOLE[name])
     if name in _LIMITS:
         return _are_whole(values.dropna(), *_LIMITS[name])
     if name in _FLAGS:

@@ -40,22 +40,6 @@ TRANSFER_COLUMNS = [
     "prediction",
     "wrong",
 ]
-ALLOTTED_COLUMNS = [
-    "model",
-    *CELL_COLUMNS,
-    "image",
-    "label",
-    "round",
-    "weight",
-    "expected",
-    "first",
-    "draws",
-    "wrong",
-    "guessed",
-]
-"""Of adaptive evaluations. expected: how many draws an image was to get in a round (below 1: the
-probability of one); first, draws, wrong: the first of those that it got, how many they were, and how
-many of them were wrong; guessed: its wrong rate as expected before the round; weight: of the round."""
 DISTANCE_COLUMNS = ["model", "training_seed", "images_are", "image", "distance", "measured"]
 
 _LAYOUTS = (
@@ -65,7 +49,6 @@ _LAYOUTS = (
     RETRAINED_COLUMNS,
     TRANSFER_COLUMNS,
     DISTANCE_COLUMNS,
-    ALLOTTED_COLUMNS,
 )
 _IDENTITY = [
     "model",
@@ -79,7 +62,6 @@ _IDENTITY = [
     "images_are",
     "training_seed",
     "against",
-    "round",
 ]
 _CATEGORIES = ["model", "image", "change", "layer", "images_are", "against"]
 

@@ -1,14 +1,19 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+# Test workers are as many as cores. Torch reads this when it is imported, so all its imports are below.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from experiments.run import main
-from tests.fault_cases import network, saved, state
-from tests.reliability import TRIED, Ended, PageWriter, committed, tried
+from tests.fault_cases import Ended, network, saved, state
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -62,51 +67,7 @@ def run(
     return call
 
 
-# What tests of faults saw happen: see tests/reliability.py
-
-DECLARED = pytest.StashKey[dict[tuple[str, str], str]]()
-"""Of all tests that try something, before any is left out: the test's name, by kind and fault."""
-
-Happened = Callable[[str], None]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--write-reliability",
-        action="store_true",
-        help="write docs/reliability.md from what tests see, instead of comparing",
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[DECLARED] = {}
-    # Of several processes, the one that the others report to.
-    if config.getoption("--write-reliability") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(PageWriter())
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    declared = config.stash[DECLARED]
-    for item in items:
-        place = tried(item)
-        if place is not None and declared.setdefault(place, item.nodeid) != item.nodeid:
-            raise pytest.UsageError(f"{item.nodeid} tries what {declared[place]} does: {place}")
-
-
 @pytest.fixture
-def happened(request: pytest.FixtureRequest) -> Iterator[Happened]:
-    """Called once with what became of what the test tries."""
-    place = tried(request.node)
-    assert place is not None, "mark the test: pytest.mark.tries(kind, fault)"
-    order = list(request.config.stash[DECLARED]).index(place)
-    told: list[str] = []
-
-    def note(text: str) -> None:
-        told.append(text)
-        request.node.user_properties.append((TRIED, [order, *place, text]))
-        if not request.config.getoption("--write-reliability"):
-            assert committed().get(place) == text, "run `make reliability`; look at what differs"
-
-    yield note
-    assert len(told) == 1, f"told {len(told)} times what happened"
+def words(request: pytest.FixtureRequest) -> str:
+    """What must be said about this case of a test, from SAID in its module."""
+    return str(request.module.SAID[request.node.callspec.id])

@@ -1,16 +1,20 @@
-"""A small network, and small folders of images, that tests of faults break in one place each."""
+"""A small network, small folders of images, and how a command ended, for tests of faults."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+
+from pixelrobust.errors import InputError
 
 SIDE = 32
 CLASSES = ("cat", "dog")
@@ -73,3 +77,52 @@ def caption(results: Path) -> str:
     """The page of the only run below a results folder."""
     (path,) = results.glob("run-*/table.md")
     return path.read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def sentence(ended: Ended, *folders: Path) -> str:
+    """What a command was refused with, after checking that it is one sentence and exit code 2.
+
+    Args:
+        ended: how it ended.
+        folders: left out of the sentence.
+    """
+    assert ended.code == 2, ended
+    assert "Traceback" not in ended.out + ended.err
+    assert ended.err.startswith("error: "), ended.err
+    assert ended.err.count("\n") == 1, ended.err
+    text = ended.err.removeprefix("error: ").strip()
+    assert text.endswith("."), text
+    return f"exit code 2: {_without(text, folders)}"
+
+
+def refusal(call: Callable[[], object], *folders: Path) -> str:
+    """What a call is refused with, an InputError of one sentence."""
+    with pytest.raises(InputError) as refused:
+        call()
+    text = str(refused.value)
+    assert "\n" not in text, text
+    assert text.endswith("."), text
+    return f"InputError: {_without(text, folders)}"
+
+
+def without_advice(text: str) -> str:
+    """A sentence up to what it says is to be done."""
+    complaint, semicolon, _ = text.rpartition("; ")
+    assert semicolon, text
+    return f"{complaint}."
+
+
+def _without(text: str, folders: Iterable[Path]) -> str:
+    # The longest first, since one may lie in another.
+    for folder in sorted(map(str, folders), key=len, reverse=True):
+        text = text.replace(folder, "…")
+    return text

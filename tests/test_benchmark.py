@@ -13,21 +13,25 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from experiments.config import compose, read_settings
 from pixelrobust.errors import InputError
 from pixelrobust.manifest import Manifest
-from scripts.benchmark import main
-from scripts.benchmarking import memory
-from scripts.benchmarking.afternoon import ChangePixels
-from scripts.benchmarking.arms import steady_of
-from scripts.benchmarking.competent import change_pixels
-from scripts.benchmarking.images import find_images, link_images
-from scripts.benchmarking.memory import PeakMemory
-from scripts.benchmarking.processes import run_module
-from scripts.benchmarking.records import Measured, Plan, Steady
-from scripts.benchmarking.rounds import has_room
-from scripts.benchmarking.summary import COLUMNS, for_reading, summarise
-from scripts.benchmarking.weights import has_weights, save_random_weights
+from pixelrobust.tables import markdown_table
+from scripts import benchmark
+from scripts.benchmark import (
+    COLUMNS,
+    ChangePixels,
+    Measured,
+    Steady,
+    change_pixels,
+    find_images,
+    for_reading,
+    link_images,
+    main,
+    run_module,
+    steady_of,
+    summarise,
+)
+from tests.conftest import REPOSITORY
 
 
 def measured(arm: str, number: int, passes: int, model: str = "net") -> Measured:
@@ -87,24 +91,6 @@ def test_rates_of_the_software_come_from_its_own_record() -> None:
     assert steady_of(manifest, "net") == Steady(240, 2.4, "openvino", "fp32", 4)
 
 
-@pytest.mark.parametrize(
-    ("rounds", "minutes", "passed", "lengths", "expected"),
-    [
-        (None, 8, 500, [], True),  # one round in any case
-        (None, 8, 280, [150, 200], True),
-        (None, 8, 281, [150, 200], False),
-        (2, None, 9999, [150], True),
-        (2, None, 0, [1, 1], False),
-        (5, 1, 50, [11], False),
-    ],
-)
-def test_another_round_begins_where_it_fits(
-    rounds: int | None, minutes: float | None, passed: float, lengths: list[float], expected: bool
-) -> None:
-    plan = Plan((), "abcd", rounds, minutes, 5, 64, Path())
-    assert has_room(plan, passed, lengths) is expected
-
-
 TAKING = "import time; taken = b'x' * 100_000_000; time.sleep(1)"
 STARTING = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {TAKING!r}], check=True)"
 FROM_A_THREAD = (
@@ -114,21 +100,19 @@ FROM_A_THREAD = (
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc")
 @pytest.mark.parametrize("code", [TAKING, STARTING, FROM_A_THREAD])
-def test_memory_of_a_process_and_its_children_is_seen(code: str) -> None:
+def test_memory_of_a_process_and_its_children_is_seen(code: str, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code])
-    with PeakMemory(process.pid) as seen:
-        process.wait()
-    assert seen.peak_bytes is not None
-    assert 100e6 < seen.peak_bytes < 140e6
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, benchmark.anonymous_bytes(process.pid))
+        time.sleep(0.05)
+    assert 100e6 < peak < 140e6
 
 
-def test_memory_is_unknown_where_the_system_does_not_tell(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(memory, "_PROC", tmp_path)
-    with PeakMemory(1) as seen:
-        time.sleep(0.1)
-    assert seen.peak_bytes is None
+def test_the_committed_table_is_made_of_the_committed_numbers() -> None:
+    table = for_reading(pd.read_csv(REPOSITORY / "results" / "benchmark.csv"))
+    page = (REPOSITORY / "results" / "benchmark.md").read_text(encoding="utf-8")
+    assert markdown_table(table) in page
 
 
 def test_the_scripts_change_so_many_pixels_of_each_image() -> None:
@@ -156,32 +140,10 @@ def test_every_image_lies_in_the_class_that_is_predicted_for_it(tmp_path: Path) 
     ]
 
 
-def test_networks_get_weights_without_any_download(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    keys = compose("model=[efficientnet_lite0,squeezenet1_1,timm]", "models.timm.name=resnet18")
-    models = read_settings(keys).models
-    squeezenet = models["squeezenet1_1"]
-    found = {name: has_weights(model) for name, model in models.items()}
-    assert found == {"efficientnet_lite0": True, "squeezenet1_1": False, "timm": False}
-    file = tmp_path / "made.safetensors"
-    assert not has_weights(squeezenet.model_copy(update={"weights": str(file)}))
-    save_random_weights(squeezenet, file)
-    assert has_weights(squeezenet.model_copy(update={"weights": str(file)}))
-    save_random_weights(squeezenet, tmp_path / "again.safetensors")
-    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "squeezenet1_1-b8a52dc0.pth").touch()
-    assert has_weights(squeezenet)
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--models", "resnet7"], "--models=resnet7 is unknown"),
-        (["--weights", "resnet18=/there"], "names none of the models"),
-        (["--weights", "resnet101=/not/there"], "names no file"),
         (["--arms", "a,e"], "give some of a,b,c,d"),
         (["--arms", "a,d"], "lacks c"),
         (["draws=3"], "draws=3 is not a key of the engine"),
@@ -201,9 +163,7 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--count", "0"], ["--rounds", "some"], ["--seconds", "-1"], ["--minutes", "nan"]]
-)
+@pytest.mark.parametrize("arguments", [["--count", "0"], ["--rounds", "some"], ["--seconds", "-1"]])
 def test_numbers_that_make_no_sense_are_refused(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +175,7 @@ def test_numbers_that_make_no_sense_are_refused(
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no images"):
-        find_images(str(tmp_path))
+        find_images(tmp_path)
 
 
 def test_what_failed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,14 +184,15 @@ def test_what_failed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "never" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_all_arms_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--count", "4", "--rounds", "1", "--seconds", "0.5", "--draws", "1"]
+    small = ["--count", "4", "--rounds", "1", "--seconds", "1"]
     assert main(["--models", "efficientnet_lite0", *small, "--output", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "benchmark.csv").set_index("arm")
     assert table.index.tolist() == ["a", "b", "c", "d"]
     assert table["runs"].tolist() == [1] * 4
     assert (table[["images_per_second", "ratio_to_a", "ratio_to_d"]] > 0).all(axis=None)
-    assert table["passes"]["c"] == 4 * 5
+    assert table["passes"]["c"] % (4 * 5) == 0
     assert table["passes"]["a"] % 4 == table["passes"]["b"] % 4 == 0
     assert (table["whole_process_seconds"] > table["seconds"]).all()
     described = ["engine", "precision", "batch_size"]

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from experiments.verification.comparing import (
     Shown,
-    counts_again,
     incomplete,
     numbers_again,
     outcomes_again,
@@ -89,25 +88,6 @@ def test_outputs_stand_for_classes_of_the_data_set() -> None:
     again = outcomes_again(shown, rows(7, 9, labels=[9]))
     assert again["fault"].tolist() == ["", "prediction"]
     assert again["again"].tolist() == ["class 7 of label 9, wrong"] * 2
-
-
-def counts(wrong: int) -> pd.DataFrame:
-    own = rows(0, 0, labels=[0]).iloc[:1]
-    return own.assign(first=3, draws=5, wrong=wrong)
-
-
-@pytest.mark.parametrize(
-    ("second", "wrong", "fault"),
-    [(0.5, 0, ""), (0.5, 2, "wrong"), (0.995, 2, "borderline"), (1.005, 5, ""), (1.5, 4, "wrong")],
-)
-def test_counts_are_borderline_by_the_margins_of_their_draws(
-    second: float, wrong: int, fault: str
-) -> None:
-    shown = Shown(task(Fixed(1.0, second), [0]), None, 0, 8, unseen)
-    again = counts_again(shown, counts(wrong))
-    assert again["fault"].tolist() == [fault]
-    assert again["outcomes"].tolist() == [5]
-    assert again["which"].tolist() == ["num 4, draws 3 to 7"]
 
 
 def test_numbers_are_the_same_within_a_hundredth() -> None:

@@ -18,11 +18,11 @@ from experiments.status import run_statuses
 from pixelrobust.distributed import Context
 from pixelrobust.engine import EagerEngine
 from pixelrobust.grid import Cell
+from pixelrobust.passes import Passes
 from pixelrobust.task import Design, Task
-from tests.conftest import REPOSITORY, Happened, Run
+from tests.conftest import REPOSITORY, Run
 from tests.fault_cases import folder_of, images, network, saved, state
 
-KIND = "Crashes"
 ENDED = 24
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,10 +43,8 @@ def by_signal(cases: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [case for case in cases["ended"] if case["signal"] == name]
 
 
-@pytest.mark.tries(KIND, "killed (SIGKILL) at 18 random moments, and begun again")
-def test_killed_runs_end_as_if_nothing_had_happened(
-    cases: dict[str, Any], happened: Happened
-) -> None:
+@pytest.mark.slow
+def test_killed_runs_end_as_if_nothing_had_happened(cases: dict[str, Any]) -> None:
     killed = by_signal(cases, "SIGKILL")
     # Some moments may fall behind the end of a run.
     assert sum(case["code"] == -9 for case in killed) >= 10
@@ -58,14 +56,10 @@ def test_killed_runs_end_as_if_nothing_had_happened(
     assert {Path(name).suffix for name in cases["files"]} == {
         ".csv", ".md", ".tex", ".parquet", ".png",
     }  # fmt: skip
-    count = sum(case["same"] for case in killed)
-    happened(
-        f"{count} of {len(killed)} end with the same tables, figures and outcomes, byte for byte."
-    )
 
 
-@pytest.mark.tries(KIND, "interrupted (Ctrl-C) at 6 random moments, and begun again")
-def test_interrupted_runs_end_in_one_line(cases: dict[str, Any], happened: Happened) -> None:
+@pytest.mark.slow
+def test_interrupted_runs_end_in_one_line(cases: dict[str, Any]) -> None:
     interrupted = by_signal(cases, "SIGINT")
     stopped = [case for case in interrupted if case["code"] != 0]
     assert len(stopped) >= 4
@@ -74,18 +68,14 @@ def test_interrupted_runs_end_in_one_line(cases: dict[str, Any], happened: Happe
         assert "Traceback" not in case["said"]
         assert case["said"].splitlines()[-1].strip() == "interrupted"
     assert all(case["again"] == 0 and case["same"] for case in interrupted)
-    happened("Each ends with the line “interrupted” and exit code 130; then as above.")
 
 
-@pytest.mark.tries(KIND, "the same run twice at once")
-def test_two_runs_at_once_do_not_disturb_each_other(
-    cases: dict[str, Any], happened: Happened
-) -> None:
+@pytest.mark.slow
+def test_two_runs_at_once_do_not_disturb_each_other(cases: dict[str, Any]) -> None:
     together = cases["together"]
     assert together["codes"] == [0, 0]
     assert together["same"]
     assert together["parts"] == cases["whole_parts"]
-    happened("Both end well, with the same tables; no answer is computed twice.")
 
 
 # --- damaged parts ----------------------------------------------------------------------------
@@ -115,14 +105,13 @@ def flip_a_bit(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.tries(KIND)
 @pytest.mark.parametrize(
     "harm",
     [flip_a_bit, lambda content: content[:-7], lambda content: b""],
     ids=["a part of answers with one bit flipped", "one that is cut short", "one that is empty"],
 )
 def test_a_damaged_part_is_found_and_computed_again(
-    harm: Callable[[bytes], bytes], small: Call, tmp_path: Path, happened: Happened
+    harm: Callable[[bytes], bytes], small: Call, tmp_path: Path
 ) -> None:
     assert small().code == 0
     (table,) = (tmp_path / "results").glob("run-*/table.csv")
@@ -136,14 +125,13 @@ def test_a_damaged_part_is_found_and_computed_again(
     assert f"{part} is damaged" in ended.out
     assert part.read_bytes() == content
     assert table.read_bytes() == before
-    happened("Reported, and computed again; the table is the same.")
 
 
 def test_nothing_is_computed_twice_unless_asked_for(
     small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shown: list[int] = []
-    answers = measuring.Passes.answers
+    answers = Passes.answers
 
     def counted(self: Any, image: Any, draw: Any, cells: Any) -> Any:
         shown.append(len(image) * len(cells))
@@ -173,9 +161,8 @@ class Tight(EagerEngine):
         return super()._forward(images)
 
 
-@pytest.mark.tries(KIND, "memory that does not suffice for a batch")
 def test_flips_that_halved_batches_may_cause_are_counted(
-    small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, happened: Happened
+    small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert small("name=usual").code == 0
     monkeypatch.setattr(resources, "_ENGINES", {})
@@ -193,19 +180,16 @@ def test_flips_that_halved_batches_may_cause_are_counted(
         for path in sorted((tmp_path / "results").glob("*/outcomes/*.parquet"))
     )
     pd.testing.assert_frame_equal(usual, tight)
-    happened("The batch is halved, nothing is lost, and predictions that flip by it are counted.")
 
 
 # --- sweeps and status ------------------------------------------------------------------------
 
 
-@pytest.mark.tries(KIND, "one of three jobs of a sweep fails")
 def test_a_failed_job_is_told_and_its_cells_are_missing(
     small: Call,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    happened: Happened,
 ) -> None:
     evaluate = measuring.evaluate_shards
 
@@ -248,10 +232,6 @@ def test_a_failed_job_is_told_and_its_cells_are_missing(
     (whole,) = set(results.glob("run-sweep-*/table.md")) - {merged}
     assert "missing" not in whole.read_text()
     assert {run.state for run in run_statuses(results)} == {"done"}
-    happened(
-        "The others go on; traceback and settings lie in the job's folder, its cells are listed as "
-        "missing, the exit code is not 0; repeated, the sweep computes what is missing."
-    )
 
 
 def test_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -258,6 +258,7 @@ sys.exit(0 if total == 6 else 3)
 """
 
 
+@pytest.mark.slow
 def test_processes_of_torchrun_are_joined(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(TORCHRUN)

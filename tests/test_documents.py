@@ -25,7 +25,7 @@ from experiments.manual import manual
 from experiments.report import main as report
 from experiments.verify import main as verify
 from pixelrobust.datasets.classes import imagenet_wnids
-from scripts.update_readme import with_tables
+from scripts.readme import with_tables
 from tests.conftest import REPOSITORY, Run
 from tests.model_cases import SIDE, checkpoint, tiny
 
@@ -100,6 +100,7 @@ def test_make_passes_profile_folder_and_arguments_on() -> None:
     assert line.strip().endswith(expected)
 
 
+@pytest.mark.slow
 def test_make_runs_the_main_job(tmp_path: Path, cache: Path) -> None:
     shrunk = f"ARGS=draws=1 perturbation.num=4 paths.results={tmp_path} paths.cache={cache}"
     out = make("reproduce-table6", shrunk)
@@ -149,6 +150,7 @@ def with_own_networks(arguments: str, folder: Path) -> str:
     return arguments.replace("/data/checkpoint", str(made))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted({*RUNS} - {*RETRAININGS}))
 def test_every_python_command_runs(
     command: str, run: Run, own_images: Path, own_weights: Path
@@ -176,6 +178,7 @@ def test_every_python_command_runs(
     assert "written to" in ended.out
 
 
+@pytest.mark.slow
 def test_retraining_and_using_what_came_of_it(run: Run, own_images: Path, tmp_path: Path) -> None:
     """As written, one after the other, but with a short retraining on pictures of the test."""
     retraining, using = (
@@ -223,6 +226,7 @@ def test_what_is_installed_is_what_is_built() -> None:
     assert found[1] in project["optional-dependencies"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs terminals of POSIX")
 @pytest.mark.parametrize("command", VIEWERS)
 def test_the_viewer_shows_a_tracked_run(
@@ -273,6 +277,7 @@ def in_terminal(command: list[str], wanted: str, last_key: str) -> str:
     return seen
 
 
+@pytest.mark.slow
 def test_the_page_on_models_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +291,7 @@ def test_the_page_on_models_runs_from_top_to_bottom(
     assert len(blocks) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(len(commands("python"))))
 def test_every_python_block_runs(block: int, capsys: pytest.CaptureFixture[str]) -> None:
     images = torch.full((2, 3, 224, 224), 128, dtype=torch.uint8)

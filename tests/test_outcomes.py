@@ -231,14 +231,6 @@ def test_a_column_with_values_that_no_run_writes_is_named(column: str, values: A
     assert faulty_columns(pd.DataFrame(SOUND | {column: values})) == [column]
 
 
-def test_wrong_is_a_count_of_adaptive_evaluations_only() -> None:
-    """Elsewhere it says yes or no."""
-    adaptive = {"guessed": [0.1, 0.2], "wrong": [0, 7]}
-    assert faulty_columns(pd.DataFrame(adaptive)) == []
-    assert faulty_columns(pd.DataFrame(adaptive | {"wrong": [True, False]})) == ["wrong"]
-    assert faulty_columns(pd.DataFrame({"wrong": [0, 7]})) == ["wrong"]
-
-
 def test_no_rows_are_sound() -> None:
     assert faulty_columns(pd.DataFrame(SOUND).iloc[:0]) == []
 

@@ -179,15 +179,18 @@ def manifest(**changes: object) -> Manifest:
         ({"draws": 2}, "different draws"),
         ({"image_size": (5, 5)}, "different image_size"),
         ({"config": {"seed": 1}}, "different seeds"),
-        (
-            {"config": {"seed": 0, "evaluation": "adaptive"}},
-            "evaluation=census and evaluation=adaptive",
-        ),
     ],
 )
 def test_what_cannot_be_compared_is_not_merged(change: dict[str, object], word: str) -> None:
     with pytest.raises(InputError, match=word):
         merge_manifests([manifest(), manifest(**change)])
+
+
+def test_an_adaptive_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    manifest(config={"seed": 0, "evaluation": "adaptive"}).write(path)
+    with pytest.raises(InputError, match=r"evaluation=adaptive.*remove it with its outcomes.*\.$"):
+        read_manifest(path)
 
 
 def test_merged_runs_have_an_address_of_their_own() -> None:

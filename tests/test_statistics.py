@@ -96,6 +96,7 @@ def test_the_interval_holds_the_rate_and_stays_a_share() -> None:
         assert 0 <= interval.low <= wrong.mean() / 5 <= interval.high <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("population", POPULATIONS)
 @pytest.mark.parametrize(("images", "draws"), [(20, 1), (20, 20), (1000, 1), (1000, 20)])
 def test_coverage(population: str, images: int, draws: int) -> None:

@@ -29,15 +29,14 @@ from pixelrobust.distributed import processes
 from pixelrobust.retraining import training
 from pixelrobust.settings import TrackingSettings
 from pixelrobust.tracking import NO_TRACKER, About, make_tracker, opening, wandb_tracker
-from tests.conftest import REPOSITORY, Ended, Happened, Run
-from tests.reliability import sentence
+from tests.conftest import REPOSITORY, Ended, Run
+from tests.fault_cases import sentence
 from tests.retraining_cases import FORKING
 from tests.test_retraining_runs import data, make_world, network
 from tests.tracked_runs import FallingSilent, KeptRun, kept_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nobody")
 
-KIND = "Tracking"
 WANDB = "tracking=wandb"
 ONLINE = (WANDB, "tracking.mode=online", "tracking.timeout=2")
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -406,11 +405,8 @@ def test_nothing_is_sent_unless_online_is_asked_for(
     assert {name: os.environ[name] for name in said} == said
 
 
-@pytest.mark.tries(
-    KIND, "`tracking.mode=online`, and a server that takes connections and is silent"
-)
 def test_a_server_that_hangs_costs_the_timeout_and_no_more(
-    evaluate: Call, with_key: None, tmp_path: Path, happened: Happened
+    evaluate: Call, with_key: None, tmp_path: Path
 ) -> None:
     seconds = {}
     for name, arguments in {"plain": (), "tracked": ONLINE}.items():
@@ -428,7 +424,6 @@ def test_a_server_that_hangs_costs_the_timeout_and_no_more(
     assert seconds["tracked"] - seconds["plain"] < 2 + 20
     assert same_but_for_sweeps(tmp_path)
     assert [run.exit_code() for run in kept_runs(tmp_path / "tracked")] == [0, 0]
-    happened("One warning, after `tracking.timeout`; the run is kept offline and ends the same.")
 
 
 def same_but_for_sweeps(results: Path) -> bool:
@@ -436,9 +431,8 @@ def same_but_for_sweeps(results: Path) -> bool:
     return bool(plain) and plain == tracked
 
 
-@pytest.mark.tries(KIND, "`tracking.mode=online`, and a server that takes a run and falls silent")
 def test_a_server_that_falls_silent_costs_a_few_timeouts(
-    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = time.monotonic()
     assert evaluate(results=tmp_path / "plain").code == 0
@@ -462,23 +456,19 @@ def test_a_server_that_falls_silent_costs_a_few_timeouts(
     assert same_but_for_sweeps(tmp_path)
     # The server itself would be silent for 60 seconds, at every request.
     assert tracked - plain < 30
-    happened("One warning; the run ends the same, a few times `tracking.timeout` later at most.")
 
 
-@pytest.mark.tries(KIND, "`tracking.mode=online` without a key")
-def test_nobody_is_asked_for_a_key(evaluate: Call, tmp_path: Path, happened: Happened) -> None:
+def test_nobody_is_asked_for_a_key(evaluate: Call, tmp_path: Path) -> None:
     ended = evaluate(*ONLINE)
     assert ended.code == 0
     (warning,) = warnings(ended)
     assert "there is no key for https://" in warning
     assert "`wandb login`" in warning
     assert only(tmp_path / "results").exit_code() == 0
-    happened("One warning; the run is kept offline and ends the same.")
 
 
-@pytest.mark.tries(KIND, "`tracking.mode=online`, and nobody listens")
 def test_a_server_that_is_not_there(
-    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -487,7 +477,6 @@ def test_a_server_that_is_not_there(
     (warning,) = warnings(ended)
     assert "http://127.0.0.1:9" in warning
     assert only(tmp_path / "results").exit_code() == 0
-    happened("One warning; the run is kept offline and ends the same.")
 
 
 def test_a_key_in_the_netrc_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,15 +489,14 @@ def test_a_key_in_the_netrc_file_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert not opening.is_logged_in("https://api.example.org")
 
 
-@pytest.mark.tries(KIND, "the package wandb is not installed")
 def test_a_package_that_is_missing_is_told_before_any_work(
-    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     ended = evaluate(WANDB)
     assert "pip install 'pixelrobust[tracking]'" in ended.err
     assert not list((tmp_path / "results").glob("run-*"))
-    happened(sentence(ended))
+    assert "tracking=wandb needs the package wandb, which cannot be imported" in sentence(ended)
 
 
 def test_a_folder_of_its_name_is_not_the_package(
@@ -519,8 +507,7 @@ def test_a_folder_of_its_name_is_not_the_package(
     assert "which cannot be imported" in sentence(ended)
 
 
-@pytest.mark.tries(KIND, "a folder for tracked runs that cannot be written to")
-def test_a_folder_that_cannot_be(evaluate: Call, tmp_path: Path, happened: Happened) -> None:
+def test_a_folder_that_cannot_be(evaluate: Call, tmp_path: Path) -> None:
     assert evaluate(results=tmp_path / "plain").code == 0
     (tmp_path / "file").touch()
     ended = evaluate(WANDB, f"tracking.directory={tmp_path / 'file'}", results=tmp_path / "tracked")
@@ -528,12 +515,10 @@ def test_a_folder_that_cannot_be(evaluate: Call, tmp_path: Path, happened: Happe
     (warning,) = warnings(ended)
     assert "W&B fails (" in warning
     assert same_but_for_sweeps(tmp_path)
-    happened("One warning; the run ends the same, and is not tracked.")
 
 
-@pytest.mark.tries(KIND, "W&B fails at any of the calls")
 def test_a_fault_at_any_call_changes_nothing(
-    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happened: Happened
+    evaluate: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = ("define_metric", "log", "log_artifact", "summary", "finish")
     for name in calls:
@@ -546,7 +531,6 @@ def test_a_fault_at_any_call_changes_nothing(
         ]
     assert evaluate(results=tmp_path / "plain").code == 0
     assert same_but_for_sweeps(tmp_path)
-    happened("One warning; the run ends the same.")
 
 
 class Broken:

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.fault_cases import CLASSES, SIDE, folder_of, saved, state
 
+pytestmark = pytest.mark.slow
 Installed = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -33,7 +33,7 @@ PAGE = "report.html"
 _TITLE = "How easily do a few random pixels break these networks?"
 _SECTIONS = (
     ("pixels", "How many changed pixels it takes",
-     ("table6", "table", "pixels-to-flip", "breakdown", "breakdown-pixels-to-flip", "adaptive")),
+     ("table6", "table", "pixels-to-flip", "breakdown", "breakdown-pixels-to-flip")),
     ("limits", "How far values move, and where pixels lie", ("table7", "table8")),
     ("index", "The Pixel-index of every cell", ("table5",)),
     ("adversarial", "Adversarial images", ("table9",)),

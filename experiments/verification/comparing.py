@@ -138,42 +138,6 @@ def outcomes_again(shown: Shown, stored: pd.DataFrame, words: str = "") -> pd.Da
     )
 
 
-def counts_again(shown: Shown, stored: pd.DataFrame) -> pd.DataFrame:
-    """How many draws of an image were wrong, of an adaptive evaluation: the rows of `found`.
-
-    A difference is borderline where so many draws have their label's logit close to the largest other.
-    """
-    cell, image = _fitting_cell(shown, stored), shown.positions(stored)
-    first, draws, wrong = (np.array(stored[key], np.int64) for key in ("first", "draws", "wrong"))
-    row = np.arange(len(stored)).repeat(draws)
-    within = np.arange(len(row)) - (np.cumsum(draws) - draws).repeat(draws)
-    answers = shown.passes().answers(image[row], first[row] + within, [cell])[cell]
-    again = np.bincount(
-        row[answers.classes != shown.task.labels[image][row]], minlength=len(stored)
-    )
-    margins = np.abs(answers.margins)
-    doubtful = np.bincount(row[margins <= BORDERLINE], minlength=len(stored))
-    nearest = np.full(len(stored), np.inf, dtype=np.float32)
-    np.minimum.at(nearest, row, margins)
-    differs = again != wrong
-    faults = np.full(len(stored), "", dtype=object)
-    faults[differs] = "wrong"
-    faults[differs & (np.abs(again - wrong) <= doubtful)] = "borderline"
-    faults[stored["label"].to_numpy() != shown.task.labels[image]] = "label or wrong"
-    return found(
-        stored,
-        [
-            f"{cell_in_words(cell)}, draws {start} to {start + count - 1}"
-            for start, count in zip(first, draws, strict=True)
-        ],
-        [f"{one} wrong" for one in wrong],
-        [f"{one} wrong" for one in again],
-        faults,
-        np.where(differs, nearest, np.nan),
-        draws,
-    )
-
-
 def numbers_again(
     stored: pd.DataFrame,
     column: str,

@@ -18,7 +18,7 @@ from experiments.resources import Session, image_set
 from experiments.verification.attacked import verify_attacked
 from experiments.verification.comparing import BORDERLINE, FAULTS
 from experiments.verification.layers import verify_activations
-from experiments.verification.plain import count_outcomes, verify_counts, verify_outcomes
+from experiments.verification.plain import verify_outcomes
 from experiments.verification.retrained import (
     NotKeptError,
     verify_distances,
@@ -64,8 +64,6 @@ def verify_folder(
     train: bool = False,
 ) -> Verification:
     """Recompute a random share of what runs found, and write the report.
-
-    Of adaptive evaluations, which keep how many draws of an image were wrong, these numbers are.
 
     Args:
         folder: of results.
@@ -134,7 +132,7 @@ def _verify(run: StoredRun, runs: Mapping[str, Run], train: bool) -> Iterator[pd
         return verify_attacked(run, images, runs)
     if "layer" in rows:
         return verify_activations(run, images)
-    return verify_counts(run, images) if "guessed" in rows else verify_outcomes(run, images)
+    return verify_outcomes(run, images)
 
 
 def _report(
@@ -155,7 +153,7 @@ def _report(
     )
     lines = [
         "# Verification",
-        f"Of {sum(count_outcomes(outcomes) for _, outcomes in verified.values()):,} stored outcomes of "
+        f"Of {sum(len(outcomes) for _, outcomes in verified.values()):,} stored outcomes of "
         f"{', '.join(verified)}, {checked:,} were recomputed ({100 * share:g} % of each cell, at least "
         f"one; of attacked images, layers and distances, {100 * share:g} % of the images; seed {seed}). "
         f"{borderline:,} differ where two logits are within {BORDERLINE:g} of each other, as another "

@@ -21,7 +21,7 @@ from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.manifest import Manifest
 from pixelrobust.models import Classifier
-from pixelrobust.outcomes import ALLOTTED_COLUMNS, CELL_COLUMNS, COLUMNS
+from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS
 from pixelrobust.selection import image_list_digest, select
 from pixelrobust.settings import (
     ATTACK_PREFIX,
@@ -181,7 +181,7 @@ def all_images(run: StoredRun, images: ImageSet, others: Mapping[str, Run]) -> C
     manifest = run.manifest
     for other, rows in others.values():
         same = other.image_list_sha256 == manifest.image_list_sha256
-        if same and list(rows.columns) in (COLUMNS, ALLOTTED_COLUMNS):
+        if same and list(rows.columns) == COLUMNS:
             return chosen_from(images, rows_of(images, other, rows))
     session = run.as_it_was()
     candidates, settings = image_set(session), session.settings

@@ -103,13 +103,6 @@ class Predicted(NamedTuple):
     classes: NDArray[np.int64]
     margins: NDArray[np.float32]
 
-    def margins_of(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(N,) how far the true class's logit lies above the others; negative where it is not the largest.
-
-        Of misclassified images it is the least that it can be.
-        """
-        return np.where(self.classes == labels, self.margins, -self.margins)
-
     def take(self, rows: NDArray[np.int64]) -> "Predicted":
         """Those of some of the images."""
         return Predicted(self.classes[rows], self.margins[rows])

@@ -52,7 +52,6 @@ class RunSettings(Section):
     profile: StrictStr | None
     seed: Seed
     draws: Draws
-    evaluation: Literal["census", "adaptive"]
     measure: Literal[
         "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
     ]
@@ -109,13 +108,6 @@ class RunSettings(Section):
             )
         if self.pictures and (self.measure != "outcomes" or self.attack):
             raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
-        if self.evaluation == "adaptive" and (
-            self.measure != "outcomes" or self.attack or self.pictures
-        ):
-            raise ValueError(
-                "evaluation=adaptive estimates wrong rates of plain images, and keeps no picture of "
-                "them; give evaluation=census."
-            )
         if self.measure == "activations" and self.draws > 1:
             raise ValueError("activations are measured under one change an image; set draws=1.")
         return self
@@ -162,8 +154,6 @@ class RunSettings(Section):
         else:
             kind, name = data["attack"].pop("kind"), data["attack"].pop("name")
             data["attack"] = {"kind": kind, "target": ATTACK_PREFIX + name, **data["attack"]}
-        if data["evaluation"] == "census":
-            del data["evaluation"]
         if data["measure"] == "outcomes":
             del data["measure"]
         if self.dataset.unreadable == "stop":

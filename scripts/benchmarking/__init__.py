@@ -1,1 +1,0 @@
-"""What `scripts/benchmark.py` compares, each arm a process of its own."""
