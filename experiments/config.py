@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -167,6 +168,10 @@ def launch(
             f"the records of jobs cannot be written to {error.filename} ({error.strerror or error}); "
             "give paths.results, a folder that can be written to."
         ) from error
+    except KeyboardInterrupt:
+        if SweepCallback.directory is not None:
+            _cancel(SweepCallback.launcher, SweepCallback.directory)
+        raise
     # Launchers have many kinds, where the process of a job has died, or none could be started.
     except Exception as error:
         if SweepCallback.directory is None:
@@ -191,8 +196,31 @@ def _await_siblings(launcher: str, sweep_directory: Path) -> None:
     elif launcher == "SlurmLauncher":
         import submitit
 
-        for path in sweep_directory.glob(".submitit/*/*_submitted.pkl"):
-            submitit.SlurmJob(path.parent, path.name.removesuffix("_submitted.pkl")).wait()
+        for folder, number in _submitted(sweep_directory):
+            submitit.SlurmJob(folder, number).wait()
+
+
+def _cancel(launcher: str, sweep_directory: Path) -> None:
+    """End the jobs of submitit, which do not end with the process that waits for them."""
+    if launcher == "LocalLauncher":
+        for _, number in _submitted(sweep_directory):
+            with suppress(ProcessLookupError):
+                # submitit calls local jobs by their processes, which hand this on.
+                os.kill(int(number), signal.SIGINT)
+    elif launcher == "SlurmLauncher":
+        import submitit
+
+        for folder, number in _submitted(sweep_directory):
+            submitit.SlurmJob(folder, number).cancel(check=False)
+
+
+def _submitted(sweep_directory: Path) -> list[tuple[Path, str]]:
+    """Return the folder and the id of each job that submitit was given."""
+    suffix = "_submitted.pkl"
+    return [
+        (path.parent, path.name.removesuffix(suffix))
+        for path in sweep_directory.glob(f".submitit/*/*{suffix}")
+    ]
 
 
 def flags_first(words: Sequence[str]) -> list[str]:
