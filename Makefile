@@ -106,7 +106,7 @@ coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ 
 docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
 	@$(BIN)/python -m scripts.site
 
-lint: | $(BIN)/python  ## Check format, style, types and the directions of imports.
+lint: | $(BIN)/python  ## Check format, style and types.
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
