@@ -18,7 +18,7 @@ from experiments.exits import exit_code
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
 from experiments.places import default_results, short
-from experiments.presentation import present, stored_runs
+from experiments.present import derive, present, stored_runs
 from experiments.sweep import JobRecord
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
@@ -154,8 +154,6 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
 
 def _rebuild(folder: Path, wanted: Sequence[str]) -> None:
     """Tables and figures from the outcomes, all or the wanted ones."""
-    from experiments.derived import derive
-
     runs = stored_runs(folder)
     for name, run in runs.items():
         experiment = experiment_called(name)

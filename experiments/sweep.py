@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.derived import derive
-from experiments.presentation import Run, load_run, present, store_run, stored_runs
+from experiments.present import Run, derive, load_run, present, store_run, stored_runs
 from experiments.sweep_folder import FAILURE, RECORD, SETTINGS
 from experiments.writing import Presented
 from pixelrobust.files import write_text

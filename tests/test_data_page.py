@@ -12,7 +12,7 @@ from torch import nn
 
 import experiments.pictures
 from experiments.verify import main as verify
-from pixelrobust.figures_strip import Strip
+from pixelrobust.figures.strip import Strip
 from tests.conftest import REPOSITORY, Run
 from tests.data_cases import cifar10, csv_of, mnist, noise, saved_by_datasets, shard_of
 from tests.fault_cases import folder_of, network, picture, saved, state

@@ -26,8 +26,9 @@ from pixelrobust.escaping import (
     escape_paragraph,
     printable,
 )
-from pixelrobust.figures import curves, write_figure
-from pixelrobust.figures_retraining import loss_curves, retraining_matrix
+from pixelrobust.figures import write_figure
+from pixelrobust.figures.curves import rate_curves
+from pixelrobust.figures.retraining import loss_curves, retraining_matrix
 from pixelrobust.settings.networks import is_plain_name
 from pixelrobust.tables import markdown_table, summarize, write_csv, write_latex
 from tests.conftest import Run
@@ -214,8 +215,8 @@ def test_dollars_in_figures_are_dollars(name: str, tmp_path: Path) -> None:
     retrained = summary.assign(images_are="same")
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "accuracy": [0.1, 0.2]})
     figures = [
-        curves(summary, "model", name, name),
-        curves(summary, "amplitude", name, name),
+        rate_curves(summary, "model", name, name),
+        rate_curves(summary, "amplitude", name, name),
         retraining_matrix(retrained, name, name),
         loss_curves({name: history}, name, name),
     ]

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 
 from experiments.configuration import preset_settings
-from experiments.derived import derive
 from experiments.paper import beside_published, published_rates
-from experiments.presentation import load_run, present, stored_runs
+from experiments.present import derive, load_run, present, stored_runs
 from pixelrobust import InputError
 from pixelrobust.manifest import Manifest, merge_manifests
 from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS
