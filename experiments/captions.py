@@ -3,7 +3,6 @@
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
-from pixelrobust.escaping import escape_markdown
 from pixelrobust.manifest import Manifest
 from pixelrobust.outcomes import CELL_COLUMNS
 from pixelrobust.retraining_tables import ALL_CLASSES, HELDOUT, ORIGINAL
@@ -213,17 +212,17 @@ def _files_notes(manifest: Manifest) -> list[str]:
     return notes
 
 
-def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:
-    """The paper's numbers beside ours, as Markdown."""
+def published_table(summary: pd.DataFrame, experiment: Experiment) -> pd.DataFrame | None:
+    """Return the paper's numbers beside ours, as words; None where it reports none."""
     published = published_rates(experiment.table)
     if published.empty:
-        return []
+        return None
     ours = published.merge(
         summary[["model", *CELL_COLUMNS, "wrong_rate"]], how="left", on=["model", *CELL_COLUMNS]
     )
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
-            "Model": ours["model"].map(escape_markdown),
+            "Model": ours["model"],
             "Num": ours["num"].astype(str),
             "Published": ours["wording"],
             "Here": [
@@ -236,7 +235,6 @@ def published_notes(summary: pd.DataFrame, experiment: Experiment) -> list[str]:
             "Where": ours["source"],
         }
     )
-    return ["## The paper's numbers", table.to_markdown(index=False, disable_numparse=True)]
 
 
 def _draws(summary: pd.DataFrame) -> int:

@@ -1,5 +1,6 @@
 """Pictures of images that flip, and what the networks take them for (the paper's Figure 1)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,13 @@ from experiments.captions import images_notes
 from experiments.paper import FIGURE_1, FIGURE_1_TITLE
 from pixelrobust.datasets.classes import ClassNames, imagenet_class_names, read_class_names
 from pixelrobust.datasets.decoded import ImageSet
-from pixelrobust.examples import flipping_examples, strips_from_outcomes
 from pixelrobust.figures import write_figure
-from pixelrobust.figures_strip import Strip, picture_strip
+from pixelrobust.figures.strip import (
+    Strip,
+    flipping_examples,
+    picture_strip,
+    strips_from_outcomes,
+)
 from pixelrobust.manifest import Manifest
 from pixelrobust.outcomes import cell_of
 from pixelrobust.perturbation import PixelChange
@@ -40,27 +45,38 @@ def draw_pictures(
 
 
 def example_strips(
-    settings: RunSettings, images: ImageSet, outcomes: pd.DataFrame, count: int
+    settings: RunSettings,
+    images: ImageSet,
+    outcomes: pd.DataFrame,
+    count: int,
+    rows: Sequence[int] | None = None,
 ) -> list[Strip]:
-    """The images that flip at the fewest changed pixels, each under every num, in the first draw.
+    """Return the images that flip at the fewest changed pixels, each under every num, in draw 0.
+
+    Args:
+        settings: of the run; its seed decides which pixels change.
+        images: all of them.
+        outcomes: of the run.
+        count: how many images.
+        rows: of the images that took part; None: all.
 
     Raises:
         InputError: the outcomes are of several amplitudes or areas.
     """
     keys = flipping_examples(outcomes, count)
     cell = cell_of(outcomes[outcomes["num"] > 0])
-    rows = {key: row for row, key in enumerate(images.keys)}
+    places = {images.keys[row]: row for row in (range(len(images)) if rows is None else rows)}
 
     def changed(key: str, num: int) -> NDArray[np.uint8]:
-        image = torch.tensor(np.asarray(images.pixels[rows[key]]))[None]
+        image = torch.tensor(np.asarray(images.pixels[places[key]]))[None]
         change = PixelChange(num, cell.amplitude, cell.area, settings.seed)
         return np.asarray(change(image, [key], 0)[0].numpy())
 
-    return strips_from_outcomes(outcomes, keys, changed, words_for_classes(settings, images))
+    return strips_from_outcomes(outcomes, keys, changed, _words_for_classes(settings, images))
 
 
-def words_for_classes(settings: RunSettings, images: ImageSet) -> ClassNames:
-    """What pictures call the outputs: as file or data set say, else ImageNet's names, or numbers."""
+def _words_for_classes(settings: RunSettings, images: ImageSet) -> ClassNames:
+    """Return what pictures call the outputs: as file or data set say, else ImageNet's, or numbers."""
     if isinstance(settings.dataset.classes, Path):
         return read_class_names(settings.dataset.classes)
     outputs = max(model.classes for model in settings.models.values())

@@ -13,7 +13,7 @@ from experiments.exits import REPOSITORY
 from experiments.measuring import Subject, chosen_from, measurement
 from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
-from experiments.presentation import present, present_description, store_run
+from experiments.present import present, present_description, present_histories, store_run
 from experiments.progress import Progress
 from experiments.records import RunRecord
 from experiments.resources import (
@@ -27,7 +27,6 @@ from experiments.resources import (
 )
 from experiments.retraining.measures import measure_retrained
 from experiments.retraining.plan import plan
-from experiments.retraining.presentation import present_histories
 from experiments.tracked import log_examples, log_results
 from experiments.writing import Presented
 from pixelrobust.datasets.decoded import ImageSet

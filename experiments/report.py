@@ -17,7 +17,7 @@ from rich.text import Text
 from experiments.exits import default_results, exit_code, short
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
-from experiments.presentation import present, stored_runs
+from experiments.present import derive, present, stored_runs
 from experiments.sweep import JobRecord
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
@@ -153,8 +153,6 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
 
 def _rebuild(folder: Path, wanted: Sequence[str]) -> None:
     """Tables and figures from the outcomes, all or the wanted ones."""
-    from experiments.derived import derive
-
     runs = stored_runs(folder)
     for name, run in runs.items():
         experiment = experiment_called(name)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import RECORD, settings_of
-from experiments.derived import derive
-from experiments.presentation import Run, load_run, present, store_run, stored_runs
+from experiments.present import Run, derive, load_run, present, store_run, stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text

@@ -14,7 +14,7 @@ import pandas as pd
 from experiments.paper import FIGURE_1, FIGURE_1_TITLE, Experiment, experiment_called
 from experiments.pictures import example_strips
 from pixelrobust.datasets.decoded import ImageSet
-from pixelrobust.figures_strip import Strip
+from pixelrobust.figures.strip import Strip
 from pixelrobust.manifest import Manifest
 from pixelrobust.outcomes import CELL_COLUMNS
 from pixelrobust.settings import RETRAINED, RunSettings

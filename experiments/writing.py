@@ -1,41 +1,85 @@
-"""The files of a table, and what is told of it in the terminal."""
+"""A table with its notes and figures, and the files that they are written to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from pixelrobust.escaping import escape_paragraph
-from pixelrobust.tables import write_csv, write_latex, write_markdown
+from pixelrobust.escaping import escape_markdown, escape_paragraph
+from pixelrobust.figures import write_figure
+from pixelrobust.tables import markdown_table, write_csv, write_latex, write_markdown
 
 
 @dataclass(frozen=True)
-class Presented:
-    """A table as it was written.
+class Below:
+    """A further table below the notes of another.
 
     Attributes:
         title: of the table.
         table: for reading.
         notes: its caption.
+        of_words: whether it holds words, which stand on the left.
+    """
+
+    title: str
+    table: pd.DataFrame
+    notes: Sequence[str] = ()
+    of_words: bool = False
+
+
+@dataclass(frozen=True)
+class Presented:
+    """What is presented of a run, or of several.
+
+    Attributes:
+        title: of the table.
+        table: for reading.
+        notes: its caption.
+        stem: of its files; empty: it has none of its own, and stands below another.
+        numbers: the rows of its CSV file.
+        below: further tables.
+        beside: the rows of further CSV files, by stem.
+        figures: by the stem of their files.
+        about_figures: what must be known to read them, beyond the notes.
     """
 
     title: str
     table: pd.DataFrame
     notes: list[str]
+    stem: str = ""
+    numbers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    below: Sequence[Below] = ()
+    beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    about_figures: str = ""
 
 
-def write_tables(
-    directory: Path,
-    name: str,
-    title: str,
-    table: pd.DataFrame,
-    readable: pd.DataFrame,
-    notes: list[str],
-    below: list[str],
-) -> None:
-    """The three files of a table; `below` is Markdown that follows the notes."""
-    stem = directory / name
-    write_csv(table, stem.with_suffix(".csv"))
-    markdown = [*map(escape_paragraph, notes), *below]
-    write_markdown(readable, title, markdown, stem.with_suffix(".md"))
-    write_latex(readable, title, notes, name, stem.with_suffix(".tex"))
+def write_presented(directory: Path, presented: Sequence[Presented]) -> None:
+    """Write tables (CSV, Markdown, LaTeX) and figures (PNG, PDF) into a folder."""
+    for each in presented:
+        if each.stem:
+            _write_tables(directory / each.stem, each)
+        for name, numbers in each.beside.items():
+            write_csv(numbers, directory / f"{name}.csv")
+        for name, figure in each.figures.items():
+            write_figure(figure, directory / name)
+
+
+def _write_tables(stem: Path, presented: Presented) -> None:
+    markdown = [escape_paragraph(note) for note in presented.notes]
+    for below in presented.below:
+        markdown += [
+            f"## {below.title}",
+            _of_words(below.table) if below.of_words else markdown_table(below.table),
+            *map(escape_paragraph, below.notes),
+        ]
+    write_csv(presented.numbers, stem.with_suffix(".csv"))
+    title, table = presented.title, presented.table
+    write_markdown(table, title, markdown, stem.with_suffix(".md"))
+    write_latex(table, title, presented.notes, stem.name, stem.with_suffix(".tex"))
+
+
+def _of_words(table: pd.DataFrame) -> str:
+    return str(table.map(escape_markdown).to_markdown(index=False, disable_numparse=True))

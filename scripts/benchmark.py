@@ -227,8 +227,7 @@ def competent(job: Job, seconds: float, workers: int, trial: int = 0) -> Steady:
 
 def bare(job: Job, seconds: float, engine_keys: Sequence[str]) -> Steady:
     """Run arm d: forward passes by arm c's engine, of images that wait in memory."""
-    from experiments.configuration import compose, read_settings
-
+    from experiments.config import compose, read_settings
     from pixelrobust.engine import make_engine
     from pixelrobust.models import load_classifier
 
@@ -270,8 +269,8 @@ def decode_all(paths: Sequence[Path], settings: "RunSettings") -> Tensor:
 def find_images(folder: Path | None) -> list[Path]:
     """List all images below a folder, at any depth; for None, those of the foolbox package."""
     from pixelrobust.datasets.foolbox_samples import read_foolbox_samples
-    from pixelrobust.datasets.image_list import check_folder, is_image_file
 
+    from pixelrobust.datasets.lists import check_folder, is_image_file
     from pixelrobust.errors import InputError
 
     if folder is None:
@@ -309,9 +308,9 @@ def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
     Raises:
         InputError: an option is wrong.
     """
-    from experiments.configuration import compose, read_settings
     from safetensors.torch import save_file
 
+    from experiments.config import compose, read_settings
     from pixelrobust.engine import make_engine
     from pixelrobust.errors import InputError
     from pixelrobust.models import load_classifier
@@ -708,8 +707,7 @@ def run(given: argparse.Namespace) -> int:
 
 def check(given: argparse.Namespace) -> None:
     """Complete what the command line gave, and refuse what is wrong with a sentence."""
-    from experiments.configuration import options
-
+    from experiments.config import options
     from pixelrobust.errors import InputError
     from pixelrobust.settings import EngineSettings
 

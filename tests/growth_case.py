@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pixelrobust.datasets.cache import PixelRows
+from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import make_engine
 from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid

@@ -19,7 +19,7 @@ from pixelrobust.amplification import (
     tabulate_verdicts,
     verdicts_for_reading,
 )
-from pixelrobust.figures_amplification import amplification_curves
+from pixelrobust.figures.curves import amplification_curves
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import concatenate, with_cell
 from tests.claim_cases import activations

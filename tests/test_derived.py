@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.derived import derive
-from experiments.presentation import Run, load_run, store_run
+from experiments.present import Run, derive, load_run, store_run
 from experiments.sweep import JobRecord, finish, read_jobs
 from pixelrobust import InputError
 from pixelrobust.grid import Cell

@@ -14,7 +14,7 @@ from pixelrobust.distance_tables import (
     distances_for_reading,
     summarize_distances,
 )
-from pixelrobust.figures_retraining import distance_changes
+from pixelrobust.figures.retraining import distance_changes
 from tests.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, distances, together
 
 REFERENCES = {"baseline": ORIGINAL, "unchanged": CONTROL}

@@ -19,9 +19,7 @@ from pixelrobust.distributed import (
     SINGLE,
     Context,
     device_names,
-    evaluate_shards,
     processes,
-    shard,
     start,
 )
 from pixelrobust.engine import EagerEngine
@@ -29,6 +27,7 @@ from pixelrobust.evaluation import evaluate_cells
 from pixelrobust.grid import build_grid
 from pixelrobust.heads import replace_head
 from pixelrobust.models import weights_digest
+from pixelrobust.sharding import evaluate_shards, shard
 from pixelrobust.task import Design, Task
 from tests.conftest import REPOSITORY
 from tests.distributed_cases import fail

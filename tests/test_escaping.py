@@ -5,9 +5,11 @@ import io
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -26,12 +28,12 @@ from pixelrobust.escaping import (
     escape_paragraph,
     printable,
 )
-from pixelrobust.figures import curves, write_figure
-from pixelrobust.figures_retraining import loss_curves, retraining_matrix
+from pixelrobust.figures import write_figure
+from pixelrobust.figures.curves import rate_curves
+from pixelrobust.figures.retraining import loss_curves, retraining_matrix
 from pixelrobust.settings.networks import is_plain_name
 from pixelrobust.tables import markdown_table, summarize, write_csv, write_latex
 from tests.conftest import Run
-from tests.test_permitted import share
 
 NASTY = (
     "[text](https://nowhere.invalid)", "![x](https://nowhere.invalid/x.png)", "<script>alert(1)</script>",
@@ -214,8 +216,8 @@ def test_dollars_in_figures_are_dollars(name: str, tmp_path: Path) -> None:
     retrained = summary.assign(images_are="same")
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "accuracy": [0.1, 0.2]})
     figures = [
-        curves(summary, "model", name, name),
-        curves(summary, "amplitude", name, name),
+        rate_curves(summary, "model", name, name),
+        rate_curves(summary, "amplitude", name, name),
         retraining_matrix(retrained, name, name),
         loss_curves({name: history}, name, name),
     ]
@@ -252,6 +254,14 @@ def test_usual_names_are_plain(name: str) -> None:
 )
 def test_other_names_are_refused(name: str) -> None:
     assert not is_plain_name(name)
+
+
+def share(folder: Path, content: dict[str, Any]) -> list[str]:
+    """What somebody types who was given a folder of configs."""
+    path = folder / "given" / "experiment" / "shared.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("# @package _global_\n" + yaml.safe_dump(content))
+    return ["--config-dir", str(folder / "given"), "experiment=shared"]
 
 
 def test_from_a_shared_config_to_every_file(

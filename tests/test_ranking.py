@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pixelrobust.errors import InputError
-from pixelrobust.figures_ranking import pixel_index_curves
+from pixelrobust.figures.curves import pixel_index_curves
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import concatenate, make_outcomes
 from pixelrobust.ranking import (

@@ -8,9 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.config import preset_settings
-from experiments.derived import derive
 from experiments.paper import beside_published, published_rates
-from experiments.presentation import load_run, present, stored_runs
+from experiments.present import derive, load_run, present, stored_runs
 from pixelrobust import InputError
 from pixelrobust.figures import new_figure, write_figure
 from pixelrobust.manifest import Manifest, merge_manifests, read_manifest

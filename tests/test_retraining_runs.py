@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from experiments.presentation import present, stored_runs
+from experiments.present import present, stored_runs
 from pixelrobust.distributed import processes
 from pixelrobust.models.saved import load_model
 from tests.conftest import Ended, Run

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.figures_retraining import loss_curves, retraining_matrix
+from pixelrobust.figures.retraining import loss_curves, retraining_matrix
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import concatenate
 from pixelrobust.retraining_tables import (

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from pixelrobust.comparisons import holm
 from pixelrobust.errors import InputError
 from pixelrobust.figures import new_figure, num_axis, tidy
-from pixelrobust.figures_survival import survival_figure
+from pixelrobust.figures.curves import survival_figure
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import concatenate, make_outcomes
 from pixelrobust.statistics import wilson_interval

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from pixelrobust import summarize
-from pixelrobust.figures import curves, write_figure
+from pixelrobust.figures import write_figure
+from pixelrobust.figures.curves import rate_curves
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import concatenate, make_outcomes
 from pixelrobust.statistics import wilson_interval
@@ -101,7 +102,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 def test_figures_are_written_alike_every_time(tmp_path: Path) -> None:
     plain = summarize(outcomes()[lambda rows: rows["amplitude"].isna()])
     for folder in ("one", "two"):
-        write_figure(curves(plain, "model", "Title", "Caption."), tmp_path / folder / "figure")
+        write_figure(rate_curves(plain, "model", "Title", "Caption."), tmp_path / folder / "figure")
     for suffix in ("png", "pdf"):
         first, second = (tmp_path / folder / f"figure.{suffix}" for folder in ("one", "two"))
         assert first.read_bytes() == second.read_bytes()
@@ -109,7 +110,7 @@ def test_figures_are_written_alike_every_time(tmp_path: Path) -> None:
 
 def test_curves_show_accuracy_and_wrong_images() -> None:
     plain = summarize(outcomes()[lambda rows: rows["amplitude"].isna()])
-    figure = curves(plain, "model", "Title", "Caption.")
+    figure = rate_curves(plain, "model", "Title", "Caption.")
     accuracy, wrong = figure.axes
     assert accuracy.lines[0].get_xydata().tolist() == [[0, 100], [4, 75], [64, 50]]
     assert wrong.lines[0].get_xydata().tolist() == [[0, 0], [4, 1], [64, 2]]
@@ -120,7 +121,7 @@ def test_curves_show_accuracy_and_wrong_images() -> None:
 
 def test_amplitudes_are_curves_of_their_own_that_begin_at_the_control() -> None:
     summary = summarize(outcomes()[lambda rows: rows["area"].notna() | (rows["num"] != 64)])
-    accuracy, _ = curves(summary, "amplitude", "Title", "Caption.").axes
+    accuracy, _ = rate_curves(summary, "amplitude", "Title", "Caption.").axes
     assert [line.get_label() for line in accuracy.lines] == ["±10", "unlimited"]
     assert accuracy.lines[0].get_xydata().tolist() == [[0, 100], [4, 87.5]]
     assert accuracy.lines[1].get_xydata().tolist() == [[0, 100], [4, 75]]

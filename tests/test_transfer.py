@@ -8,7 +8,7 @@ from scipy import stats
 
 from experiments.captions import fall_note, transfer_notes
 from pixelrobust.comparisons import holm
-from pixelrobust.figures_retraining import waterfall
+from pixelrobust.figures.retraining import waterfall
 from pixelrobust.outcomes import TRANSFER_COLUMNS
 from pixelrobust.statistics import wilson_interval, wrong_rate_interval
 from pixelrobust.transfer import (

@@ -38,7 +38,7 @@ def write_claims(directory: Path, manifest: Manifest, claims: Sequence[Claim]) -
         for finding in claim.findings
     ]
     write_csv(pd.DataFrame(findings, columns=_CSV_COLUMNS), directory / f"{CLAIMS}.csv")
-    notes = [" ".join((rules.__doc__ or "").split()), *images_notes(manifest, None)]
+    notes = claims_notes(manifest)
     rows = [_row(claim) for claim in claims]
     table = pd.DataFrame(rows, columns=["Claim", "Paper", "Here", "Test", "Verdict"])
     verdicts = table[["Claim", "Paper", "Verdict"]]
@@ -51,6 +51,11 @@ def write_claims(directory: Path, manifest: Manifest, claims: Sequence[Claim]) -
     ]
     write_text(directory / f"{CLAIMS}.md", "\n\n".join(parts) + "\n")
     return Presented(_TITLE, verdicts, notes)
+
+
+def claims_notes(manifest: Manifest) -> list[str]:
+    """Return how claims are decided, and the images of the run that their captions name."""
+    return [" ".join((rules.__doc__ or "").split()), *images_notes(manifest, None)]
 
 
 def _markdown(table: pd.DataFrame) -> str:

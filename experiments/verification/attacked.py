@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from experiments.measuring import attack_of, crafting_of
-from experiments.presentation import Run
+from experiments.present import Run
 from experiments.verification.comparing import Shown, found, incomplete, outcomes_again
 from experiments.verification.remaking import (
     Attacked,

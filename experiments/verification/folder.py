@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from experiments.exits import REPOSITORY
-from experiments.presentation import Run, outcomes_file, stored_runs
+from experiments.present import Run, outcomes_file, stored_runs
 from experiments.progress import Progress
 from experiments.records import RunRecord
 from experiments.resources import Session, image_set

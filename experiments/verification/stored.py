@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from experiments.measuring import Chosen, chosen_from
-from experiments.presentation import Run
+from experiments.present import Run
 from experiments.progress import Bar
 from experiments.resources import Session, all_models, get_classifier, image_set, predictions_of
 from pixelrobust.datasets.decoded import ImageSet

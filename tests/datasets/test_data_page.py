@@ -14,7 +14,7 @@ from torch import nn
 import experiments.pictures
 from experiments.verify import main as verify
 from pixelrobust import collect
-from pixelrobust.figures_strip import Strip
+from pixelrobust.figures.strip import Strip
 from tests.conftest import REPOSITORY, Run
 from tests.datasets.cases import cifar10, csv_of, mnist, noise
 from tests.fault_cases import folder_of, network, picture, saved, state

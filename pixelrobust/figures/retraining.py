@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from pixelrobust.figures import COLOURS, MARKERS, add_words, new_figure, take_literally, tidy
+from pixelrobust.figures.maps import heat_map
 from pixelrobust.retraining_tables import HELDOUT, SAME
 from pixelrobust.tables import percent
 from pixelrobust.transfer import Step
@@ -25,7 +24,7 @@ _KINDS = {SAME: "the images trained on", HELDOUT: "held-out images"}
 
 
 def retraining_matrix(summary: pd.DataFrame, title: str, caption: str) -> Figure:
-    """Wrong rates in percent: a row for each network, a column for each test num.
+    """Draw wrong rates in percent: a row for each network, a column for each test num.
 
     Args:
         summary: from `pixelrobust.retraining_tables.summarize_retraining`, its changes of one
@@ -42,16 +41,20 @@ def retraining_matrix(summary: pd.DataFrame, title: str, caption: str) -> Figure
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     highest = float(summary["wrong_rate"].max()) or 1.0
     for axes, kind in zip(panels, kinds, strict=True):
-        image = _matrix(axes, summary[summary["images_are"] == kind], models, highest)
-        count = summary.loc[summary["images_are"] == kind, "images"].max()
-        axes.set_title(f"tested on {_KINDS.get(kind, kind)} ({count:,})", fontsize=9)
+        rows = summary[summary["images_are"] == kind]
+        rows = rows.assign(percent=100 * rows["wrong_rate"])
+        image = heat_map(axes, rows, ("model", models, "percent"), 100 * highest, "{:.1f}".format)
+        axes.set_yticks(range(len(models)), models, size=8, parse_math=False)
+        axes.set_xlabel("changed pixels (num) of test images")
+        title_of_panel = f"tested on {_KINDS.get(kind, kind)} ({rows['images'].max():,})"
+        axes.set_title(title_of_panel, fontsize=9)
     figure.colorbar(image, ax=panels, label="wrong predictions (%)", shrink=0.8)
     add_words(figure, title, caption)
     return figure
 
 
 def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
-    """What each cause takes from the images that fool: bars from one level to the next.
+    """Draw what each cause takes from the images that fool, as bars from one level to the next.
 
     Args:
         steps: from `pixelrobust.transfer.fall`.
@@ -90,7 +93,7 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
 def distance_changes(
     changes: Mapping[str, NDArray[np.float64]], title: str, caption: str
 ) -> Figure:
-    """How the distances of images to the boundary changed: a histogram for each network.
+    """Draw how the distances of images to the boundary changed: a histogram for each network.
 
     All have the same bins; the outermost hold the changes beyond the middle 98 % too. Black lines
     stand at the median, diamonds at the mean.
@@ -127,7 +130,7 @@ def distance_changes(
 
 
 def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str) -> Figure:
-    """Loss (a) and accuracy (b) over the epochs of training, a curve a network.
+    """Draw loss (a) and accuracy (b) over the epochs of training, a curve a network.
 
     Args:
         histories: for each network, columns epoch, loss and accuracy; at least one network.
@@ -159,24 +162,9 @@ def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str)
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bins over the middle 98 % of the values, one edge at 0."""
+    """Return bins over the middle 98 % of the values, one edge at 0."""
     low, high = np.quantile(values, (0.01, 0.99))
     width = max((high - low) / _BINS, 1e-9)
     first, last = np.floor(min(low, 0) / width), np.ceil(max(high, 0) / width)
     edges: NDArray[np.float64] = np.arange(first - 1, last + 2) * width
     return edges
-
-
-def _matrix(axes: Axes, rows: pd.DataFrame, models: list[str], highest: float) -> AxesImage:
-    nums = sorted(int(num) for num in rows["num"].unique())
-    table = rows.pivot_table(index="model", columns="num", values="wrong_rate", sort=False)
-    values = 100 * table.reindex(index=models, columns=nums).to_numpy()
-    image = axes.imshow(values, vmin=0, vmax=100 * highest, cmap="viridis", aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            colour = "white" if value < 55 * highest else "black"
-            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, size=8)
-    axes.set_xticks(range(len(nums)), [str(num) for num in nums])
-    axes.set_yticks(range(len(models)), models, size=8, parse_math=False)
-    axes.set_xlabel("changed pixels (num) of test images")
-    return image

@@ -15,9 +15,15 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from pixelrobust.errors import InputError
-from pixelrobust.examples import flipping_examples, strips_from_outcomes
 from pixelrobust.figures import COLOURS
-from pixelrobust.figures_strip import CROSS, ELLIPSIS, Strip, picture_strip
+from pixelrobust.figures.strip import (
+    CROSS,
+    ELLIPSIS,
+    Strip,
+    flipping_examples,
+    picture_strip,
+    strips_from_outcomes,
+)
 from pixelrobust.grid import Cell
 from pixelrobust.outcomes import concatenate, make_outcomes
 

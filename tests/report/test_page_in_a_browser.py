@@ -11,8 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from experiments.page import keys_gallery, write_page
-from pixelrobust.tables import percent
-from tests.page_cases import BUNDLED, HOSTILE, hostile_folder, some_of_bundled
+from tests.report.cases import BUNDLED, HOSTILE, hostile_folder, some_of_bundled
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -31,7 +30,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A page with a piece of every kind, the gallery among them."""
-    folder = some_of_bundled(tmp_path_factory.mktemp("page") / "results")
+    runs = ("table6", "table7", "table8", "breakdown")
+    folder = some_of_bundled(tmp_path_factory.mktemp("page") / "results", *runs)
     told: list[str] = []
     path = write_page(
         folder, keys_gallery(["profile=bundled", f"paths.cache={cache}"]), told.append
@@ -68,14 +68,6 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
     page.close()
 
 
-def drawn(page: Page, part: str) -> Locator:
-    """The first figure of a part, once it is drawn."""
-    plot = page.locator(f"article[aria-labelledby=part-{part}] .plot").first
-    plot.scroll_into_view_if_needed()
-    plot.locator(".points path").first.wait_for(state="attached")
-    return plot
-
-
 def column(table: Locator, index: int) -> list[str]:
     return table.locator(f"tbody tr td:nth-child({index + 1})").all_inner_texts()
 
@@ -100,10 +92,6 @@ def tab_to(page: Page, selector: str, most: int = 400) -> None:
 
 def test_nothing_is_loaded_and_nothing_complains(browser: Browser, report: Path) -> None:
     page, seen = opened(browser, report)
-    for part in ("table6", "pixels-to-flip", "breakdown", "table5"):
-        drawn(page, part)
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.locator(".plot:not(:has(.points))").first.wait_for(state="detached")
     page.close()
     assert [url for url in seen.requests if not url.startswith(("data:", "blob:"))] == [
         report.as_uri()
@@ -168,50 +156,33 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_results(page: Page) -> None
     assert outline == "solid"
 
 
-def test_the_pointer_is_told_the_interval_of_the_table(page: Page) -> None:
-    rows = pd.read_csv(BUNDLED / "breakdown.csv")
-    model = rows["model"].iloc[0]
-    row = rows[(rows["model"] == model) & (rows["num"] == 4096)].iloc[0]
-    plot = drawn(page, "breakdown")
-    box = plot.locator(".trace", has=page.locator(".point")).first.locator(".point").nth(4)
-    box.hover(force=True)
-    label = plot.locator(".hoverlayer .hovertext")
-    label.wait_for()
-    words = label.text_content() or ""
-    share, low, high = (percent(row[key]) for key in ("wrong_rate", "ci_low", "ci_high"))
-    assert f"{share} % (95 %: {low}–{high})" in words
-    assert model in words
-    assert "4,096 changed pixels" in words
-    assert f"{row['images']} images, {row['draws']} draws" in words
-
-
-def test_the_legend_hides_a_curve_by_keyboard_too(page: Page) -> None:
-    plot = drawn(page, "breakdown")
-    curves = plot.locator(".scatterlayer .trace:has(.point)")
-    assert curves.count() == 3
-    box = page.locator("article[aria-labelledby=part-breakdown] .legend input").first
-    box.focus()
-    page.keyboard.press("Space")
-    curves.nth(2).wait_for(state="detached")
-    assert curves.count() == 2
-    page.keyboard.press("Space")
-    curves.nth(2).wait_for(state="attached")
+def test_figures_are_drawn(page: Page) -> None:
+    """At their full width, with curves, and words that can be selected."""
+    drawing = page.locator("article[aria-labelledby=part-breakdown] svg").first
+    assert drawing.bounding_box()["width"] > 600  # type: ignore[index]
+    assert drawing.locator("path").count() > 20
+    words = drawing.locator("text").all_text_contents()
+    assert {"efficientnet_lite0", "(a) accuracy (%)", "16,384"} <= set(words)
 
 
 def test_arrow_keys_on_the_slider_change_pictures_and_predictions(page: Page) -> None:
     tab_to(page, "input[type=range]")
-    picture = page.locator(".card img:visible").first
-    before, words = picture.get_attribute("src"), page.locator(".card").all_inner_texts()
+    pictures = page.locator(".card:first-child img:visible")
+    words = page.locator(".card").all_inner_texts()
+    assert pictures.count() == 1
+    assert pictures.first.get_attribute("alt") == page.locator(".card-title").first.inner_text()
     page.keyboard.press("ArrowRight")
     assert page.locator(".slider output").inner_text() == "4"
     assert page.locator("input[type=range]").get_attribute("aria-valuetext") == "4"
-    assert picture.get_attribute("src") != before
+    assert pictures.count() == 2
     page.keyboard.press("End")
     assert page.locator(".slider output").inner_text() == "16,384"
     assert page.locator(".card").all_inner_texts() != words
-    assert page.locator(".card:first-child img:visible").count() == 1
-    assert page.locator(".answers .wrong:visible").count() > 0
-    loaded = "[...document.querySelectorAll('.card img')].every(i => i.hidden || !i.complete || i.naturalWidth === 224)"
+    assert pictures.count() == 10
+    places = "own => new Set(own.map(one => `${one.offsetLeft} ${one.offsetTop}`)).size"
+    assert pictures.evaluate_all(places) == 1
+    assert page.locator(".predictions .wrong:visible").count() > 0
+    loaded = "[...document.querySelectorAll('.card img')].every(i => i.naturalWidth === 224)"
     assert page.evaluate(loaded)
 
 
@@ -230,9 +201,7 @@ def test_a_phone_scrolls_tables_not_the_page(
 ) -> None:
     path = write_page(hostile_folder(tmp_path), None, print) if hostile else report
     page, _ = opened(browser, path, width=360)
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.evaluate("document.querySelectorAll('details').forEach(own => { own.open = true; })")
-    page.locator(".plot:not(:has(.points))").first.wait_for(state="detached")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     wide = "[...document.querySelectorAll('.scroll')].filter(own => own.scrollWidth > own.clientWidth).length"
     assert page.evaluate(wide) > 0
@@ -242,7 +211,6 @@ def test_a_phone_scrolls_tables_not_the_page(
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_axe_finds_nothing(browser: Browser, report: Path, width: int, scheme: str) -> None:
     page, _ = opened(browser, report, width, scheme)
-    drawn(page, "table6")
     page.evaluate("document.querySelector('.verdict').open = true")
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     page.close()
@@ -251,17 +219,20 @@ def test_axe_finds_nothing(browser: Browser, report: Path, width: int, scheme: s
 
 def test_the_dark_scheme_is_dark_and_figures_follow(page: Page) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
-    plot = drawn(page, "breakdown")
-    line = plot.locator(".scatterlayer .trace:has(.point) .js-line").first
-    light, stroke = page.evaluate(background), line.evaluate("own => own.style.stroke")
+    drawing = page.locator("article[aria-labelledby=part-breakdown] svg").first
+    axis = drawing.locator("path[style*='stroke: currentColor']").first
+    curve = drawing.locator("path[style*='stroke: var(--series-0)']").first
+    stroke = "own => getComputedStyle(own).stroke"
+    letters = "own => getComputedStyle(own.querySelector('text')).fill"
+    light, before = page.evaluate(background), curve.evaluate(stroke)
+    assert max(numbers(axis.evaluate(stroke))) < 60
+    assert numbers(before) == [0, 114, 178]
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(
-        "stroke => document.querySelector('article[aria-labelledby=part-breakdown] .trace:has(.point) .js-line').style.stroke !== stroke",
-        arg=stroke,
-    )
-    dark = page.evaluate(background)
     assert min(numbers(light)) > 230
-    assert max(numbers(dark)) < 50
+    assert max(numbers(page.evaluate(background))) < 50
+    assert min(numbers(axis.evaluate(stroke))) > 200
+    assert min(numbers(drawing.evaluate(letters))) > 200
+    assert curve.evaluate(stroke) != before
 
 
 def numbers(colour: str) -> list[int]:
@@ -271,14 +242,9 @@ def numbers(colour: str) -> list[int]:
 def test_names_from_strangers_do_nothing(browser: Browser, tmp_path: Path) -> None:
     path = write_page(hostile_folder(tmp_path), None, print)
     page, seen = opened(browser, path)
-    plot = drawn(page, "table6")
-    assert HOSTILE in page.locator("article[aria-labelledby=part-table6] th").all_inner_texts()
-    assert HOSTILE in page.locator(".legend label").first.inner_text()
-    plot.locator(".trace:has(.point)").first.locator(".point").nth(2).hover(force=True)
-    label = plot.locator(".hoverlayer .hovertext")
-    label.wait_for()
-    assert HOSTILE in (label.text_content() or "")
-    assert label.locator("a").count() == 0
+    part = page.locator("article[aria-labelledby=part-table6]")
+    assert HOSTILE in part.locator("th").all_inner_texts()
+    assert HOSTILE in part.locator("svg").first.locator("text").all_text_contents()
     assert (
         page.locator("main img, main a[href^=javascript], main script, main [onclick]").count() == 0
     )

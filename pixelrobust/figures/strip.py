@@ -1,11 +1,13 @@
-"""Strips of pictures: images under more and more changed pixels, and what models see in them."""
+"""Strips of pictures: which images to show under more and more changed pixels, and how."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures import COLOURS, add_words
+from pixelrobust.survival import pixels_to_flip
 
 CROSS = "✗"
 ELLIPSIS = "…"
@@ -70,7 +73,7 @@ class Strip:
     predictions: Mapping[str, tuple[str, ...]]
 
     def flips(self) -> list[list[str]]:
-        """For each num, the models whose first wrong prediction it brings.
+        """Return, for each num, the models whose first wrong prediction it brings.
 
         A model that is wrong about the unchanged image has nothing to flip.
         """
@@ -84,8 +87,79 @@ class Strip:
         ]
 
 
+def flipping_examples(outcomes: pd.DataFrame, count: int, draw: int = 0) -> list[str]:
+    """Return images that flip at the fewest changed pixels: the most fragile, not typical ones.
+
+    Args:
+        outcomes: columns `outcomes.COLUMNS`, of one amplitude and area.
+        count: how many, 1 or more.
+        draw: which draw.
+
+    Returns:
+        At most `count` image keys, by the smallest num at which any model flips, then by how many
+        models flip at all, most first, then by their order in the outcomes. Images that never flip
+        come last. A model that is wrong about the unchanged image has nothing to flip.
+
+    Raises:
+        InputError: count is below 1, several amplitudes or areas, or nothing of that draw above
+            num 0.
+    """
+    if count < 1:
+        raise InputError(f"count={count} examples are too few; give 1 or more.")
+    flips = _without_wrong_controls(pixels_to_flip(outcomes, draw), outcomes)
+    # Keys as plain strings, since categories carry an order of their own.
+    flips["image"] = flips["image"].astype(object)
+    flipped = flips[flips["flipped"]].groupby("image", sort=False)["num"]
+    ranking = pd.DataFrame({"num": flipped.min(), "models": -flipped.size()})
+    every = list(dict.fromkeys(flips["image"]))
+    # A stable sort keeps the images' order among ties, and puts missing nums last.
+    ranked = ranking.reindex(every).sort_values(["num", "models"], kind="stable")
+    return [str(key) for key in ranked.index[:count]]
+
+
+def strips_from_outcomes(
+    outcomes: pd.DataFrame,
+    keys: Sequence[str],
+    changed: Callable[[str, int], NDArray[np.uint8]],
+    class_names: Sequence[Sequence[str]],
+    draw: int = 0,
+) -> list[Strip]:
+    """Make a strip for each of some images, of all nums and models of the outcomes.
+
+    Args:
+        outcomes: columns `outcomes.COLUMNS`, of one amplitude and area, with num 0.
+        keys: the images.
+        changed: image key, num -> uint8 (C, H, W), the image as it was evaluated in that draw.
+        class_names: for each class, the names it goes by; the first is shown, with the class's
+            index where several classes share it.
+        draw: which draw; the unchanged image has one only.
+
+    Raises:
+        InputError: an outcome of an image, model and num is missing or there several times, or a
+            class has no name.
+    """
+    rows = outcomes[(outcomes["num"] == 0) | (outcomes["draw"] == draw)]
+    rows = rows[rows["image"].isin(list(keys))].astype({"model": object, "image": object})
+    if rows.duplicated(["model", "image", "num"]).any():
+        raise InputError(
+            "Strips need outcomes of one amplitude and area; these hold several for one image and "
+            "num. Filter them first."
+        )
+    words = _words(class_names)
+    if len(rows) and not rows[["label", "prediction"]].isin(range(len(words))).all(axis=None):
+        raise InputError(
+            f"The outcomes hold classes beyond the {len(words)} class names; give the names of the "
+            "evaluated models' classes."
+        )
+    nums = tuple(sorted(int(num) for num in rows["num"].unique()))
+    models = list(rows["model"].unique())
+    return [
+        _strip_of(rows[rows["image"] == key], key, nums, models, changed, words) for key in keys
+    ]
+
+
 def picture_strip(strips: Sequence[Strip], title: str, caption: str) -> Figure:
-    """A row of pictures for each image, a column for each num, and predictions below each picture.
+    """Draw a row of pictures for each image, a column for each num, and predictions below each picture.
 
     Args:
         strips: at least one; all of the same nums, models and image size.
@@ -120,6 +194,49 @@ def picture_strip(strips: Sequence[Strip], title: str, caption: str) -> Figure:
     return page.figure
 
 
+def _without_wrong_controls(flips: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    control = outcomes[(outcomes["num"] == 0) & outcomes["wrong"]]
+    wrong = set(zip(control["model"], control["image"], strict=True))
+    pairs = zip(flips["model"], flips["image"], strict=True)
+    had_to_flip = np.array([pair not in wrong for pair in pairs], dtype=bool)
+    return flips.assign(flipped=flips["flipped"] & had_to_flip)
+
+
+def _words(class_names: Sequence[Sequence[str]]) -> list[str]:
+    """Return one name for each class, and no name for two: ImageNet has two kinds of crane."""
+    first = [names[0] for names in class_names]
+    shared = Counter(first)
+    return [f"{name} ({index})" if shared[name] > 1 else name for index, name in enumerate(first)]
+
+
+def _strip_of(
+    rows: pd.DataFrame,
+    key: str,
+    nums: tuple[int, ...],
+    models: list[str],
+    changed: Callable[[str, int], NDArray[np.uint8]],
+    words: list[str],
+) -> Strip:
+    """Return the strip of one image from its rows."""
+    predictions = rows.pivot_table(index="model", columns="num", values="prediction", sort=False)
+    table = predictions.reindex(index=models, columns=nums)
+    if rows.empty or table.isna().to_numpy().any():
+        raise InputError(
+            f"The outcomes lack image {key!r} for some model or num; choose images that all models "
+            "were evaluated on."
+        )
+    return Strip(
+        key,
+        words[int(rows["label"].iloc[0])],
+        nums,
+        np.stack([changed(key, num) for num in nums]),
+        {
+            model: tuple(words[index] for index in predicted)
+            for model, predicted in zip(models, table.to_numpy(dtype=np.int64), strict=True)
+        },
+    )
+
+
 class _Page:
     """A figure that is drawn on in inches from its left and top edges."""
 
@@ -129,12 +246,12 @@ class _Page:
         FigureCanvasAgg(self.figure)
 
     def text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
-        """A text, with its baseline at y unless the style says otherwise; dollars are dollars."""
+        """Draw a text, with its baseline at y unless the style says otherwise; dollars are dollars."""
         x, y = x / self._width, 1 - y / self._height
         self.figure.text(x, y, text, fontsize=size, linespacing=1.15, parse_math=False, **style)
 
     def picture(self, x: float, y: float, image: NDArray[np.uint8], width: float) -> None:
-        """An image (C, H, W)."""
+        """Draw an image (C, H, W)."""
         channels, rows, columns = image.shape
         axes = self.figure.add_axes(self._bounds(x, y, width, width * rows / columns))
         # Smoothing would blur single pixels; but a picture with more pixels than dots needs it,
@@ -145,7 +262,7 @@ class _Page:
         axes.set_axis_off()
 
     def box(self, x: float, y: float, width: float, height: float) -> None:
-        """A filled box behind pictures and texts."""
+        """Draw a filled box behind pictures and texts."""
         left, bottom, share_x, share_y = self._bounds(x, y, width, height)
         self.figure.add_artist(
             Rectangle((left, bottom), share_x, share_y, color=_FLIP_COLOUR, linewidth=0, zorder=-1)
@@ -207,13 +324,13 @@ class _Row:
             page.text(x, self._line(top, line), text, _NAME_SIZE, **style)
 
     def _line(self, top: float, line: int) -> float:
-        """The baseline of the line of a model."""
+        """Return the baseline of the line of a model."""
         below = _BELOW_PICTURE + line * _inches(_NAME_SIZE) + _BASELINE * _NAME_SIZE / 72
         return top + self._above + self._picture_height + below
 
 
 def _prediction(name: str, right: bool) -> tuple[str, dict[str, Any]]:
-    """A predicted class as drawn, and how."""
+    """Return a predicted class as drawn, and its style."""
     width = _PICTURE + _GAP / 3
     if right:
         return _cut(name, width, _NAME_SIZE), {"color": _RIGHT_COLOUR}
@@ -227,12 +344,12 @@ def _headings(strip: Strip) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    """Two digits, and never the 1e+02 that two digits make of 100."""
+    """Return a share in percent in two digits, and never the 1e+02 that two digits make of 100."""
     return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
 def _flip_note(flipping: list[str], models: int) -> str:
-    """Who flips at a picture; empty where nobody does."""
+    """Name the models that flip at a picture; empty where none does."""
     if not flipping:
         return ""
     if len(flipping) == models > 2:
@@ -242,7 +359,7 @@ def _flip_note(flipping: list[str], models: int) -> str:
 
 
 def _names_width(models: Mapping[str, object]) -> float:
-    """Inches that the models' names take, within bounds, for the column left of the pictures."""
+    """Return the inches that the models' names take, within bounds, left of the pictures."""
     longest = max((_text_width(model, _NAME_SIZE) for model in models), default=0)
     return _MARGIN + min(max(longest, _SHORTEST_NAME), _LONGEST_NAME)
 
@@ -251,14 +368,14 @@ Weight = Literal["normal", "bold"]
 
 
 def _text_width(text: str, size: float, weight: Weight = "normal") -> float:
-    """Inches, on any canvas."""
+    """Return the width of a text in inches, on any canvas."""
     font = FontProperties(size=size, weight=weight)
     width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return float(width) / 72
 
 
 def _cut(text: str, width: float, size: float, weight: Weight = "normal") -> str:
-    """The text, or as much of its beginning as fits, and an ellipsis."""
+    """Return the text, or as much of its beginning as fits, and an ellipsis."""
     if _text_width(text, size, weight) <= width:
         return text
     kept = text
@@ -268,7 +385,7 @@ def _cut(text: str, width: float, size: float, weight: Weight = "normal") -> str
 
 
 def _wrapped(text: str, width: float, size: float, weight: Weight = "normal") -> str:
-    """The text in lines that fit."""
+    """Return the text in lines that fit."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -280,12 +397,12 @@ def _wrapped(text: str, width: float, size: float, weight: Weight = "normal") ->
 
 
 def _height(text: str, size: float) -> float:
-    """Inches of a text in lines; 0 without any."""
+    """Return the height of a text in inches; 0 without any."""
     return _inches(size) * len(text.splitlines())
 
 
 def _inches(size: float) -> float:
-    """Height of a line in a font size of so many points."""
+    """Return the height in inches of a line in a font size of so many points."""
     return _LINE * size / 72
 
 

@@ -1,12 +1,10 @@
-"""Figures: pure functions of summary tables."""
+"""The style of all figures, and the files that they are written to; the modules here draw them."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -24,42 +22,12 @@ _WIDEST_LINEAR_AXIS = 32
 _LEGEND_HEIGHT = 0.3  # inches
 _DIGITS = 10  # of positions, in parts of the figure
 _FORMATS = ("png", "pdf")
-
-
-def curves(summary: pd.DataFrame, by: str, title: str, caption: str) -> Figure:
-    """Accuracy (a) and wrong images (b) over the number of changed pixels.
-
-    Args:
-        summary: from `pixelrobust.tables.summarize`.
-        by: what a curve stands for: "model", or "amplitude" or "area" with a column of panels for
-            each model. The control belongs to every curve.
-        title: of the figure.
-        caption: small print below it.
-
-    Returns:
-        A figure with 95 % intervals as bands. With several draws an image, wrong images are the
-        mean number a draw.
-    """
-    models = list(summary["model"].unique())
-    groups = {"": summary} if by == "model" else {m: summary[summary["model"] == m] for m in models}
-    single = len(groups) == 1
-    figure = new_figure(*((9, 4.6) if single else (3.2 * len(groups) + 1, 7)))
-    panels = figure.subplots(*((1, 2) if single else (2, len(groups))), squeeze=False)
-    panels = panels.T if single else panels
-    for column, (model, group) in enumerate(groups.items()):
-        accuracy, wrong = panels[:, column]
-        for label, rows, colour, marker in _curves(group, by):
-            _curve(accuracy, rows, lambda share: 100 * (1 - share), label, colour, marker)
-            _curve(wrong, rows, rows["images"].mul, label, colour, marker)
-        _finish(accuracy, group, "(a) accuracy (%)", model)
-        _finish(wrong, group, f"(b) wrong images (of {group['images'].max():,})", model)
-    add_legend(figure, panels[0, 0])
-    add_words(figure, title, caption)
-    return figure
+TITLE, CAPTION, ON_COLOUR = "title", "caption", "on-colour"
+"""Group ids of a figure's own words, and of words on coloured fields, for those who embed it."""
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, in a strip of its own below them."""
+    """Add one legend for all panels, in a strip of its own below them."""
     handles, labels = axes.get_legend_handles_labels()
     # Without an anchor of its own, a legend moves onto the caption when the figure is cut to its
     # contents; with one, the layout leaves it no room.
@@ -83,8 +51,8 @@ def take_literally(legend: Legend) -> None:
 
 
 def add_words(figure: Figure, title: str, caption: str) -> None:
-    """A title above the panels, and small print below everything."""
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    """Add a title above the panels, and small print below everything."""
+    figure.suptitle(title, fontsize=11, parse_math=False, gid=TITLE)
     figure.text(
         0.5,
         -0.01,
@@ -94,6 +62,7 @@ def add_words(figure: Figure, title: str, caption: str) -> None:
         fontsize=7.5,
         wrap=True,
         parse_math=False,
+        gid=CAPTION,
     )
 
 
@@ -115,51 +84,8 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def _curves(summary: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame, str, str]]:
-    """Label, rows, colour and marker of each curve, in the order of the summary."""
-    control = summary["num"] == 0
-    values = summary.loc[~control | (by == "model"), by].drop_duplicates()
-    for index, value in enumerate(values):
-        same = summary[by].isna() if pd.isna(value) else (summary[by] == value).fillna(False)
-        rows = summary[same | (control & (by != "model"))].sort_values("num")
-        style = index % len(COLOURS)
-        yield _label(by, value), rows, COLOURS[style], MARKERS[style]
-
-
-def _label(by: str, value: Any) -> str:
-    if by == "model":
-        return str(value)
-    if pd.isna(value):
-        return "unlimited"
-    return f"±{value}" if by == "amplitude" else f"{value} × {value}"
-
-
-def _curve(
-    axes: Axes,
-    rows: pd.DataFrame,
-    scale: Callable[[pd.Series], pd.Series],
-    label: str,
-    colour: str,
-    marker: str,
-) -> None:
-    nums = rows["num"]
-    axes.plot(
-        nums, scale(rows["wrong_rate"]), color=colour, marker=marker, markersize=4, label=label
-    )
-    axes.fill_between(
-        nums, scale(rows["ci_low"]), scale(rows["ci_high"]), color=colour, alpha=0.15, linewidth=0
-    )
-
-
-def _finish(axes: Axes, summary: pd.DataFrame, label: str, title: str) -> None:
-    axes.set_title(title, fontsize=9, parse_math=False)
-    num_axis(axes, sorted(int(num) for num in summary["num"].unique()))
-    axes.set_ylabel(label)
-    tidy(axes)
-
-
 def num_axis(axes: Axes, nums: Sequence[int]) -> None:
-    """Numbers of changed pixels along the bottom, on a logarithmic axis where they span much.
+    """Put numbers of changed pixels along the bottom, on a logarithmic axis where they span much.
 
     Args:
         axes: the panel.
@@ -174,7 +100,7 @@ def num_axis(axes: Axes, nums: Sequence[int]) -> None:
 
 
 def tidy(axes: Axes) -> None:
-    """A faint grid, and no frame but the two axes."""
+    """Give a panel a faint grid, and no frame but the two axes."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -200,7 +126,7 @@ class _RoundedLayout(ConstrainedLayoutEngine):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, which needs no display."""
+    """Return an empty figure of this size in inches, which needs no display."""
     figure = Figure(figsize=(width, height), layout=_RoundedLayout())
     FigureCanvasAgg(figure)
     return figure
