@@ -70,7 +70,7 @@ breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it take
 claims: | $(BIN)/python  ## Which of the paper's claims hold, from the stored outcomes of PROFILE.
 	@$(BIN)/python -m experiments.report results/$(PROFILE) claims --rebuild
 
-report: | $(BIN)/python  ## All stored results of PROFILE as one interactive page, results/PROFILE/report.html.
+report: | $(BIN)/python  ## All stored results of PROFILE as one page, results/PROFILE/report.html.
 	@$(BIN)/python -m experiments.report results/$(PROFILE) --html --images $(EXPERIMENT_ARGS)
 
 status: | $(BIN)/python  ## What runs have done, and what is missing.

@@ -1,5 +1,6 @@
 """A folder of results as one page, `report.html`. Only its pictures need torch."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,8 +193,10 @@ def read_folder(folder: Path) -> Stored:
         if manifest.name in runs:
             for each in tables_of(*runs[manifest.name]):
                 presented[each.stem], behind[each.stem] = each, [stem]
-    for each in indices_of(runs):
-        presented[each.stem], behind[each.stem] = each, list(TABLE_5_SOURCES)
+    # Runs on different images have no Pixel-indices in common, but tables of their own.
+    with contextlib.suppress(InputError):
+        for each in indices_of(runs):
+            presented[each.stem], behind[each.stem] = each, list(TABLE_5_SOURCES)
     for stem, path in tables.items():
         if stem in DESCRIPTIONS:
             presented[stem] = description_of(stem, _read(path))

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="first write tables and figures anew from the outcomes",
     )
     parser.add_argument(
-        "--html", action="store_true", help="write everything as one interactive page, report.html"
+        "--html", action="store_true", help="write everything as one page, report.html"
     )
     parser.add_argument(
         "--images",

@@ -191,6 +191,14 @@ def test_networks_that_are_not_told_apart_are_said(hostile: str) -> None:
     assert any("This ranks networks on these images only." in text for text in texts)
 
 
+def test_runs_on_different_images_have_tables_of_their_own(tmp_path: Path) -> None:
+    path = hostile_folder(tmp_path) / "outcomes" / "table8.json"
+    path.write_text(path.read_text().replace('"image_list_sha256": "', '"image_list_sha256": "0'))
+    texts = Shown(html_of(tmp_path)).texts
+    assert "Table 8: wrong predictions over the area of the change" in texts
+    assert not any("This ranks networks" in text for text in texts)
+
+
 def test_without_outcomes_tables_stay(tmp_path: Path) -> None:
     shutil.copy(BUNDLED / "table6.csv", tmp_path)
     shutil.copy(BUNDLED / "table6.csv", tmp_path / "mine.csv")
