@@ -25,7 +25,10 @@ from pixelrobust.escaping import printable
 MOST_ROWS = 1_000
 _DIGITS = 4
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
-_BEGINS_AS_A_NUMBER = re.compile(r"^(?:over |[<>±] ?)?[-+−]?\d")
+# Digests, which may begin with digits, are none.
+_BEGINS_AS_A_NUMBER = re.compile(
+    r"^(?:over |[<>±] ?)?[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)", re.IGNORECASE
+)
 # A value, an interval in parentheses, and what follows.
 _WITH_INTERVAL = re.compile(r"^(?P<value>[^()]*\S)\s*(?P<rest>\([^()]*\).*)$", re.DOTALL)
 _PACKAGE = "pixelrobust.report"

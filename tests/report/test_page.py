@@ -340,16 +340,16 @@ def test_other_images_are_refused(cache: Path, tmp_path: Path) -> None:
 
 def test_entries_are_sorted_by_their_numbers() -> None:
     rows = [
-        ["4 (0.008 %)", "1.7 (1.1–2.8); +7.0", "140 × 140", "first"],
+        ["4 (0.008 %)", "1.7 (1.1–2.8); +7.0", "140 × 140", "5ce63a"],
         ["1,024", "missing", "", "2nd"],
-        ["< 0.001", "-0.5", "±10", "third"],
+        ["< 1e-05", "-0.5", "±10", "third"],
     ]
     table = table_for_reading(pd.DataFrame(rows, columns=["Num", "Rate", "P", "Who"]), "label")
     assert [numeric for _, numeric in table.columns] == [True, True, True, False]
-    assert [entry.key for entry in table.rows[0]] == ["4", "1.7", "140", "first"]
+    assert [entry.key for entry in table.rows[0]] == ["4", "1.7", "140", "5ce63a"]
     assert (table.rows[0][1].text, table.rows[0][1].rest) == ("1.7", "(1.1–2.8); +7.0")
     assert [entry.key for entry in table.rows[1]] == ["1024", "", "", "2nd"]
-    assert [entry.key for entry in table.rows[2]] == ["0.001", "-0.5", "10", "third"]
+    assert [entry.key for entry in table.rows[2]] == ["1e-05", "-0.5", "10", "third"]
 
 
 def test_long_tables_are_cut_and_say_so(tmp_path: Path) -> None:
