@@ -3,9 +3,9 @@
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
-from pixelrobust.manifest import Manifest
-from pixelrobust.outcomes import CELL_COLUMNS
-from pixelrobust.retraining_tables import ALL_CLASSES, HELDOUT, ORIGINAL
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.tables.retraining import ALL_CLASSES, HELDOUT, ORIGINAL
 
 _NOTHING_WRONG = (
     "Not one outcome is wrong: the networks withstand all these changes on these images, and the "

@@ -23,8 +23,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from experiments.exits import CONFIGS, RESULTS, root
-from pixelrobust.errors import InputError, first_line
-from pixelrobust.escaping import printable
+from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.files import user_cache
 from pixelrobust.settings import RENAMED_ATTACK, ModelSettings, RunSettings, build_settings
 

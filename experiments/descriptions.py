@@ -18,11 +18,10 @@ from torchvision.transforms import v2
 from experiments.config import compose, options, plain
 from pixelrobust.attacks import find_attack
 from pixelrobust.errors import InputError
-from pixelrobust.grid import as_tuple
 from pixelrobust.models.architectures import find_architecture
-from pixelrobust.pixel_index import pixel_index
+from pixelrobust.perturbation.grid import as_tuple, pixel_index
+from pixelrobust.perturbation.transforms import RandomPixelChange
 from pixelrobust.settings import ModelSettings
-from pixelrobust.transforms import RandomPixelChange
 
 _NO_ATTACKS = ("none", "base")
 
@@ -140,7 +139,7 @@ def table4() -> pd.DataFrame:
 
     Returns:
         Columns symbol, meaning, formula, key (of the config; "" for what is measured), range, and
-        example: a number, as `pixelrobust.pixel_index` has it. The paper prints 98.30 for Pi,
+        example: a number, as `pixelrobust.perturbation.grid` has it. The paper prints 98.30 for Pi,
         because it rounds p and a first.
     """
     w, p, r, a, pi = _worked_example()

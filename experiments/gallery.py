@@ -14,13 +14,11 @@ from rich.console import Console
 from experiments.paper import experiment_called
 from experiments.pictures import FRAGILE, example_strips
 from experiments.present import Run
-from experiments.progress import Progress
-from experiments.records import RunRecord
-from experiments.resources import Session, image_set
+from experiments.session import Progress, RunRecord, Session, image_set
 from experiments.verification.stored import rows_of
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
-from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS, concatenate
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, COLUMNS, concatenate
 from pixelrobust.report.page import Card, Gallery
 from pixelrobust.settings import RunSettings
 

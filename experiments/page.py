@@ -27,8 +27,8 @@ from experiments.verdicts import claims_section, leaderboard, said_of_claims, st
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_inside, file_sha256, write_text
-from pixelrobust.manifest import Manifest, read_manifest
-from pixelrobust.outcomes import read_outcomes
+from pixelrobust.outcomes.kinds import read_outcomes
+from pixelrobust.outcomes.manifest import Manifest, read_manifest
 from pixelrobust.report.page import (
     Block,
     Disclosure,
@@ -48,7 +48,7 @@ from pixelrobust.report.page import (
     table_of_csv,
 )
 from pixelrobust.report.svg import inline_svg
-from pixelrobust.tables import percent
+from pixelrobust.tables.rates import percent
 
 PAGE = "report.html"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
 
 _PUBLISHED = Path(__file__).with_name("published.csv")
 

@@ -19,9 +19,9 @@ from pixelrobust.figures.strip import (
     picture_strip,
     strips_from_outcomes,
 )
-from pixelrobust.manifest import Manifest
-from pixelrobust.outcomes import cell_of
-from pixelrobust.perturbation import PixelChange
+from pixelrobust.outcomes.kinds import cell_of
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.perturbation.pixels import PixelChange
 from pixelrobust.settings import RunSettings
 
 FRAGILE = "These flip at the fewest changed pixels of all images of the run; they are not typical."

@@ -8,15 +8,21 @@ import pandas as pd
 from rich.console import Console
 
 from experiments.descriptions import describe
-from experiments.engine_checks import compare_with_eager, count_flips_of_halving
 from experiments.exits import REPOSITORY
-from experiments.measuring import Subject, chosen_from, measurement
+from experiments.measures import (
+    Subject,
+    chosen_from,
+    compare_with_eager,
+    count_flips_of_halving,
+    measurement,
+)
 from experiments.paper import experiment_called
 from experiments.pictures import draw_pictures
 from experiments.present import present, present_description, present_histories, store_run
-from experiments.progress import Progress
-from experiments.records import RunRecord
-from experiments.resources import (
+from experiments.retrain import measure_retrained, plan
+from experiments.session import (
+    Progress,
+    RunRecord,
     Session,
     all_models,
     check_outputs,
@@ -25,22 +31,19 @@ from experiments.resources import (
     image_set,
     predictions_of,
 )
-from experiments.retraining.measures import measure_retrained
-from experiments.retraining.plan import plan
 from experiments.tracked import log_examples, log_results
 from experiments.writing import Presented
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.distributed import Context
 from pixelrobust.engine import Predicted, find_device
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation import count_passes
+from pixelrobust.evaluation.cells import count_passes
+from pixelrobust.evaluation.selection import Selection, select
 from pixelrobust.files import check_writable
-from pixelrobust.manifest import Manifest
-from pixelrobust.models import check_classifier
+from pixelrobust.models.build import check_classifier
 from pixelrobust.models.preprocessing import in_words, own_preprocessing
-from pixelrobust.outcomes import concatenate
-from pixelrobust.provenance import describe_hardware, describe_software
-from pixelrobust.selection import Selection, select
+from pixelrobust.outcomes.kinds import concatenate
+from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
 from pixelrobust.settings import RETRAINED, RunSettings, fingerprint, model_label
 from pixelrobust.tracking import NO_TRACKER, Tracker
 

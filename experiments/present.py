@@ -35,16 +35,6 @@ from experiments.paper import (
     experiment_called,
 )
 from experiments.writing import Below, Presented, write_presented
-from pixelrobust.amplification import (
-    summarize_amplification,
-    tabulate_verdicts,
-    verdicts_for_reading,
-)
-from pixelrobust.distance_tables import (
-    changes_by_image,
-    distances_for_reading,
-    summarize_distances,
-)
 from pixelrobust.errors import InputError
 from pixelrobust.figures import write_figure
 from pixelrobust.figures.curves import (
@@ -61,41 +51,47 @@ from pixelrobust.figures.retraining import (
     waterfall,
 )
 from pixelrobust.files import check_inside, remove_leftovers
-from pixelrobust.grid import Cell
-from pixelrobust.manifest import Manifest, read_manifest
-from pixelrobust.outcomes import read_outcomes, write_outcomes
-from pixelrobust.ranking import (
+from pixelrobust.outcomes.kinds import read_outcomes, write_outcomes
+from pixelrobust.outcomes.manifest import Manifest, read_manifest
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.tables.adversarial import returns_for_reading, summarize_returns
+from pixelrobust.tables.amplification import (
+    summarize_amplification,
+    tabulate_verdicts,
+    verdicts_for_reading,
+)
+from pixelrobust.tables.pixel_index import (
     indices_for_reading,
     pixel_indices,
     rank_models,
     ranking_for_reading,
 )
-from pixelrobust.retraining_tables import (
+from pixelrobust.tables.rates import for_reading, summarize, with_missing, write_csv
+from pixelrobust.tables.retraining import (
     ALL_CLASSES,
     ORIGINAL,
     UNCHANGED,
+    changes_by_image,
     differences_for_reading,
+    distances_for_reading,
+    fall,
+    fall_for_reading,
     find_references,
     matrix_for_reading,
     most_telling,
+    of_the_smallest_epsilon,
     retrained_on_pixels,
+    summarize_distances,
     summarize_retraining,
+    summarize_transfer,
+    transfer_for_reading,
 )
-from pixelrobust.returns import returns_for_reading, summarize_returns
-from pixelrobust.survival_tables import (
+from pixelrobust.tables.survival import (
     compare_survival,
     pairs_for_reading,
     survival_curves,
     survival_for_reading,
     tabulate_survival,
-)
-from pixelrobust.tables import for_reading, summarize, with_missing, write_csv
-from pixelrobust.transfer import (
-    fall,
-    fall_for_reading,
-    of_the_smallest_epsilon,
-    summarize_transfer,
-    transfer_for_reading,
 )
 
 Run = tuple[Manifest, pd.DataFrame]

@@ -20,9 +20,8 @@ from experiments.paper import CLAIMS, TABLE_5, experiment_called
 from experiments.present import derive, present, stored_runs
 from experiments.sweep import JobRecord
 from experiments.writing import Presented
-from pixelrobust.errors import InputError
-from pixelrobust.escaping import printable
-from pixelrobust.manifest import read_manifest
+from pixelrobust.errors import InputError, printable
+from pixelrobust.outcomes.manifest import read_manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

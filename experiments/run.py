@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from experiments.config import Job, launch, preset_settings, usable_cores
 from experiments.exits import CONFIGS, EXIT_INPUT, exit_code
 from experiments.manual import manual
-from pixelrobust.errors import InputError, first_line
-from pixelrobust.escaping import printable
+from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.settings import RunSettings
 
 if TYPE_CHECKING:

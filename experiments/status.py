@@ -14,11 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.exits import default_results, exit_code
-from experiments.records import DONE, FAILURE, RUN, STORE
-from pixelrobust.errors import InputError
-from pixelrobust.escaping import printable
-from pixelrobust.grid import Cell, build_grid
-from pixelrobust.store import AnswerStore, cell_name
+from experiments.session import DONE, FAILURE, RUN, STORE
+from pixelrobust.errors import InputError, printable
+from pixelrobust.evaluation.store import AnswerStore, cell_name
+from pixelrobust.perturbation.grid import Cell, build_grid
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
 

@@ -13,9 +13,9 @@ from experiments.present import Run, derive, load_run, present, store_run, store
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
-from pixelrobust.grid import Cell
-from pixelrobust.manifest import merge_manifests
-from pixelrobust.outcomes import concatenate
+from pixelrobust.outcomes.kinds import concatenate
+from pixelrobust.outcomes.manifest import merge_manifests
+from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import RunSettings, fingerprint, model_label
 
 FAILURE, SETTINGS = "failure.txt", "settings.json"

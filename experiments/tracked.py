@@ -15,8 +15,8 @@ from experiments.paper import FIGURE_1, FIGURE_1_TITLE, Experiment, experiment_c
 from experiments.pictures import example_strips
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.figures.strip import Strip
-from pixelrobust.manifest import Manifest
-from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import RETRAINED, RunSettings
 from pixelrobust.tracking import Picture, Tracker
 

@@ -14,10 +14,9 @@ from experiments.claims.findings import Verdict as Word
 from experiments.claims.page import claims_notes, finding_numbers, verdicts_by_subject
 from experiments.paper import CLAIMS, TABLE_5, TABLE_5_SOURCES
 from experiments.writing import Presented
-from pixelrobust.comparisons import holm, paired_test
 from pixelrobust.errors import InputError
-from pixelrobust.grid import Cell
-from pixelrobust.manifest import Manifest
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.perturbation.grid import Cell
 from pixelrobust.report.page import (
     Block,
     Disclosure,
@@ -29,8 +28,9 @@ from pixelrobust.report.page import (
     table_for_reading,
     table_of_csv,
 )
-from pixelrobust.shares import WrongShares
-from pixelrobust.tables import significant
+from pixelrobust.statistics.paired import holm, paired_test
+from pixelrobust.statistics.rates import WrongShares
+from pixelrobust.tables.rates import significant
 
 _WORDS: tuple[Word, ...] = get_args(Word)
 _MIXED = "differs by network"

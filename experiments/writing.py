@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pixelrobust.escaping import escape_markdown, escape_paragraph
+from pixelrobust.errors import escape_markdown, escape_paragraph
 from pixelrobust.figures import write_figure
-from pixelrobust.tables import markdown_table, write_csv, write_latex, write_markdown
+from pixelrobust.tables.rates import markdown_table, write_csv, write_latex, write_markdown
 
 
 @dataclass(frozen=True)

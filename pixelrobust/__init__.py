@@ -8,16 +8,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pixelrobust.errors import InputError
-from pixelrobust.pixel_index import pixel_index
+from pixelrobust.perturbation.grid import pixel_index
 
 if TYPE_CHECKING:
     from pixelrobust.datasets.collecting import collect
-    from pixelrobust.evaluation import evaluate
+    from pixelrobust.evaluation.cells import evaluate
     from pixelrobust.loading import load_bundled_images, load_folder, load_network
-    from pixelrobust.outcomes import concatenate, correct_before, read_outcomes
-    from pixelrobust.perturbation import PixelChange
-    from pixelrobust.tables import summarize
-    from pixelrobust.transforms import RandomPixelChange
+    from pixelrobust.outcomes.kinds import concatenate, correct_before, read_outcomes
+    from pixelrobust.perturbation.pixels import PixelChange
+    from pixelrobust.perturbation.transforms import RandomPixelChange
+    from pixelrobust.tables.rates import summarize
 
 __all__ = [
     "InputError",
@@ -36,17 +36,17 @@ __all__ = [
 ]
 
 _LAZY = {
-    "PixelChange": "perturbation",
-    "RandomPixelChange": "transforms",
+    "PixelChange": "perturbation.pixels",
+    "RandomPixelChange": "perturbation.transforms",
     "collect": "datasets.collecting",
-    "concatenate": "outcomes",
-    "correct_before": "outcomes",
-    "evaluate": "evaluation",
+    "concatenate": "outcomes.kinds",
+    "correct_before": "outcomes.kinds",
+    "evaluate": "evaluation.cells",
     "load_bundled_images": "loading",
     "load_folder": "loading",
     "load_network": "loading",
-    "read_outcomes": "outcomes",
-    "summarize": "tables",
+    "read_outcomes": "outcomes.kinds",
+    "summarize": "tables.rates",
 }
 
 

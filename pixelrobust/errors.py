@@ -1,6 +1,7 @@
 """The one exception for trouble that a user can mend."""
 
-from pixelrobust.escaping import printable
+import re
+import unicodedata
 
 
 def first_line(error: BaseException) -> str:
@@ -25,3 +26,86 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
+
+
+# Text from strangers as literal text: names, paths and descriptions wherever they are shown.
+
+# Controls, halves of characters that are none, and separators of lines and paragraphs.
+_INVISIBLE = ("Cc", "Cs", "Zl", "Zp")
+# They turn the direction of reading round, so that text looks like another.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+_MARKDOWN = {
+    "\\": "\\\\",
+    "|": "\\|",
+    "_": "\\_",
+    "*": "\\*",
+    "`": "\\`",
+    "~": "\\~",
+    "$": "\\$",
+    "<": "&lt;",
+    ">": "&gt;",
+}
+# An entity such as &copy;, and what a link, an image or a footnote would need.
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_LINK = re.compile(r"\](?=[(\[:])")
+# A heading, a list, or a line that makes a heading of the one above.
+_OPENS_A_BLOCK = re.compile(r"^(\d{0,9})([-+=#.)])")
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "×": r"$\times$", "–": "--",
+}  # fmt: skip
+# At the beginning of a row they would be arguments of the line break above.
+_LATEX_ARGUMENTS = ("[", "*")
+
+# Spreadsheets take what begins so for a formula.
+_FORMULAS = ("=", "+", "-", "@")
+
+
+def printable(value: object) -> str:
+    """Text on one line that does nothing to a terminal.
+
+    Line breaks and tabs become spaces; other control characters, characters that turn the direction
+    of reading, and bytes of a file name that are no text become escapes such as \\x1b.
+    """
+    return "".join(map(_visible, str(value)))
+
+
+def _visible(character: str) -> str:
+    if character in "\n\r\t\v\f":
+        return " "
+    if unicodedata.category(character) in _INVISIBLE or character in _TURNING:
+        code = ord(character)
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return character
+
+
+def escape_markdown(value: object) -> str:
+    """Text that Markdown shows as it is, within a line or a table."""
+    text = _ENTITY.sub("&amp;", printable(value))
+    escaped = "".join(_MARKDOWN.get(character, character) for character in text)
+    return _LINK.sub(r"\]", escaped)
+
+
+def escape_paragraph(value: object) -> str:
+    """Text that Markdown shows as it is, as a paragraph of its own."""
+    return _OPENS_A_BLOCK.sub(r"\1\\\2", escape_markdown(value).strip())
+
+
+def escape_latex(value: object) -> str:
+    """Text that LaTeX shows as it is, in a table too."""
+    text = "".join(_LATEX.get(character, character) for character in printable(value))
+    return "{}" + text if text.lstrip().startswith(_LATEX_ARGUMENTS) else text
+
+
+def escape_cell(value: object) -> object:
+    """A cell of a CSV file that stays one cell, and that spreadsheets do not compute.
+
+    Text is put on one line; what begins like a formula gets an apostrophe in front.
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULAS) else text

@@ -10,7 +10,7 @@ from pixelrobust.datasets.decoded import ImageSet, load_images
 from pixelrobust.datasets.folders import read_class_folders, read_foolbox_samples
 from pixelrobust.datasets.lists import ImageList
 from pixelrobust.files import user_cache
-from pixelrobust.models import load_classifier
+from pixelrobust.models.build import load_classifier
 from pixelrobust.settings import CLASSES, model_settings, preprocessing_settings
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pixelrobust.engine import Engine
-    from pixelrobust.manifest import Manifest
+    from pixelrobust.outcomes.manifest import Manifest
     from pixelrobust.settings import RunSettings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -229,7 +229,7 @@ def bare(job: Job, seconds: float, engine_keys: Sequence[str]) -> Steady:
     """Run arm d: forward passes by arm c's engine, of images that wait in memory."""
     from experiments.config import compose, read_settings
     from pixelrobust.engine import make_engine
-    from pixelrobust.models import load_classifier
+    from pixelrobust.models.build import load_classifier
 
     settings = read_settings(compose(*job.keys, *engine_keys))
     images = decode_all(sorted(Path(job.images).glob("*/*"))[:256], settings)
@@ -313,8 +313,8 @@ def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
     from experiments.config import compose, read_settings
     from pixelrobust.engine import make_engine
     from pixelrobust.errors import InputError
-    from pixelrobust.models import load_classifier
     from pixelrobust.models.architectures import find_architecture
+    from pixelrobust.models.build import load_classifier
 
     keys = ["experiment=table6", f"model={model}", "selection.models=null", "dataset=imagefolder"]
     keys += ["dataset.limit=null", *given.keys]
@@ -460,7 +460,7 @@ class Bench:
 
     def _run_c(self) -> tuple[Steady, float, int | None]:
         """Run this software as a user does who never did before: nothing is in its cache."""
-        from pixelrobust.manifest import read_manifest
+        from pixelrobust.outcomes.manifest import read_manifest
 
         fresh = self.folder / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -558,7 +558,7 @@ def for_reading(summary: "pd.DataFrame") -> "pd.DataFrame":
     """Return the summary as text."""
     import pandas as pd
 
-    from pixelrobust.tables import significant
+    from pixelrobust.tables.rates import significant
 
     def numbers(column: str) -> list[str]:
         return ["" if pd.isna(value) else significant(value) for value in summary[column]]
@@ -612,8 +612,8 @@ _ABOUT = {
 
 def page(summary: "pd.DataFrame", benches: Sequence[Bench], runs: Sequence[Measured]) -> str:
     """Return the results as Markdown: what was compared, how, and on what."""
-    from pixelrobust.escaping import escape_markdown
-    from pixelrobust.tables import markdown_table
+    from pixelrobust.errors import escape_markdown
+    from pixelrobust.tables.rates import markdown_table
 
     arms = [f"- ({arm}) {ARMS[arm]}: {_ABOUT[arm]}" for arm in ARMS if arm in set(summary["arm"])]
     networks = [f"- {escape_markdown(_network(bench, runs))}" for bench in benches]
@@ -650,8 +650,8 @@ def _network(bench: Bench, runs: Sequence[Measured]) -> str:
 
 def _machine(gpu: str | None) -> str:
     """Say what a benchmark ran on; nothing that identifies the machine."""
-    from pixelrobust.escaping import escape_markdown
-    from pixelrobust.provenance import describe_software
+    from pixelrobust.errors import escape_markdown
+    from pixelrobust.outcomes.manifest import describe_software
 
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
@@ -676,7 +676,7 @@ def run(given: argparse.Namespace) -> int:
         InputError: anything the user gave is wrong.
     """
     from pixelrobust.files import check_writable, write_text
-    from pixelrobust.tables import write_csv
+    from pixelrobust.tables.rates import write_csv
 
     check(given)
     check_writable(given.output, "--output")

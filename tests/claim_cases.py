@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pixelrobust.grid import Cell
-from pixelrobust.manifest import Manifest
-from pixelrobust.outcomes import ACTIVATION_COLUMNS, ADVERSARIAL_COLUMNS, concatenate, make_outcomes
+from pixelrobust.outcomes.kinds import (
+    ACTIVATION_COLUMNS,
+    ADVERSARIAL_COLUMNS,
+    concatenate,
+    make_outcomes,
+)
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.perturbation.grid import Cell
 
 FIVE = ["resnet101", "densenet121", "vgg16", "alexnet", "squeezenet1_1"]
 NUMS = [4, 8, 16, 32, 64]

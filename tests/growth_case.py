@@ -11,11 +11,11 @@ from torch import nn
 
 from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import make_engine
-from pixelrobust.evaluation import evaluate_cells
-from pixelrobust.grid import build_grid
+from pixelrobust.evaluation.cells import evaluate_cells
+from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.perturbation.grid import build_grid
 from pixelrobust.settings import EngineSettings
-from pixelrobust.tables import summarize
-from pixelrobust.task import Design, Task
+from pixelrobust.tables.rates import summarize
 
 SIDE = 64
 

@@ -6,8 +6,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.activations import layer_changes
-from pixelrobust.grid import Cell
+from pixelrobust.evaluation.activations import layer_changes
+from pixelrobust.perturbation.grid import Cell
 
 SIDE = 12
 CELL = Cell(5)

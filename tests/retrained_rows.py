@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import (
+from pixelrobust.outcomes.kinds import (
     DISTANCE_COLUMNS,
     RETRAINED_COLUMNS,
     TRANSFER_COLUMNS,
     concatenate,
     make_outcomes,
 )
+from pixelrobust.perturbation.grid import Cell
 
 ORIGINAL, CONTROL, FOUR, MANY = "net (original)", "net-unchanged", "net-4", "net-64"
 ALL = "net (all classes)"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from pixelrobust.augmentations import PixelAugmentation
-from pixelrobust.models.normalization import Normalize
+from pixelrobust.models.heads import Normalize
+from pixelrobust.perturbation.augmentations import PixelAugmentation
 from pixelrobust.retraining import Recipe, Retrained, retrain
 
 CLASSES = [5, 2, 7]

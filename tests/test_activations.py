@@ -10,9 +10,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from pixelrobust import InputError, PixelChange
-from pixelrobust.activations import _gaussian, layer_changes
-from pixelrobust.grid import Cell
-from pixelrobust.perturbation import image_keys
+from pixelrobust.evaluation.activations import _gaussian, layer_changes
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.pixels import image_keys
 from tests.layer_cases import (
     CELL,
     Square,

@@ -7,13 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from pixelrobust import InputError
-from pixelrobust.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.attacks import Attack
 from pixelrobust.engine import EagerEngine
-from pixelrobust.grid import build_grid
-from pixelrobust.outcomes import ADVERSARIAL_COLUMNS, concatenate, read_outcomes, write_outcomes
-from pixelrobust.returns import RETURN_COLUMNS, returns_for_reading, summarize_returns
-from pixelrobust.task import Design, Task
+from pixelrobust.evaluation.adversarial import Crafting, evaluate_adversarial
+from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.outcomes.kinds import (
+    ADVERSARIAL_COLUMNS,
+    concatenate,
+    read_outcomes,
+    write_outcomes,
+)
+from pixelrobust.perturbation.grid import build_grid
+from pixelrobust.tables.adversarial import RETURN_COLUMNS, returns_for_reading, summarize_returns
 
 SIDE = 6
 

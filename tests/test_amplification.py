@@ -12,16 +12,16 @@ from scipy import stats
 from torch import nn
 
 from pixelrobust import InputError
-from pixelrobust.amplification import (
+from pixelrobust.figures.curves import amplification_curves
+from pixelrobust.outcomes.kinds import concatenate, with_cell
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.tables.amplification import (
     VERDICT_COLUMNS,
     amplification_verdict,
     summarize_amplification,
     tabulate_verdicts,
     verdicts_for_reading,
 )
-from pixelrobust.figures.curves import amplification_curves
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate, with_cell
 from tests.claim_cases import activations
 from tests.conftest import REPOSITORY
 from tests.layer_cases import (
@@ -186,5 +186,5 @@ def test_an_interval_that_few_images_cannot_give_is_said() -> None:
 
 def test_torch_is_not_needed() -> None:
     """Tables are made again from stored changes, without waiting for it."""
-    code = "import sys, pixelrobust.amplification; sys.exit('torch' in sys.modules)"
+    code = "import sys, pixelrobust.tables.amplification; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pixelrobust import InputError, PixelChange
-from pixelrobust.augmentations import (
+from pixelrobust.perturbation.augmentations import (
     TRAINING_DRAWS,
     Augmentation,
     GaussianNoise,

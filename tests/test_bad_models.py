@@ -194,7 +194,7 @@ def test_published_weights_have_their_number_of_outputs(run: Run, tmp_path: Path
 
 
 def test_a_saved_network_with_other_weights_is_refused(run: Run, tmp_path: Path) -> None:
-    from pixelrobust.models import load_classifier
+    from pixelrobust.models.build import load_classifier
     from pixelrobust.models.saved import save_model
     from pixelrobust.settings import ModelSettings
 

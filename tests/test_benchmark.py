@@ -14,8 +14,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from pixelrobust.errors import InputError
-from pixelrobust.manifest import Manifest
-from pixelrobust.tables import markdown_table
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.tables.rates import markdown_table
 from scripts import benchmark
 from scripts.benchmark import (
     COLUMNS,

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelrobust import InputError
-from pixelrobust.boundary import linearized_distances, measured_distances
-from pixelrobust.models import weights_digest
-from pixelrobust.models.normalization import Normalize
+from pixelrobust.evaluation.boundary import linearized_distances, measured_distances
+from pixelrobust.models.build import weights_digest
+from pixelrobust.models.heads import Normalize
 
 SIDE = 4
 PIXELS = 3 * SIDE * SIDE

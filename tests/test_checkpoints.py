@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pixelrobust import InputError
-from pixelrobust.augmentations import PixelAugmentation
-from pixelrobust.heads import replace_head
-from pixelrobust.models import load_classifier, weights_digest
+from pixelrobust.models.build import load_classifier, weights_digest
+from pixelrobust.models.heads import replace_head
 from pixelrobust.models.saved import load_model, save_model
+from pixelrobust.perturbation.augmentations import PixelAugmentation
 from pixelrobust.retraining import Recipe, training_fingerprint
 from pixelrobust.retraining.checkpoint import read_checkpoint
 from pixelrobust.settings import ModelSettings

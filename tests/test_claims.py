@@ -17,9 +17,9 @@ from experiments.claims.findings import Run, Verdict, rate_interval
 from experiments.claims.findings import tested as with_findings
 from experiments.claims.networks import _kendall
 from experiments.claims.page import write_claims
-from pixelrobust.comparisons import holm, mcnemar
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate
+from pixelrobust.outcomes.kinds import concatenate
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.paired import holm, mcnemar
 from tests.claim_cases import (
     AREAS,
     FIVE,

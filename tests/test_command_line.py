@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import resources
+from experiments import session
 from experiments.config import flags_first
 from experiments.exits import exit_code
 from pixelrobust.engine import EagerEngine, Engine
@@ -432,8 +432,8 @@ def test_the_jobs_of_a_sweep_share_engines_and_repeat_no_unchanged_image(
             Shown.shown += len(images)
             return super().logits(images)
 
-    monkeypatch.setattr(resources, "_ENGINES", {})
-    monkeypatch.setattr(resources, "make_engine", counted)
+    monkeypatch.setattr(session, "_ENGINES", {})
+    monkeypatch.setattr(session, "make_engine", counted)
     ended = run("-m", *SMALL[:2], "perturbation.num=4,8", "perturbation.amplitude=10,40", "seed=77")
     assert ended.code == 0, ended.err
     assert "4 of 4 jobs finished" in ended.out

@@ -13,12 +13,12 @@ from experiments.verification.comparing import (
     outcomes_again,
 )
 from experiments.verification.remaking import Attacked, ends_elsewhere, remake
-from pixelrobust.adversarial import Crafting
 from pixelrobust.attacks import Attack
 from pixelrobust.engine import EagerEngine
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import make_outcomes
-from pixelrobust.task import Task
+from pixelrobust.evaluation.adversarial import Crafting
+from pixelrobust.evaluation.forward import Task
+from pixelrobust.outcomes.kinds import make_outcomes
+from pixelrobust.perturbation.grid import Cell
 
 SIDE = 6
 CPU = torch.device("cpu")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from pixelrobust.comparisons import (
+from pixelrobust.errors import InputError
+from pixelrobust.statistics.paired import (
     Equivalence,
+    difference_interval,
     equivalence,
     holm,
     image_slopes,
@@ -22,9 +24,8 @@ from pixelrobust.comparisons import (
     mean_interval,
     paired_test,
     sign_flip_test,
+    unseen_bound,
 )
-from pixelrobust.errors import InputError
-from pixelrobust.paired_intervals import difference_interval, unseen_bound
 
 Shares = NDArray[np.float64]
 

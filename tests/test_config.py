@@ -15,8 +15,8 @@ from experiments.config import compose, options, preset_settings, quoted, read_s
 from experiments.exits import CONFIGS
 from experiments.manual import commented_keys, manual
 from pixelrobust import InputError
-from pixelrobust.grid import Cell
 from pixelrobust.models.preprocessing import common_preprocessing
+from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import RunSettings, build_settings
 
 DRAWN_WITH = {

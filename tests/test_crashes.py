@@ -12,14 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import measuring, resources
+from experiments import measures, session
 from experiments.status import main as status
 from experiments.status import run_statuses
 from pixelrobust.distributed import Context
 from pixelrobust.engine import EagerEngine
-from pixelrobust.grid import Cell
-from pixelrobust.passes import Passes
-from pixelrobust.task import Design, Task
+from pixelrobust.evaluation.forward import Design, Passes, Task
+from pixelrobust.perturbation.grid import Cell
 from tests.conftest import REPOSITORY, Run
 from tests.fault_cases import folder_of, images, network, saved, state
 
@@ -137,7 +136,7 @@ def test_nothing_is_computed_twice_unless_asked_for(
         shown.append(len(image) * len(cells))
         return answers(self, image, draw, cells)
 
-    monkeypatch.setattr("pixelrobust.passes.Passes.answers", counted)
+    monkeypatch.setattr("pixelrobust.evaluation.forward.Passes.answers", counted)
     assert small().code == 0
     assert sum(shown) == 4 * 3 * 2
     shown.clear()
@@ -165,9 +164,9 @@ def test_flips_that_halved_batches_may_cause_are_counted(
     small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert small("name=usual").code == 0
-    monkeypatch.setattr(resources, "_ENGINES", {})
+    monkeypatch.setattr(session, "_ENGINES", {})
     monkeypatch.setattr(
-        resources, "make_engine", lambda module, *others: Tight(module, torch.device("cpu"), 4)
+        session, "make_engine", lambda module, *others: Tight(module, torch.device("cpu"), 4)
     )
     ended = small("name=tight", "seed=0", "engine.compared=3", f"paths.cache={tmp_path / 'other'}")
     assert ended.code == 0, ended.err
@@ -191,14 +190,14 @@ def test_a_failed_job_is_told_and_its_cells_are_missing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    evaluate = measuring.evaluate_shards
+    evaluate = measures.evaluate_shards
 
     def failing(context: Context, task: Task, design: Design, *others: Any) -> Any:
         if Cell(64) in design.cells:
             raise ZeroDivisionError("of all things")
         return evaluate(context, task, design, *others)
 
-    monkeypatch.setattr(measuring, "evaluate_shards", failing)
+    monkeypatch.setattr(measures, "evaluate_shards", failing)
     sweep = ("-m", "perturbation.num=4,64,9")
     ended = small(*sweep)
     assert ended.code != 0
@@ -226,7 +225,7 @@ def test_a_failed_job_is_told_and_its_cells_are_missing(
     shown = capsys.readouterr().out
     assert "n64-rfull-pwhole" in shown.replace("\n", "")
     # Then everything is there, and only what was missing is computed.
-    monkeypatch.setattr(measuring, "evaluate_shards", evaluate)
+    monkeypatch.setattr(measures, "evaluate_shards", evaluate)
     ended = small(*sweep)
     assert ended.code == 0
     (whole,) = set(results.glob("run-sweep-*/table.md")) - {merged}

@@ -10,7 +10,7 @@ import pytest
 from experiments.present import Run, derive, load_run, store_run
 from experiments.sweep import JobRecord, finish, read_jobs
 from pixelrobust import InputError
-from pixelrobust.grid import Cell
+from pixelrobust.perturbation.grid import Cell
 from tests.claim_cases import (
     AREAS,
     NUMS,

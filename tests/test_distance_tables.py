@@ -8,13 +8,13 @@ import pytest
 from matplotlib.patches import StepPatch
 from scipy import stats
 
-from pixelrobust.comparisons import holm
-from pixelrobust.distance_tables import (
+from pixelrobust.figures.retraining import distance_changes
+from pixelrobust.statistics.paired import holm
+from pixelrobust.tables.retraining import (
     changes_by_image,
     distances_for_reading,
     summarize_distances,
 )
-from pixelrobust.figures.retraining import distance_changes
 from tests.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, distances, together
 
 REFERENCES = {"baseline": ORIGINAL, "unchanged": CONTROL}

@@ -14,21 +14,20 @@ import pytest
 import torch
 from torch import nn
 
-from pixelrobust import InputError
+from pixelrobust import InputError, distributed
 from pixelrobust.distributed import (
     SINGLE,
     Context,
     device_names,
-    processes,
     start,
 )
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation import evaluate_cells
-from pixelrobust.grid import build_grid
-from pixelrobust.heads import replace_head
-from pixelrobust.models import weights_digest
-from pixelrobust.sharding import evaluate_shards, shard
-from pixelrobust.task import Design, Task
+from pixelrobust.evaluation.cells import evaluate_cells
+from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.evaluation.shards import evaluate_shards, shard
+from pixelrobust.models.build import weights_digest
+from pixelrobust.models.heads import replace_head
+from pixelrobust.perturbation.grid import build_grid
 from tests.conftest import REPOSITORY
 from tests.distributed_cases import fail
 from tests.retraining_cases import CLASSES, FORKING, classifier, images, keys, train
@@ -88,7 +87,7 @@ def told(context: Context) -> Any:
 def start_fast(patch: pytest.MonkeyPatch) -> None:
     """Start processes from one that has imported everything; importing takes most of the time."""
     assert FORKING.get_start_method() == "forkserver"
-    patch.setattr(processes, "_START_METHOD", "forkserver")
+    patch.setattr(distributed, "_START_METHOD", "forkserver")
 
 
 class Interruption(Exception):  # noqa: N818 - what the user does is no error

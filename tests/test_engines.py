@@ -8,19 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from pixelrobust import InputError, evaluate
+from pixelrobust import engine as choosing
 from pixelrobust.datasets.decoded import PixelRows
-from pixelrobust.engine import EagerEngine, Engine, choose_engine, make_engine, predict_all
-from pixelrobust.engine import choice as choosing
-from pixelrobust.engine.agreement import same_logits
+from pixelrobust.engine import (
+    EagerEngine,
+    Engine,
+    choose_engine,
+    make_engine,
+    predict_all,
+    same_logits,
+)
+from pixelrobust.engine.base import suitable_batch_size
 from pixelrobust.engine.compiled import CompiledEngine
-from pixelrobust.engine.devices import suitable_batch_size
 from pixelrobust.engine.feeding import InPlaceFeed, StreamingFeed
 from pixelrobust.engine.openvino import OpenVinoEngine
-from pixelrobust.evaluation import evaluate_cells
-from pixelrobust.grid import build_grid
-from pixelrobust.heads import ExpandedLogits
+from pixelrobust.evaluation.cells import evaluate_cells
+from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.models.heads import ExpandedLogits
+from pixelrobust.perturbation.grid import build_grid
 from pixelrobust.settings import EngineSettings
-from pixelrobust.task import Design, Task
 
 CPU = torch.device("cpu")
 

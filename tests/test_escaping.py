@@ -16,12 +16,12 @@ from markdown_it import MarkdownIt
 from matplotlib.text import Text
 from rich.console import Console
 
-from experiments.progress import Progress
 from experiments.report import main as report
 from experiments.report import show
+from experiments.session import Progress
 from experiments.writing import Presented
 from pixelrobust import InputError
-from pixelrobust.escaping import (
+from pixelrobust.errors import (
     escape_cell,
     escape_latex,
     escape_markdown,
@@ -31,8 +31,8 @@ from pixelrobust.escaping import (
 from pixelrobust.figures import write_figure
 from pixelrobust.figures.curves import rate_curves
 from pixelrobust.figures.retraining import loss_curves, retraining_matrix
-from pixelrobust.settings.networks import is_plain_name
-from pixelrobust.tables import markdown_table, summarize, write_csv, write_latex
+from pixelrobust.settings.schema import is_plain_name
+from pixelrobust.tables.rates import markdown_table, summarize, write_csv, write_latex
 from tests.conftest import Run
 
 NASTY = (

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from pixelrobust import InputError, evaluate
 from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation import count_passes, evaluate_cells
-from pixelrobust.grid import Cell, build_grid
-from pixelrobust.task import Design, Task
+from pixelrobust.evaluation.cells import count_passes, evaluate_cells
+from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.perturbation.grid import Cell, build_grid
 
 CLASSES = 70
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pixelrobust import InputError
-from pixelrobust.grid import Cell, Region, build_grid, region
+from pixelrobust.perturbation.grid import Cell, Region, build_grid, region
 
 
 def test_the_grid_is_led_by_one_control_and_ordered() -> None:

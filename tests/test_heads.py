@@ -11,9 +11,14 @@ import torchvision
 from torch import Tensor, nn
 
 from pixelrobust import InputError
-from pixelrobust.heads import ExpandedLogits, RestrictedLogits, find_head, replace_head
-from pixelrobust.models import weights_digest
-from pixelrobust.models.normalization import Normalize
+from pixelrobust.models.build import weights_digest
+from pixelrobust.models.heads import (
+    ExpandedLogits,
+    Normalize,
+    RestrictedLogits,
+    find_head,
+    replace_head,
+)
 
 CLASSES = [7, 0, 11]
 OUTPUTS = 12

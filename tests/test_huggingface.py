@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from pixelrobust import InputError, evaluate
-from pixelrobust.models import Classifier, load_classifier
-from pixelrobust.models.huggingface import read_checkpoint
-from pixelrobust.models.labels import arrange_outputs
+from pixelrobust.models.build import Classifier, load_classifier
+from pixelrobust.models.huggingface import arrange_outputs, read_checkpoint
 from pixelrobust.models.preprocessing import own_preprocessing
 from pixelrobust.settings import ModelSettings
 from tests.conftest import Run

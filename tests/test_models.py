@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pixelrobust.errors import InputError
-from pixelrobust.models import Classifier, check_classifier, load_classifier
+from pixelrobust.models.build import Classifier, check_classifier, load_classifier
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.settings import ModelSettings
 

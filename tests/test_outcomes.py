@@ -10,19 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from pixelrobust import InputError
-from pixelrobust.grid import Cell
-from pixelrobust.outcome_values import faulty_columns
-from pixelrobust.outcomes import (
+from pixelrobust.outcomes.kinds import (
     ACTIVATION_COLUMNS,
     COLUMNS,
     cell_of,
     concatenate,
     correct_before,
+    faulty_columns,
     make_outcomes,
     read_outcomes,
     with_cell,
     write_outcomes,
 )
+from pixelrobust.perturbation.grid import Cell
 
 PREDICTIONS = {
     Cell(0): np.array([[3], [5]]),

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from torch import Tensor
 
-from pixelrobust import InputError, PixelChange, perturbation
-from pixelrobust.grid import Cell
-from pixelrobust.perturbation import (
+from pixelrobust import InputError, PixelChange
+from pixelrobust.perturbation import pixels
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.pixels import (
     ChangeRandomness,
     _candidates_needed,
     _coupon_bound,
@@ -279,7 +280,7 @@ def test_no_more_candidates_than_the_bounds_ask_for(room: int, num: int) -> None
 
 def test_too_few_candidates_would_be_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for too_few in (3, 1):
-        monkeypatch.setattr(perturbation, "_candidates_needed", lambda room, num, k=too_few: k)
+        monkeypatch.setattr(pixels, "_candidates_needed", lambda room, num, k=too_few: k)
         with pytest.raises(RuntimeError):
             positions(grey(2), 4)
 
@@ -331,13 +332,13 @@ def test_shared_randomness_gives_what_each_cell_alone_gives() -> None:
 
 def test_randomness_is_drawn_once_for_all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    stream = perturbation._stream
+    stream = pixels._stream
 
     def counted(*arguments: Any) -> Tensor:
         drawn.append(1)
         return stream(*arguments)
 
-    monkeypatch.setattr(perturbation, "_stream", counted)
+    monkeypatch.setattr(pixels, "_stream", counted)
     shared = ChangeRandomness(image_keys(names(2), 0), torch.tensor([0, 1]), (3, 20, 24))
     for num in (64, 64, 4):
         shared.positions(num, None)

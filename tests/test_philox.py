@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pixelrobust.philox import philox
+from pixelrobust.perturbation.philox import philox
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,17 @@ import pytest
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures.curves import pixel_index_curves
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate, make_outcomes
-from pixelrobust.ranking import (
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.rates import wilson_interval
+from pixelrobust.tables.pixel_index import (
     RANKING_COLUMNS,
     indices_for_reading,
     pixel_indices,
     rank_models,
     ranking_for_reading,
 )
-from pixelrobust.statistics import wilson_interval
-from pixelrobust.tables import summarize
+from pixelrobust.tables.rates import summarize
 
 SIZE = (20, 10)  # 200 pixels
 KEYS = [f"{index}.png" for index in range(10)]

@@ -12,9 +12,9 @@ from experiments.paper import beside_published, published_rates
 from experiments.present import derive, load_run, present, stored_runs
 from pixelrobust import InputError
 from pixelrobust.figures import new_figure, write_figure
-from pixelrobust.manifest import Manifest, merge_manifests, read_manifest
-from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS
-from pixelrobust.tables import summarize
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, COLUMNS
+from pixelrobust.outcomes.manifest import Manifest, merge_manifests, read_manifest
+from pixelrobust.tables.rates import summarize
 from tests.conftest import REPOSITORY
 
 RESULTS = REPOSITORY / "results"

@@ -9,7 +9,7 @@ from scipy import stats
 
 from experiments.claims import Claim, decide_claims
 from experiments.claims.findings import Verdict
-from pixelrobust.grid import Cell
+from pixelrobust.perturbation.grid import Cell
 from tests.claim_cases import manifest
 from tests.retrained_rows import (
     ALL,

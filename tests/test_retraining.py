@@ -11,17 +11,15 @@ import torchvision
 from torch import Tensor, nn
 
 from pixelrobust import InputError
-from pixelrobust.augmentations import Unchanged
 from pixelrobust.datasets.decoded import PixelRows
-from pixelrobust.heads import replace_head
-from pixelrobust.models import weights_digest
-from pixelrobust.models.normalization import Normalize
-from pixelrobust.perturbation import image_keys
+from pixelrobust.models.build import weights_digest
+from pixelrobust.models.heads import Normalize, replace_head
+from pixelrobust.perturbation.augmentations import Unchanged
+from pixelrobust.perturbation.pixels import image_keys
 from pixelrobust.retraining import HISTORY_COLUMNS, Recipe, count_samples, trainer, training
-from pixelrobust.retraining.frozen import split_frozen
-from pixelrobust.retraining.order import epoch_batches, epoch_order, rank_share
 from pixelrobust.retraining.samples import Samples
 from pixelrobust.retraining.stochastic import KeyedDropout
+from pixelrobust.retraining.trainer import epoch_batches, epoch_order, rank_share, split_frozen
 from tests.retraining_cases import CHANGE, CLASSES, SIDE, classifier, images, keys, train
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from experiments.present import present, stored_runs
-from pixelrobust.distributed import processes
+from pixelrobust import distributed
 from pixelrobust.models.saved import load_model
 from tests.conftest import Ended, Run
 from tests.retraining_cases import FORKING
@@ -447,7 +447,7 @@ def test_a_saved_network_predicts_as_it_did(
 def test_several_processes_give_the_same(
     retrain: Run, run: Run, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_START_METHOD", FORKING.get_start_method())
+    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
     tables, losses = {}, {}
     for devices in ("cpu", "2"):
         # A cache of its own, or the second would find what the first has trained.
@@ -504,7 +504,7 @@ def test_a_wrong_value_is_one_sentence(
     retrain: Run, monkeypatch: pytest.MonkeyPatch, arguments: str
 ) -> None:
     if "devices=2" in arguments:
-        monkeypatch.setattr(processes, "_START_METHOD", FORKING.get_start_method())
+        monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
     before = () if "experiment=" in arguments else ("experiment=table10",)
     ended = retrain(*before, *arguments.split())
     assert ended.code == 2, ended.out

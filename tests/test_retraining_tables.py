@@ -9,9 +9,10 @@ from scipy import stats
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures.retraining import loss_curves, retraining_matrix
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate
-from pixelrobust.retraining_tables import (
+from pixelrobust.outcomes.kinds import concatenate
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.rates import wilson_interval
+from pixelrobust.tables.retraining import (
     differences_for_reading,
     find_references,
     matrix_for_reading,
@@ -20,7 +21,6 @@ from pixelrobust.retraining_tables import (
     retrained_on_pixels,
     summarize_retraining,
 )
-from pixelrobust.statistics import wilson_interval
 from tests.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, first, outcomes_of, together
 
 # Wrong images of 20, at 0 and 64 changed pixels; those of a network lie within each other.

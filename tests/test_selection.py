@@ -10,8 +10,8 @@ from torch import nn
 from pixelrobust import InputError
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.engine import EagerEngine
-from pixelrobust.models import Classifier
-from pixelrobust.selection import clean_predictions, select
+from pixelrobust.evaluation.selection import clean_predictions, select
+from pixelrobust.models.build import Classifier
 
 
 def image_set(labels: list[int]) -> ImageSet:

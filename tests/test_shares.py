@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from pixelrobust.errors import InputError
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate, make_outcomes
-from pixelrobust.shares import WrongShares
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.rates import WrongShares
 
 LABELS = np.array([7, 7])
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pixelrobust.statistics import effective_sample_size, wilson_interval, wrong_rate_interval
+from pixelrobust.statistics.rates import effective_sample_size, wilson_interval, wrong_rate_interval
 
 Population = Callable[[np.random.Generator, int], NDArray[np.float64]]
 

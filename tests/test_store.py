@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock, Timeout
 
-from pixelrobust.answers import UNKNOWN, Answers
+from pixelrobust.evaluation.store import UNKNOWN, Answers, AnswerStore, RowStore, cell_name
 from pixelrobust.files import replacing
-from pixelrobust.grid import Cell
-from pixelrobust.store import AnswerStore, RowStore, cell_name
+from pixelrobust.perturbation.grid import Cell
 
 CELLS = [Cell(4), Cell(8)]
 

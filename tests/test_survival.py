@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate, make_outcomes
-from pixelrobust.statistics import wilson_interval
-from pixelrobust.survival import logrank, pixels_to_flip, survival_curve
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.rates import wilson_interval
+from pixelrobust.statistics.survival import logrank, pixels_to_flip, survival_curve
 
 NUMS = [4, 8, 16, 64]
 

@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from pixelrobust.comparisons import holm
 from pixelrobust.errors import InputError
 from pixelrobust.figures import new_figure, num_axis, tidy
 from pixelrobust.figures.curves import survival_figure
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate, make_outcomes
-from pixelrobust.statistics import wilson_interval
-from pixelrobust.survival import logrank, pixels_to_flip
-from pixelrobust.survival_tables import (
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.paired import holm
+from pixelrobust.statistics.rates import wilson_interval
+from pixelrobust.statistics.survival import logrank, pixels_to_flip
+from pixelrobust.tables.survival import (
     SURVIVAL_COLUMNS,
     compare_survival,
     pairs_for_reading,

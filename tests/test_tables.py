@@ -10,10 +10,10 @@ import pytest
 from pixelrobust import summarize
 from pixelrobust.figures import write_figure
 from pixelrobust.figures.curves import rate_curves
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate, make_outcomes
-from pixelrobust.statistics import wilson_interval
-from pixelrobust.tables import (
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.rates import wilson_interval
+from pixelrobust.tables.rates import (
     SUMMARY_COLUMNS,
     for_reading,
     markdown_table,

@@ -25,10 +25,10 @@ from experiments.config import settings_of
 from experiments.report import _list_runs
 from experiments.status import run_statuses
 from experiments.tracked import curve_points
-from pixelrobust.distributed import processes
+from pixelrobust import distributed, tracking
 from pixelrobust.retraining import training
 from pixelrobust.settings import TrackingSettings
-from pixelrobust.tracking import NO_TRACKER, About, make_tracker, opening, wandb_tracker
+from pixelrobust.tracking import NO_TRACKER, About, make_tracker
 from tests.conftest import REPOSITORY, Ended, Run
 from tests.fault_cases import sentence
 from tests.retraining_cases import FORKING
@@ -60,7 +60,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("NETRC", raising=False)
-    monkeypatch.setattr(opening, "_REFUSING", set())
+    monkeypatch.setattr(tracking, "_REFUSING", set())
     wandb.teardown()
     yield
     wandb.teardown()
@@ -334,7 +334,7 @@ def test_jobs_of_a_sweep_are_runs_of_a_group(evaluate: Call, tmp_path: Path, wor
 def test_of_several_processes_one_logs(
     retrain: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_START_METHOD", FORKING.get_start_method())
+    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
     few = ("retrain.controls=[]", f"paths.cache={tmp_path / 'cache'}")
     assert retrain(WANDB, "engine.devices=2", "engine.batch_size=4", *few).code == 0
     kept = only(tmp_path / "results")
@@ -347,7 +347,7 @@ def test_of_several_processes_one_logs(
 def test_where_one_of_several_processes_fails_the_run_has_failed(
     retrain: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_START_METHOD", FORKING.get_start_method())
+    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
     ended = retrain(WANDB, "engine.devices=2", "retrain.batch_norm=train")
     assert "retrain.batch_norm=train needs whole batches" in sentence(ended)
     assert only(tmp_path / "results").exit_code() == 1
@@ -481,12 +481,12 @@ def test_a_server_that_is_not_there(
 
 def test_a_key_in_the_netrc_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "home" / ".netrc"
-    assert not opening.is_logged_in("https://api.example.org")
+    assert not tracking.is_logged_in("https://api.example.org")
     file.write_text(f"machine api.example.org login user password {KEY}\n")
-    assert opening.is_logged_in("https://api.example.org")
-    assert not opening.is_logged_in("https://other.example.org")
+    assert tracking.is_logged_in("https://api.example.org")
+    assert not tracking.is_logged_in("https://other.example.org")
     file.write_text("machine\n")
-    assert not opening.is_logged_in("https://api.example.org")
+    assert not tracking.is_logged_in("https://api.example.org")
 
 
 def test_a_package_that_is_missing_is_told_before_any_work(
@@ -523,7 +523,7 @@ def test_a_fault_at_any_call_changes_nothing(
     calls = ("define_metric", "log", "log_artifact", "summary", "finish")
     for name in calls:
         with monkeypatch.context() as patched:
-            patched.setattr(wandb_tracker, "open_run", lambda *_, name=name: Broken(name))
+            patched.setattr(tracking, "open_run", lambda *_, name=name: Broken(name))
             ended = evaluate(WANDB, results=tmp_path / "tracked")
         assert ended.code == 0
         assert warnings(ended) == [
@@ -555,7 +555,7 @@ def test_the_package_is_imported_in_one_place_and_only_where_it_is_asked_for() -
         for path in (REPOSITORY / folder).rglob("*.py")
         if re.search(r"^\s*(import|from) wandb", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
-    assert importing == {"pixelrobust/tracking/opening.py"}
+    assert importing == {"pixelrobust/tracking.py"}
     code = "import sys, experiments.run, pixelrobust.tracking; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 

@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from experiments.captions import fall_note, transfer_notes
-from pixelrobust.comparisons import holm
 from pixelrobust.figures.retraining import waterfall
-from pixelrobust.outcomes import TRANSFER_COLUMNS
-from pixelrobust.statistics import wilson_interval, wrong_rate_interval
-from pixelrobust.transfer import (
+from pixelrobust.outcomes.kinds import TRANSFER_COLUMNS
+from pixelrobust.statistics.paired import holm
+from pixelrobust.statistics.rates import wilson_interval, wrong_rate_interval
+from pixelrobust.tables.retraining import (
     TRANSFER_SUMMARY,
     Step,
     fall,

@@ -31,7 +31,7 @@ from experiments.claims.rates import (
 )
 from experiments.claims.retrained import distances, retraining, transfer
 from experiments.paper import published_rates
-from pixelrobust.shares import WrongShares
+from pixelrobust.statistics.rates import WrongShares
 
 __all__ = ["Claim", "Finding", "decide_claims"]
 

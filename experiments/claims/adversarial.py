@@ -15,8 +15,8 @@ from experiments.claims.findings import (
     simultaneous,
     tested,
 )
-from pixelrobust.outcomes import CELL_COLUMNS
-from pixelrobust.returns import summarize_returns
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.tables.adversarial import summarize_returns
 
 CONSIDERABLE = 0.10
 """The share from which on a proportion is "considerable"."""

@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from experiments.paper import FIVE_NETWORKS
-from pixelrobust.comparisons import MARGIN, holm, mean_interval, paired_test, sign_flip_test
-from pixelrobust.grid import Cell
-from pixelrobust.manifest import Manifest
-from pixelrobust.paired_intervals import difference_interval
-from pixelrobust.shares import WrongShares
-from pixelrobust.statistics import CONFIDENCE, Interval, effective_sample_size
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.paired import (
+    MARGIN,
+    difference_interval,
+    holm,
+    mean_interval,
+    paired_test,
+    sign_flip_test,
+)
+from pixelrobust.statistics.rates import CONFIDENCE, Interval, WrongShares, effective_sample_size
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 Run = tuple[Manifest, pd.DataFrame]

@@ -7,9 +7,9 @@ from dataclasses import replace
 from scipy import stats
 
 from experiments.claims.findings import Claim, Finding, Run, tested
-from pixelrobust.amplification import Estimate, amplification_verdict
-from pixelrobust.outcomes import CELL_COLUMNS
-from pixelrobust.statistics import CONFIDENCE
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.statistics.rates import CONFIDENCE
+from pixelrobust.tables.amplification import Estimate, amplification_verdict
 
 
 def magnified_inside(runs: Mapping[str, Run]) -> list[Claim]:

@@ -15,11 +15,9 @@ from experiments.claims.findings import (
     simultaneous,
     tested,
 )
-from pixelrobust.comparisons import MARGIN, Equivalence, equivalence
-from pixelrobust.grid import Cell
-from pixelrobust.paired_intervals import difference_interval
-from pixelrobust.shares import WrongShares
-from pixelrobust.statistics import Interval
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.paired import MARGIN, Equivalence, difference_interval, equivalence
+from pixelrobust.statistics.rates import Interval, WrongShares
 
 
 def amplitude_matters(shares: Mapping[str, WrongShares]) -> Claim:

@@ -19,10 +19,9 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
-from pixelrobust.grid import Cell
-from pixelrobust.manifest import Manifest
-from pixelrobust.pixel_index import pixel_index
-from pixelrobust.shares import WrongShares
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.perturbation.grid import Cell, pixel_index
+from pixelrobust.statistics.rates import WrongShares
 
 _MOST_PERMUTED = 8
 """Networks; more have too many permutations to try them all."""

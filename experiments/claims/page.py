@@ -12,11 +12,11 @@ from experiments.captions import images_notes
 from experiments.claims import Claim, Finding
 from experiments.paper import CLAIMS
 from experiments.writing import Presented
-from pixelrobust.escaping import escape_markdown, escape_paragraph
+from pixelrobust.errors import escape_markdown, escape_paragraph
 from pixelrobust.files import write_text
-from pixelrobust.manifest import Manifest
-from pixelrobust.survival_tables import readable_p
-from pixelrobust.tables import significant, write_csv
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.tables.rates import significant, write_csv
+from pixelrobust.tables.survival import readable_p
 
 _TITLE = "Which of the paper's claims hold"
 _CSV_COLUMNS = ["claim", *(field.name for field in fields(Finding)), "unit", "test"]

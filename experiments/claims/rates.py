@@ -19,9 +19,9 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
-from pixelrobust.comparisons import image_slopes, largest_slope
-from pixelrobust.grid import Cell
-from pixelrobust.shares import WrongShares
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.paired import image_slopes, largest_slope
+from pixelrobust.statistics.rates import WrongShares
 
 # Of 224 x 224 pixels these are the 0.12 % that the paper speaks of.
 _PAPERS_LARGEST_NUM = 64

@@ -19,19 +19,24 @@ from experiments.claims.findings import (
     tested,
 )
 from experiments.paper import STILL_FOOL
-from pixelrobust.comparisons import MARGIN, Equivalence, compare_pairs, equivalence
-from pixelrobust.distance_tables import changes_by_image
-from pixelrobust.grid import Cell
-from pixelrobust.paired_intervals import difference_interval
-from pixelrobust.retraining_tables import (
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.paired import (
+    MARGIN,
+    Equivalence,
+    compare_pairs,
+    difference_interval,
+    equivalence,
+)
+from pixelrobust.statistics.rates import Interval, WrongShares
+from pixelrobust.tables.retraining import (
+    changes_by_image,
     find_references,
+    fooled_shares,
     most_telling,
+    of_the_smallest_epsilon,
     pool_seeds,
     retrained_on_pixels,
 )
-from pixelrobust.shares import WrongShares
-from pixelrobust.statistics import Interval
-from pixelrobust.transfer import fooled_shares, of_the_smallest_epsilon
 
 # How the paper's network of Table 11 is called, ResNet101-4.
 _FOUR = "-4"

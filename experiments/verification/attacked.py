@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from experiments.measuring import attack_of, crafting_of
+from experiments.measures import attack_of, crafting_of
 from experiments.present import Run
 from experiments.verification.comparing import Shown, found, incomplete, outcomes_again
 from experiments.verification.remaking import (
@@ -18,7 +18,7 @@ from experiments.verification.stored import StoredRun, all_images, classifier_of
 from pixelrobust.attacks import MINIMAL
 from pixelrobust.datasets.decoded import Advance, ImageSet
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
 
 
 def verify_attacked(

@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from pixelrobust.datasets.decoded import Advance
-from pixelrobust.evaluation import draws_of
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import CELL_COLUMNS, cell_of
-from pixelrobust.passes import Passes
-from pixelrobust.perturbation import PixelChange
-from pixelrobust.task import Task
+from pixelrobust.evaluation.cells import draws_of
+from pixelrobust.evaluation.forward import Passes, Task
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.pixels import PixelChange
 
 # Of logits: what another order of the same sums can change. Engines in float32 differ by some 1e-5 of
 # the largest logit.

@@ -12,9 +12,7 @@ from rich.console import Console
 
 from experiments.exits import REPOSITORY
 from experiments.present import Run, outcomes_file, stored_runs
-from experiments.progress import Progress
-from experiments.records import RunRecord
-from experiments.resources import Session, image_set
+from experiments.session import Progress, RunRecord, Session, image_set
 from experiments.verification.attacked import verify_attacked
 from experiments.verification.comparing import BORDERLINE, FAULTS
 from experiments.verification.layers import verify_activations
@@ -28,12 +26,11 @@ from experiments.verification.retrained import (
 from experiments.verification.stored import StoredRun
 from pixelrobust.distributed import Context
 from pixelrobust.engine import find_device
-from pixelrobust.errors import InputError
-from pixelrobust.escaping import escape_markdown
+from pixelrobust.errors import InputError, escape_markdown
 from pixelrobust.files import file_sha256, write_text
-from pixelrobust.provenance import describe_hardware, describe_software
+from pixelrobust.outcomes.manifest import describe_hardware, describe_software
 from pixelrobust.settings import RunSettings
-from pixelrobust.tables import markdown_table
+from pixelrobust.tables.rates import markdown_table
 
 REPORT = "verification.md"
 

@@ -7,9 +7,9 @@ import pandas as pd
 
 from experiments.verification.comparing import cell_in_words, found, numbers_again, positions
 from experiments.verification.stored import StoredRun, classifier_of, engine_of, listed_images
-from pixelrobust.activations import MAX_NORM_MISMATCH, layer_changes
 from pixelrobust.datasets.decoded import ImageSet
-from pixelrobust.outcomes import CELL_COLUMNS, cell_of
+from pixelrobust.evaluation.activations import MAX_NORM_MISMATCH, layer_changes
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
 
 _KEYS = ["image", "change", "layer"]
 

@@ -7,7 +7,7 @@ import pandas as pd
 from experiments.verification.comparing import Shown, incomplete, outcomes_again
 from experiments.verification.stored import StoredRun, classifier_of, engine_of, listed_images
 from pixelrobust.datasets.decoded import ImageSet
-from pixelrobust.outcomes import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
 
 
 def verify_outcomes(run: StoredRun, images: ImageSet) -> Iterator[pd.DataFrame]:

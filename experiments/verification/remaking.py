@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.verification.comparing import BORDERLINE, found
-from pixelrobust.adversarial import (
+from pixelrobust.engine.base import label_margins
+from pixelrobust.evaluation.adversarial import (
     Crafting,
     attack_batch,
     attack_batches,
     unrounded_and_rounded,
 )
-from pixelrobust.engine.base import label_margins
-from pixelrobust.task import Task
+from pixelrobust.evaluation.forward import Task
 
 # Of sizes in 1/255.
 _SAME_SIZE = 1e-2

@@ -9,17 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from experiments.measuring import Chosen, attack_of, crafting_of
-from experiments.resources import Session
-from experiments.retraining.networks import Network, networks, unfinished_networks
-from experiments.retraining.plan import Plan, plan
-from experiments.retraining.transfer import (
+from experiments.measures import Chosen, attack_of, crafting_of
+from experiments.retrain import (
+    Network,
+    Plan,
     Viewer,
     compared_viewers,
     images_to_attack,
+    networks,
     original_viewer,
+    plan,
     tried_on,
+    unfinished_networks,
 )
+from experiments.session import Session
 from experiments.verification.attacked import check_keys, size_of
 from experiments.verification.comparing import (
     Shown,
@@ -37,13 +40,13 @@ from experiments.verification.remaking import (
     versions_of,
 )
 from experiments.verification.stored import StoredRun, check_weights, engine_of
-from pixelrobust.boundary import linearized_distances, measured_distances
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine import find_device
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation import CONTROL
-from pixelrobust.outcomes import CELL_COLUMNS, with_cell
-from pixelrobust.task import Task
+from pixelrobust.evaluation.boundary import linearized_distances, measured_distances
+from pixelrobust.evaluation.cells import CONTROL
+from pixelrobust.evaluation.forward import Task
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, with_cell
 
 # network, images and labels -> a distance of each image
 _Measure = Callable[[nn.Module, torch.Tensor, torch.Tensor], NDArray[np.float64]]

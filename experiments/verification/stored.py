@@ -11,18 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from experiments.measuring import Chosen, chosen_from
+from experiments.measures import Chosen, chosen_from
 from experiments.present import Run
-from experiments.progress import Bar
-from experiments.resources import Session, all_models, get_classifier, image_set, predictions_of
+from experiments.session import Bar, Session, all_models, get_classifier, image_set, predictions_of
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.engine import Engine, find_device, make_engine
 from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
-from pixelrobust.manifest import Manifest
-from pixelrobust.models import Classifier
-from pixelrobust.outcomes import CELL_COLUMNS, COLUMNS
-from pixelrobust.selection import image_list_digest, select
+from pixelrobust.evaluation.selection import image_list_digest, select
+from pixelrobust.models.build import Classifier
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, COLUMNS
+from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import (
     ATTACK_PREFIX,
     EngineSettings,
@@ -31,7 +30,7 @@ from pixelrobust.settings import (
     model_label,
     retrain_settings,
 )
-from pixelrobust.settings.images import DatasetSettings
+from pixelrobust.settings.schema import DatasetSettings
 
 # Engines show that they work by so many images.
 _EXAMPLES = 4
@@ -65,7 +64,7 @@ class StoredRun(NamedTuple):
         return seed
 
     def task(self, words: str, total: int) -> AbstractContextManager[Bar]:
-        """A bar of the progress; see `experiments.progress.Progress.task`."""
+        """A bar of the progress; see `experiments.session.Progress.task`."""
         return self.session.progress.task(f"{self.manifest.name}: {words}", total)
 
     def engine_settings(self, noted: dict[str, Any]) -> EngineSettings:

@@ -21,7 +21,7 @@ from pixelrobust.datasets.lists import (
     make_image_list,
 )
 from pixelrobust.errors import InputError
-from pixelrobust.packages import how_to_install, package_folder
+from pixelrobust.files import how_to_install, package_folder
 from pixelrobust.settings import OWN_CLASSES, DatasetSettings
 
 _FORM = "one image a line: its file name, then its WordNet id or its class index 0..999"

@@ -1,5 +1,6 @@
 """Engines: what runs a classifier's forward passes on a device."""
 
+import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -8,14 +9,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelrobust.datasets.decoded import Advance
-from pixelrobust.engine.agreement import check_agreement
-from pixelrobust.engine.base import Engine, margins, predicted_classes
-from pixelrobust.engine.choice import choose_engine
-from pixelrobust.engine.devices import check_batch_size, find_device, suitable_batch_size
-from pixelrobust.engine.eager import EagerEngine
+from pixelrobust.engine.base import (
+    EagerEngine,
+    Engine,
+    check_batch_size,
+    find_device,
+    largest_logit,
+    margins,
+    predicted_classes,
+    suitable_batch_size,
+)
 from pixelrobust.engine.feeding import Images, make_feed
 from pixelrobust.errors import InputError
-from pixelrobust.settings import EngineName, EngineSettings
+from pixelrobust.files import package_folder
+from pixelrobust.settings import EngineName, EngineSettings, Precision
 
 # OpenVINO computes several batches at once, each by one thread, whose caches these suit.
 _OPENVINO_BATCH = 4
@@ -138,3 +145,68 @@ __all__ = [
     "reference_engine",
     "suitable_batch_size",
 ]
+
+
+# Which engine is worth its start: `engine=auto`.
+
+# Forward passes of 224 x 224 images from which on an engine has won back the seconds that it takes to
+# start: converting takes 1 to 4 s and doubles the rate, compiling takes 5 to 50 s and gains a third
+# (results/benchmark.md).
+_WORTH_CONVERTING = 500
+_WORTH_COMPILING = {"cpu": 10_000, "cuda": 500_000}
+
+
+def choose_engine(
+    device: torch.device, precision: Precision, passes: int
+) -> tuple[EngineName, str]:
+    """The engine to run so many forward passes on, and why.
+
+    A function of the machine and the work, not of timings: the same run has the same engine again.
+
+    Args:
+        device: where to run.
+        precision: of the arithmetic.
+        passes: forward passes of one network that are ahead, in images.
+    """
+    if device.type == "cpu" and package_folder("openvino"):
+        if passes >= _WORTH_CONVERTING:
+            return "openvino", f"{passes:,} forward passes are worth converting a network for"
+        return "eager", f"{passes:,} forward passes are not worth converting a network for"
+    if passes < _WORTH_COMPILING[device.type]:
+        return "eager", f"{passes:,} forward passes are not worth compiling a network for"
+    if device.type == "cpu" and not shutil.which("g++"):
+        return "eager", "there is no g++ to compile with"
+    return "compile", f"{passes:,} forward passes are worth compiling a network for"
+
+
+# Do engines agree? They compute the same sums in another order.
+
+# Of the largest logit. Engines in float32 differ by some 1e-5 of it.
+_TOLERANCE = {"fp32": 1e-3, "tf32": 0.1, "bf16": 0.5, "fp16": 0.1}
+
+
+def check_agreement(engine: Engine, eager: Engine, images: Tensor) -> None:
+    """See that an engine gives eager's logits: a converter can misread a network.
+
+    Args:
+        engine: the one to be tried.
+        eager: plain PyTorch, of the same precision.
+        images: (B, C, H, W) on their device.
+
+    Raises:
+        InputError: the logits differ by more than rounding explains.
+    """
+    if not same_logits(engine, eager.logits(images), images):
+        raise InputError(
+            f"engine={engine.name} gives other logits than plain PyTorch for this network; give "
+            "engine=eager or engine=auto."
+        )
+
+
+def same_logits(engine: Engine, expected: Tensor, images: Tensor) -> bool:
+    """Whether an engine gives (B, K) logits for (B, C, H, W) images, but for rounding."""
+    logits = engine.logits(images)
+    if logits.shape != expected.shape or not torch.equal(logits.isnan(), expected.isnan()):
+        return False
+    difference = (logits - expected).nan_to_num().abs().max()
+    return bool(difference <= _TOLERANCE[engine.precision] * largest_logit(expected))

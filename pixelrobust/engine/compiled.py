@@ -7,9 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import filled_up, is_out_of_memory
-from pixelrobust.engine.eager import EagerEngine, as_floats
-from pixelrobust.engine.precision import arithmetic
+from pixelrobust.engine.base import EagerEngine, arithmetic, as_floats, filled_up, is_out_of_memory
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import Precision
 

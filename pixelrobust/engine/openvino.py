@@ -11,11 +11,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import Engine, filled_up
-from pixelrobust.engine.eager import as_floats
-from pixelrobust.engine.precision import check_precision
+from pixelrobust.engine.base import Engine, as_floats, check_precision, filled_up
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.packages import how_to_install
+from pixelrobust.files import how_to_install
 from pixelrobust.settings import Precision
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}

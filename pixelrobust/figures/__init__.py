@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 
-from pixelrobust.escaping import printable
+from pixelrobust.errors import printable
 from pixelrobust.files import replacing
 
 # Okabe & Ito's palette, told apart with any colour vision; markers serve greyscale print.

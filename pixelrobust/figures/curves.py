@@ -20,7 +20,7 @@ from pixelrobust.figures import (
     num_axis,
     tidy,
 )
-from pixelrobust.survival import SurvivalCurve
+from pixelrobust.statistics.survival import SurvivalCurve
 
 _LINES = ("-", "--", "-.", ":")
 _MARKERS_A_CURVE = 12
@@ -38,7 +38,7 @@ def rate_curves(summary: pd.DataFrame, by: str, title: str, caption: str) -> Fig
     """Draw accuracy (a) and wrong images (b) over the number of changed pixels.
 
     Args:
-        summary: from `pixelrobust.tables.summarize`.
+        summary: from `pixelrobust.tables.rates.summarize`.
         by: what a curve stands for: "model", or "amplitude" or "area" with a column of panels for
             each model. The control belongs to every curve.
         title: of the figure.
@@ -103,7 +103,7 @@ def amplification_curves(summaries: Mapping[str, pd.DataFrame], title: str, capt
     """Draw the relative change of activations over depth, as a multiple of that of the input.
 
     Args:
-        summaries: by model, from `pixelrobust.amplification.summarize_amplification`; at least one.
+        summaries: by model, from `pixelrobust.tables.amplification.summarize_amplification`; at least one.
         title: of the figure.
         caption: small print below it.
 
@@ -133,7 +133,7 @@ def pixel_index_curves(indices: pd.DataFrame, title: str, caption: str) -> Figur
     Were it a property of the model, the curves would be level.
 
     Args:
-        indices: from `pixelrobust.ranking.pixel_indices`.
+        indices: from `pixelrobust.tables.pixel_index.pixel_indices`.
         title: of the figure.
         caption: small print below it.
 

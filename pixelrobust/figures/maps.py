@@ -17,7 +17,7 @@ def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:
     """Draw the share of recovered adversarial images, over epsilon and num.
 
     Args:
-        summary: from `pixelrobust.returns.summarize_returns`, with one amplitude and one area.
+        summary: from `pixelrobust.tables.adversarial.summarize_returns`, with one amplitude and one area.
         title: of the figure.
         caption: small print below it.
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from pixelrobust.figures import COLOURS, MARKERS, add_words, new_figure, take_literally, tidy
 from pixelrobust.figures.maps import heat_map
-from pixelrobust.retraining_tables import HELDOUT, SAME
-from pixelrobust.tables import percent
-from pixelrobust.transfer import Step
+from pixelrobust.tables.rates import percent
+from pixelrobust.tables.retraining import HELDOUT, SAME, Step
 
 _ROW = 0.3  # inches
 _LABEL = 18  # letters a line
@@ -27,7 +26,7 @@ def retraining_matrix(summary: pd.DataFrame, title: str, caption: str) -> Figure
     """Draw wrong rates in percent: a row for each network, a column for each test num.
 
     Args:
-        summary: from `pixelrobust.retraining_tables.summarize_retraining`, its changes of one
+        summary: from `pixelrobust.tables.retraining.summarize_retraining`, its changes of one
             amplitude and area.
         title: of the figure.
         caption: small print below it.
@@ -57,7 +56,7 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
     """Draw what each cause takes from the images that fool, as bars from one level to the next.
 
     Args:
-        steps: from `pixelrobust.transfer.fall`.
+        steps: from `pixelrobust.tables.retraining.fall`.
         title: of the figure.
         caption: small print below it.
     """

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures import COLOURS, add_words
-from pixelrobust.survival import pixels_to_flip
+from pixelrobust.statistics.survival import pixels_to_flip
 
 CROSS = "✗"
 ELLIPSIS = "…"

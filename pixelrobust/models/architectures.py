@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.models.published import cached_file, check_published, download, weights_only
+from pixelrobust.models.weights import cached_file, check_published, download, weights_only
 from pixelrobust.settings import ModelSettings, PreprocessingSettings
 
 _PUBLISHED_CLASSES = 1000

@@ -17,7 +17,7 @@ from torch import nn
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
 from pixelrobust.models.architectures import find_architecture
-from pixelrobust.models.normalization import Normalize
+from pixelrobust.models.heads import Normalize
 from pixelrobust.models.weights import (
     load_weights,
     portable,

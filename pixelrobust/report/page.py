@@ -18,8 +18,7 @@ from typing import ClassVar
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pixelrobust.errors import InputError
-from pixelrobust.escaping import printable
+from pixelrobust.errors import InputError, printable
 
 # More rows than anybody reads; the file holds them all.
 MOST_ROWS = 1_000

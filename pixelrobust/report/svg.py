@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from pixelrobust.escaping import printable
+from pixelrobust.errors import printable
 from pixelrobust.figures import CAPTION, COLOURS, ON_COLOUR, TITLE
 
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"

@@ -1,6 +1,6 @@
 """Retraining classifiers on changed images, and keeping what comes of it."""
 
-from pixelrobust.retraining.recipe import Recipe
+from pixelrobust.retraining.samples import Recipe
 from pixelrobust.retraining.trainer import HISTORY_COLUMNS
 from pixelrobust.retraining.training import (
     Retrained,

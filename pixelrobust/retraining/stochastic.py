@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from pixelrobust.errors import InputError
-from pixelrobust.philox import WORDS_PER_BLOCK, philox
+from pixelrobust.perturbation.philox import WORDS_PER_BLOCK, philox
 
 # Apart from the streams of changes, noise, augmentations and order. Originals have the next one.
 _DROPOUT_STREAM = 48
@@ -84,7 +84,7 @@ class KeyedDropout:
         """Say what the next forward pass is about.
 
         Args:
-            philox_keys: (B, 2) int64, from `pixelrobust.perturbation.image_keys`.
+            philox_keys: (B, 2) int64, from `pixelrobust.perturbation.pixels.image_keys`.
             copies: (B,) int64, 0 for changed images, 1 for originals.
             epoch: of training.
         """

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pixelrobust.augmentations import Augmentation
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
-from pixelrobust.heads import find_head, replace_head
+from pixelrobust.models.heads import find_head, replace_head
 from pixelrobust.models.weights import weights_digest
-from pixelrobust.perturbation import PROTOCOL_VERSION
+from pixelrobust.perturbation.augmentations import Augmentation, PixelAugmentation
+from pixelrobust.perturbation.pixels import PROTOCOL_VERSION
 from pixelrobust.retraining.checkpoint import (
     Checkpoint,
     changing_weights,
@@ -29,9 +29,9 @@ from pixelrobust.retraining.checkpoint import (
     restore,
     write_checkpoint,
 )
-from pixelrobust.retraining.recipe import Recipe
 from pixelrobust.retraining.samples import (
     Images,
+    Recipe,
     Samples,
     check_training_images,
     read_rows,
@@ -197,9 +197,15 @@ def training_fingerprint(
         [weights_digest(module), repr(module)],
         [int(one) for one in classes],
         [pixels.hexdigest(), list(images.shape), list(keys), np.asarray(labels).tolist()],
-        [type(augmentation).__module__, repr(augmentation)],
+        [_origin(augmentation), repr(augmentation)],
         asdict(recipe),
     )
+
+
+def _origin(augmentation: Augmentation) -> str:
+    """Return the module of an augmentation; ours are known by the name that they had at first."""
+    module = type(augmentation).__module__
+    return "pixelrobust.augmentations" if module == PixelAugmentation.__module__ else module
 
 
 def _check_device(recipe: Recipe, context: Context) -> None:

@@ -1,6 +1,6 @@
 """Configuration as plain typed values: the one place where a config becomes arguments."""
 
-from pixelrobust.settings.building import (
+from pixelrobust.settings.build import (
     attack_settings,
     build_settings,
     engine_settings,
@@ -8,27 +8,26 @@ from pixelrobust.settings.building import (
     preprocessing_settings,
     retrain_settings,
 )
-from pixelrobust.settings.images import (
+from pixelrobust.settings.schema import (
+    ATTACK_PREFIX,
     CLASSES,
     OWN_CLASSES,
-    DatasetSettings,
-    PreprocessingSettings,
-)
-from pixelrobust.settings.networks import (
     PACKAGE_PREFIX,
-    ModelSettings,
-    is_weights_file,
-    model_label,
-)
-from pixelrobust.settings.run import ATTACK_PREFIX, RETRAINED, RunSettings, fingerprint
-from pixelrobust.settings.sections import (
     RENAMED_ATTACK,
+    RETRAINED,
     AttackSettings,
+    DatasetSettings,
     EngineName,
     EngineSettings,
+    ModelSettings,
     Precision,
+    PreprocessingSettings,
     RetrainSettings,
+    RunSettings,
     TrackingSettings,
+    fingerprint,
+    is_weights_file,
+    model_label,
 )
 
 __all__ = [

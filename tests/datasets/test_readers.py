@@ -12,7 +12,7 @@ import torchvision
 from pixelrobust.datasets import ImageList, list_training_images
 from pixelrobust.datasets.decoded import ImageSet, decode, load_images
 from pixelrobust.errors import InputError
-from pixelrobust.selection import image_list_digest
+from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.settings import PreprocessingSettings
 from tests.datasets.cases import (
     SMALL,

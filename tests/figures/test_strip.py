@@ -24,8 +24,8 @@ from pixelrobust.figures.strip import (
     picture_strip,
     strips_from_outcomes,
 )
-from pixelrobust.grid import Cell
-from pixelrobust.outcomes import concatenate, make_outcomes
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.perturbation.grid import Cell
 
 NUMS = (0, 4, 8)
 NAMES = (("tench", "Tinca tinca"), ("crane",), ("crane", "derrick"), ("fox",))

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pixelrobust.grid import Cell
-from pixelrobust.manifest import read_manifest
-from pixelrobust.outcomes import concatenate, make_outcomes, write_outcomes
-from pixelrobust.tables import write_csv
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes, write_outcomes
+from pixelrobust.outcomes.manifest import read_manifest
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.tables.rates import write_csv
 from tests.conftest import REPOSITORY
 
 BUNDLED = REPOSITORY / "results" / "bundled"

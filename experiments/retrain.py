@@ -1,0 +1,645 @@
+"""What is retrained, on which images, and tested on which."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from experiments.measures import (
+    Chosen,
+    attack_of,
+    chosen_from,
+    compare_network_with_eager,
+    crafting_of,
+    outcomes_of,
+)
+from experiments.session import (
+    Session,
+    check_outputs,
+    get_classifier,
+    image_set,
+    predictions_of,
+    start_engine,
+    training_set,
+)
+from experiments.tracked import log_epoch
+from pixelrobust.datasets.decoded import ImageSet, PixelRows
+from pixelrobust.datasets.lists import sample
+from pixelrobust.engine import Engine, find_device, predict_all
+from pixelrobust.errors import InputError
+from pixelrobust.evaluation.adversarial import (
+    Fooling,
+    epsilon_text,
+    fooling_batches,
+    unrounded_and_rounded,
+)
+from pixelrobust.evaluation.boundary import linearized_distances, measured_distances
+from pixelrobust.evaluation.cells import count_passes
+from pixelrobust.evaluation.selection import Selection, image_list_digest, select
+from pixelrobust.files import check_writable
+from pixelrobust.models.build import Classifier, check_classifier
+from pixelrobust.models.heads import RestrictedLogits
+from pixelrobust.models.saved import save_model
+from pixelrobust.outcomes.kinds import (
+    DISTANCE_COLUMNS,
+    RETRAINED_COLUMNS,
+    TRANSFER_COLUMNS,
+    concatenate,
+)
+from pixelrobust.perturbation.augmentations import (
+    Augmentation,
+    GaussianNoise,
+    PixelAugmentation,
+    TorchvisionAugmentation,
+    Unchanged,
+)
+from pixelrobust.retraining import (
+    Recipe,
+    count_samples,
+    retrain,
+    training_fingerprint,
+)
+from pixelrobust.retraining.checkpoint import read_checkpoint
+from pixelrobust.settings import RetrainSettings, RunSettings, fingerprint
+from pixelrobust.tables.retraining import ALL_CLASSES, HELDOUT, ORIGINAL, SAME
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is retrained, on which images, and tested on which.
+
+    Attributes:
+        key, classifier: the original network.
+        classes: C of its outputs, the classes that take part, ascending.
+        training: the images that are trained on, and tested on as "same".
+        heldout: images of the same classes that are never trained on; None where there are none.
+        selection: how the training images came to be chosen; its digest is of the held-out ones too.
+        image_size: (height, width), in pixels.
+        known: whether the classes are the original's own, so that it can be the baseline.
+        histories: of the networks retrained so far: model, training_seed, and an epoch a row.
+    """
+
+    key: str
+    classifier: Classifier
+    classes: tuple[int, ...]
+    training: Chosen
+    heldout: Chosen | None
+    selection: Selection
+    image_size: tuple[int, int]
+    known: bool
+    histories: list[pd.DataFrame] = field(default_factory=list)
+
+    def test_sets(self) -> dict[str, Chosen]:
+        """What networks are tested on, by what tables call it."""
+        return {SAME: self.training} | ({HELDOUT: self.heldout} if self.heldout else {})
+
+    def outputs(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) labels as outputs of retrained networks, 0..C-1."""
+        return np.searchsorted(np.array(self.classes), labels)
+
+
+def plan(session: Session) -> Plan:
+    """Choose images and classes.
+
+    Raises:
+        InputError: no image is left, or the settings do not suit the network or each other.
+    """
+    settings = session.settings
+    retraining = settings.retrain
+    if retraining.save:
+        check_writable(retraining.save, "retrain.save")
+    key = retraining.model or next(iter(settings.models))
+    classifier = get_classifier(settings, key)
+    tested = image_set(session)
+    trained = training_set(session)
+    candidates = trained or tested
+    known = not settings.dataset.has_own_classes
+    check_classifier(
+        classifier, candidates.image_size, int(candidates.labels.max()) if known else 0
+    )
+    check_outputs(session, classifier, candidates)
+    if not known:
+        _check_needs_no_original(settings)
+    selection = _select_training(session, key, candidates)
+    labels = candidates.labels[selection.indices]
+    classes = tuple(sorted({int(label) for label in labels}))
+    if len(classes) < 2:
+        raise InputError(
+            f"{len(classes)} class is left to train on; a classifier needs two or more. Give more "
+            "images, or raise retrain.categories."
+        )
+    training = chosen_from(candidates, selection.indices)
+    heldout = None
+    if trained is not None:
+        shown = {candidates.digests[index] for index in selection.indices}
+        indices = _held_out(tested, classes, shown, settings)
+        heldout = chosen_from(tested, indices) if len(indices) else None
+        digests = selection.image_list_sha256, image_list_digest(tested, indices.tolist())
+        selection = replace(
+            selection,
+            image_list_sha256=fingerprint(digests),
+            unreadable=(*selection.unreadable, *tested.unreadable),
+            files=selection.files + len(tested) + len(tested.unreadable),
+        )
+    return Plan(
+        key, classifier, classes, training, heldout, selection, candidates.image_size, known
+    )
+
+
+def _check_needs_no_original(settings: RunSettings) -> None:
+    """Raise InputError where the original network would have to know the classes."""
+    if settings.retrain.selected:
+        raise InputError(
+            f"dataset.classes={settings.dataset.classes} names classes that are not the network's own, so it "
+            "cannot classify them; set retrain.selected=false."
+        )
+    if not settings.retrain.num and not settings.retrain.controls:
+        raise InputError(
+            "there is nothing to retrain, nor an original network that knows the classes; give "
+            "retrain.num or retrain.controls."
+        )
+
+
+def _select_training(session: Session, key: str, candidates: ImageSet) -> Selection:
+    """Images of so many categories that the original classifies correctly, if that is asked for."""
+    settings = session.settings
+    selected = settings.retrain.selected
+    predictions = (
+        predictions_of(session, key, candidates).classes if selected else candidates.labels
+    )
+    right = candidates.labels[predictions == candidates.labels]
+    present = sorted({int(label) for label in right})
+    kept = sample([str(label) for label in present], settings.retrain.categories, settings.seed)
+    classes = [present[index] for index in kept]
+    taking_part = np.where(np.isin(candidates.labels, classes), predictions, -1)
+    return select(
+        candidates,
+        {get_classifier(settings, key).name: taking_part},
+        settings.retrain.images,
+        settings.seed,
+    )
+
+
+def _held_out(
+    tested: ImageSet, classes: tuple[int, ...], shown: set[str], settings: RunSettings
+) -> NDArray[np.int64]:
+    """Positions of images of the classes whose pixels, by their digests, were not trained on."""
+    of_classes = np.isin(tested.labels, classes)
+    if not of_classes.any():
+        raise InputError(
+            "dataset.root holds no image of the classes that are trained on, so there is nothing to "
+            "test on; give the same classes as in dataset.train_root."
+        )
+    others = np.array([digest not in shown for digest in tested.digests])
+    indices = np.flatnonzero(of_classes & others)
+    keys = [tested.keys[index] for index in indices]
+    return indices[sample(keys, settings.dataset.limit, settings.seed)]
+
+
+# Networks retrained on changed images, and the original beside them: Tables 10 and 11, Eq. 3 to
+# 6.
+
+_CONTROLS: dict[str, Augmentation] = {
+    "unchanged": Unchanged(),
+    "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
+    "trivial_augment": TorchvisionAugmentation("TrivialAugmentWide"),
+    "auto_augment": TorchvisionAugmentation("AutoAugment"),
+    "augmix": TorchvisionAugmentation("AugMix"),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of the networks that are compared.
+
+    Attributes:
+        name: what tables call it; the paper's way, such as resnet101-4.
+        seed: of its retraining; 0 for the original.
+        module: (B, C, H, W) float in [0, 1] -> (B, len(classes)) logits.
+    """
+
+    name: str
+    seed: int
+    module: nn.Module
+
+
+def networks(session: Session, chosen: Plan) -> Iterator[Network]:
+    """The original network restricted to the classes, then each retrained one.
+
+    Retrained networks are kept in the cache folder: a later experiment takes them from there.
+    """
+    name = chosen.classifier.name
+    if chosen.known:
+        yield Network(
+            f"{name}{ORIGINAL}",
+            0,
+            RestrictedLogits(chosen.classifier.module, chosen.classes).eval(),
+        )
+    for training in _trainings(session, chosen):
+        yield _retrained(session, chosen, training)
+
+
+def unfinished_networks(session: Session, chosen: Plan) -> list[str]:
+    """Names of the networks that the cache folder lacks, or holds half trained."""
+
+    def is_finished(training: _Training) -> bool:
+        known = read_checkpoint(training.directory, training.fingerprint)
+        return known is not None and known.epochs == training.recipe.epochs
+
+    return [
+        training.words() for training in _trainings(session, chosen) if not is_finished(training)
+    ]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What a network is retrained with.
+
+    Attributes:
+        name: what tables call the network.
+        augmentation: how its training images are changed.
+        recipe: how it is trained.
+        fingerprint: of all that determines the network.
+        directory: where it is kept.
+    """
+
+    name: str
+    augmentation: Augmentation
+    recipe: Recipe
+    fingerprint: str
+    directory: Path
+
+    def words(self) -> str:
+        return f"{self.name} (seed {self.recipe.seed})"
+
+
+def _trainings(session: Session, chosen: Plan) -> Iterator[_Training]:
+    """Those that the settings ask for."""
+    settings, images = session.settings, chosen.training
+    for seed in settings.retrain.seeds:
+        recipe = _recipe(settings.retrain, seed, len(images.keys))
+        for suffix, augmentation in _augmentations(settings.retrain).items():
+            fingerprint = training_fingerprint(*_material(chosen), augmentation, recipe)
+            folder = settings.paths.cache / "retrained" / fingerprint[:32]
+            name = f"{chosen.classifier.name}-{suffix}"
+            yield _Training(name, augmentation, recipe, fingerprint, folder)
+
+
+def _material(
+    chosen: Plan,
+) -> tuple[nn.Module, tuple[int, ...], PixelRows, list[str], NDArray[np.int64]]:
+    """The network, its classes, and the images with their keys and labels."""
+    images = chosen.training
+    return chosen.classifier.module, chosen.classes, images.pixels, images.keys, images.labels
+
+
+def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
+    """How training images are changed, by the ending of the network's name."""
+    controls = _CONTROLS | {"noise": GaussianNoise(settings.noise)}
+    pixels: dict[str, Augmentation] = {str(num): PixelAugmentation(num) for num in settings.num}
+    return {name: controls[name] for name in settings.controls} | pixels
+
+
+def _retrained(session: Session, chosen: Plan, training: _Training) -> Network:
+    settings, name, recipe = session.settings, training.name, training.recipe
+    seed, samples = recipe.seed, count_samples(len(chosen.training.keys), recipe)
+    with session.progress.task(f"retraining {name}", samples) as bar:
+
+        def report(row: dict[str, Any]) -> None:
+            bar.note(f"epoch {row['epoch'] + 1} of {recipe.epochs}, loss {row['loss']:.3g}")
+            session.tracker.attempt(log_epoch, name, seed, row)
+
+        made = retrain(
+            *_material(chosen),
+            training.augmentation,
+            recipe,
+            directory=training.directory,
+            context=session.context,
+            advance=bar,
+            report=report,
+            say=session.progress.say,
+        )
+    chosen.histories.append(made.history.assign(model=name, training_seed=seed))
+    if settings.retrain.save and session.context.is_main:
+        _save(settings, chosen, made.module, name, recipe)
+    return Network(name, seed, made.module)
+
+
+def _save(
+    settings: RunSettings, chosen: Plan, module: nn.Module, name: str, recipe: Recipe
+) -> None:
+    """Keep a network where `model=checkpoint`, and other software, finds it."""
+    assert settings.retrain.save
+    model = settings.models[chosen.key]
+    folder = name if recipe.seed == settings.retrain.seeds[0] else f"{name}-seed{recipe.seed}"
+    about = {"name": name, "outputs": model.classes, "recipe": asdict(recipe)}
+    save_model(settings.retrain.save / folder, module, model, chosen.classes, about)
+
+
+def _recipe(settings: RetrainSettings, seed: int, images: int) -> Recipe:
+    epochs = settings.epochs
+    if settings.steps is not None:
+        samples = images * (2 if settings.originals else 1)
+        epochs = math.ceil(settings.steps / math.ceil(samples / settings.batch_size))
+    return Recipe(
+        trainable=settings.trainable,
+        head=settings.head,
+        epochs=epochs,
+        learning_rate=settings.learning_rate,
+        optimizer=settings.optimizer,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        batch_size=settings.batch_size,
+        originals=settings.originals,
+        redraw=settings.redraw,
+        batch_norm=settings.batch_norm,
+        precision=settings.precision,
+        seed=seed,
+    )
+
+
+# What is measured of retrained networks: Tables 10 and 11, and the distances of Eq. 3 to 6.
+
+
+def measure_retrained(session: Session, chosen: Plan) -> pd.DataFrame:
+    """What these settings ask for: Table 10, Table 11, or distances."""
+    measures = {
+        "retraining": measure_retraining,
+        "transfer": measure_transfer,
+        "distances": measure_distances,
+    }
+    return measures[session.settings.measure](session, chosen)
+
+
+def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
+    """Outcomes of every network on every set of test images (Table 10)."""
+    cells, draws = session.settings.perturbation.cells(), session.settings.draws
+    tests = chosen.test_sets()
+    passes = sum(count_passes(cells, len(images.keys), draws) for images in tests.values())
+    session = replace(session, passes=passes)
+    parts = []
+    for network in networks(session, chosen):
+        engine = start_engine(session, network.name, network.module, chosen.training.pixels)
+        for kind, images in tests.items():
+            local = images._replace(labels=chosen.outputs(images.labels))
+            words = f"{network.name}: {kind}"
+            outcomes = outcomes_of(session, local, engine, network.module, network.name, words)
+            parts.append(
+                _global(outcomes, chosen).assign(images_are=kind, training_seed=network.seed)
+            )
+        compare_network_with_eager(
+            session, network.name, network.module, engine, chosen.training.pixels
+        )
+    return concatenate(parts)[RETRAINED_COLUMNS]
+
+
+def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
+    """Distances of images to every network's boundary (Eq. 3 to 6)."""
+    parts, keep = [], session.record.rows().rows
+    for network in networks(session, chosen):
+        settings = session.settings
+        assert isinstance(settings.engine.devices, str)
+        module = network.module.to(find_device(settings.engine.devices))
+        for kind, images in chosen.test_sets().items():
+            measure = partial(_distances, session, chosen, network, module, kind, images)
+            parts.append(keep(f"{network.name}, {network.seed}, {kind}", measure))
+    return concatenate(parts)[DISTANCE_COLUMNS]
+
+
+def _distances(
+    session: Session, chosen: Plan, network: Network, module: nn.Module, kind: str, images: Chosen
+) -> pd.DataFrame:
+    """Distances of some images to the boundary of one network, on its device."""
+    retrain = session.settings.retrain
+    labels = torch.as_tensor(chosen.outputs(images.labels))
+    every = np.arange(len(images.keys))
+    few = every[: retrain.measured]
+    with session.progress.task(f"{network.name}: {kind}, distances", len(every)) as advance:
+        pixels = torch.as_tensor(images.pixels[every])
+        distance = linearized_distances(module, pixels, labels, candidates=retrain.boundaries)
+        measured = np.full(len(every), np.nan)
+        if len(few):
+            measured[few] = measured_distances(
+                module, torch.as_tensor(images.pixels[few]), labels[: len(few)]
+            )
+        advance(len(every))
+    return pd.DataFrame(
+        {
+            "model": network.name,
+            "training_seed": network.seed,
+            "images_are": kind,
+            "image": images.keys,
+            "distance": distance,
+            "measured": measured,
+        }
+    )
+
+
+def _global(outcomes: pd.DataFrame, chosen: Plan) -> pd.DataFrame:
+    """Outcomes with the data set's own class indices."""
+    classes = np.array(chosen.classes, dtype=np.int32)
+    return outcomes.assign(
+        label=classes[outcomes["label"]], prediction=classes[outcomes["prediction"]]
+    )
+
+
+# What networks take images for that were made to fool the original, or themselves (Table 11).
+
+
+class Viewer(NamedTuple):
+    """A network that adversarial images are shown to, with the data set's indices of its outputs."""
+
+    network: Network
+    engine: Engine
+    classes: NDArray[np.int64]
+
+
+def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
+    """What networks take images for that fool the original, or themselves (Table 11).
+
+    Images are held out where there are any, else those trained on, and classified correctly by the
+    original network, and by the network that is attacked.
+    """
+    epsilons = attack_of(session.settings).epsilon
+    original = original_viewer(session, chosen)
+    images = images_to_attack(original, chosen)
+    others = compared_viewers(session, chosen)
+    tried = [tried_on(session, viewer, chosen, images) for viewer in others]
+
+    def attacked(epsilon: float | str) -> pd.DataFrame:
+        found = [
+            _shown(viewer, fooling, "original", epsilon, fooling.labels)
+            for fooling in _fooling(session, original, images, epsilon)
+            for viewer in (original, *others)
+        ]
+        for viewer, own in zip(others, tried, strict=True):
+            found += _against_itself(session, viewer, own, epsilon)
+        return concatenate(found) if found else pd.DataFrame(columns=TRANSFER_COLUMNS)
+
+    keep = session.record.rows().rows
+    parts = [
+        keep(f"epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon)) for epsilon in epsilons
+    ]
+    if not any((part["against"] == "original").any() for part in parts):
+        raise InputError(
+            f"no image fools {chosen.classifier.name} at any of attack.epsilon="
+            f"{[epsilon_text(epsilon) for epsilon in epsilons]}; give larger ones."
+        )
+    return concatenate(parts)[TRANSFER_COLUMNS]
+
+
+def original_viewer(session: Session, chosen: Plan) -> Viewer:
+    """The original network with all its classes.
+
+    Raises:
+        InputError: it does not know those of the images.
+    """
+    if not chosen.known:
+        raise InputError(
+            "measure=transfer needs a network that knows the classes; "
+            f"dataset.classes={session.settings.dataset.classes} says that it does not."
+        )
+    classifier = chosen.classifier
+    engine = start_engine(session, classifier.name, classifier.module, chosen.training.pixels)
+    network = Network(f"{classifier.name}{ALL_CLASSES}", 0, classifier.module)
+    return Viewer(network, engine, np.arange(session.settings.models[chosen.key].classes))
+
+
+def compared_viewers(session: Session, chosen: Plan) -> list[Viewer]:
+    """The networks that are compared: the original restricted to the classes, and retrained ones."""
+    pixels, classes = chosen.training.pixels, np.array(chosen.classes)
+    return [
+        Viewer(network, start_engine(session, network.name, network.module, pixels), classes)
+        for network in networks(session, chosen)
+    ]
+
+
+def images_to_attack(original: Viewer, chosen: Plan) -> Chosen:
+    """The images that the original classifies correctly.
+
+    Raises:
+        InputError: there is none.
+    """
+    images = _rightly_classified(original.engine, chosen.heldout or chosen.training)
+    if not images.keys:
+        raise InputError(
+            f"{chosen.classifier.name} classifies none of the images to be attacked correctly, so "
+            "none can fool it; give other images."
+        )
+    return images
+
+
+def tried_on(session: Session, viewer: Viewer, chosen: Plan, images: Chosen) -> Chosen:
+    """The images that are attacked to fool this network: of those that it classifies correctly, at
+    most `attack.wanted`; their labels are its outputs.
+    """
+    own = images._replace(labels=chosen.outputs(images.labels))
+    return _first(_rightly_classified(viewer.engine, own), attack_of(session.settings).wanted)
+
+
+def _against_itself(
+    session: Session, viewer: Viewer, tried: Chosen, epsilon: float | str
+) -> list[pd.DataFrame]:
+    """What a network takes images for that were made against it.
+
+    Where the attack fails the image stays as it is, which the network is right about: how many it
+    gets wrong is how often the attack succeeds.
+    """
+    parts = [
+        _shown(viewer, fooling, "itself", epsilon, viewer.classes[fooling.labels])
+        for fooling in _fooling(session, viewer, tried, epsilon)
+    ]
+    fooled = {str(key) for part in parts for key in part["image"]}
+    spared = [index for index, key in enumerate(tried.keys) if key not in fooled]
+    labels = viewer.classes[tried.labels[spared]]
+    return [
+        *parts,
+        *(
+            _rows(viewer, "itself", epsilon, rounded, [tried.keys[i] for i in spared], labels)
+            for rounded in (False, True)
+            if spared
+        ),
+    ]
+
+
+def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:
+    """Those of the images that a network classifies correctly."""
+    found = predict_all(engine, images.pixels, lambda done: None)
+    return _taken(images, np.flatnonzero(found.classes == images.labels))
+
+
+def _first(images: Chosen, count: int) -> Chosen:
+    """At most so many of the images, evenly over all of them."""
+    total = len(images.keys)
+    chosen = min(count, total)
+    return _taken(images, np.arange(chosen) * total // max(chosen, 1))
+
+
+def _taken(images: Chosen, rows: NDArray[np.int64]) -> Chosen:
+    """Some of the images."""
+    keys = [images.keys[row] for row in rows]
+    digest = fingerprint(images.digest, rows.tolist())
+    return Chosen(images.pixels.take(rows), keys, images.labels[rows], digest)
+
+
+def _fooling(
+    session: Session, viewer: Viewer, images: Chosen, epsilon: float | str
+) -> Iterator[Fooling]:
+    """Images that fool a network, batch by batch."""
+    settings = session.settings
+    crafting = crafting_of(attack_of(settings))
+    words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
+    with session.progress.task(words, len(images.keys)) as advance:
+        task = images.task(viewer.engine, viewer.network.name)
+        yield from fooling_batches(
+            task, viewer.network.module, crafting, epsilon, settings.seed, advance
+        )
+
+
+def _shown(
+    viewer: Viewer, fooling: Fooling, against: str, epsilon: float | str, labels: NDArray[np.int64]
+) -> pd.DataFrame:
+    """What a network takes adversarial images for, as the attack left them and rounded."""
+    rows = []
+    for rounded, images in unrounded_and_rounded(fooling.images).items():
+        found = viewer.engine.predict(images).cpu().numpy()
+        # Logits that are not finite win nothing.
+        predictions = np.where(found < 0, -1, viewer.classes[found])
+        table = _rows(viewer, against, epsilon, rounded, fooling.keys, labels, predictions)
+        rows.append(table.assign(size=np.array(fooling.sizes, dtype=np.float32)))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _rows(
+    viewer: Viewer,
+    against: str,
+    epsilon: float | str,
+    rounded: bool,
+    keys: list[str],
+    labels: NDArray[np.int64],
+    predictions: NDArray[np.int64] | None = None,
+) -> pd.DataFrame:
+    """Rows of images of these keys and labels; without predictions, of those left unchanged."""
+    found = labels if predictions is None else predictions
+    return pd.DataFrame(
+        {
+            "model": viewer.network.name,
+            "training_seed": viewer.network.seed,
+            "against": against,
+            "epsilon": epsilon_text(epsilon),
+            "size": np.float32(0),
+            "rounded": rounded,
+            "image": keys,
+            "label": labels.astype(np.int32),
+            "prediction": found.astype(np.int32),
+            "wrong": found != labels,
+        }
+    )

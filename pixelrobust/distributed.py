@@ -1,0 +1,331 @@
+"""One process among those that run the same function, and what they have to tell each other."""
+
+import datetime
+import functools
+import gc
+import json
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.distributed import (  # type: ignore[attr-defined]
+    FileStore,
+    PrefixStore,
+    rendezvous,
+)
+from torch.multiprocessing import (  # type: ignore[attr-defined]
+    ProcessExitedException,
+    ProcessRaisedException,
+    start_processes,
+)
+
+from pixelrobust.engine import find_device
+from pixelrobust.errors import InputError
+
+_T = TypeVar("_T")
+
+_CPU = torch.device("cpu")
+PATIENCE = datetime.timedelta(minutes=30)
+"""How long a process waits for another."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One process among those that run the same function.
+
+    All of them must make the same calls of these methods, in the same order.
+
+    Attributes:
+        rank: 0..world_size-1; rank 0 writes files and reports.
+        world_size: how many processes there are.
+        device: this process's own.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = _CPU
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    def broadcast(self, value: _T) -> _T:
+        """What rank 0 gave, in all processes; plain data."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def gather(self, value: _T) -> list[_T]:
+        """What each process gave, by rank, in all processes; plain data."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of what each process gave, tensors of one shape on its device."""
+        total = values.clone()
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        if self.world_size > 1:
+            device_ids = [self.device.index] if self.device.type == "cuda" else None
+            dist.barrier(device_ids=device_ids)
+
+
+SINGLE = Context()
+"""The only process, on the CPU."""
+
+
+def run_in_group(
+    function: Callable[..., _T], context: Context, store: Any, arguments: Sequence[Any]
+) -> _T:
+    """The function, inside a group of processes.
+
+    The group is left only when it ends well: whoever fails must not wait for the others.
+    """
+    is_cuda = context.device.type == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(context.device)
+    dist.init_process_group(
+        "nccl" if is_cuda else "gloo",
+        store=store,
+        rank=context.rank,
+        world_size=context.world_size,
+        timeout=PATIENCE,
+    )
+    result = function(context, *arguments)
+    # What still refers to the group has to go first, or some processes abort at their exit.
+    gc.collect()
+    context.barrier()
+    dist.destroy_process_group()
+    return result
+
+
+# Processes that are started here, a device each, and what becomes of their failures.
+
+# Forked processes could use neither GPUs nor autograd.
+_START_METHOD = "spawn"
+
+
+def run_in_processes(
+    function: Callable[..., Any], devices: list[torch.device], arguments: Sequence[Any]
+) -> Any:
+    """`function(context, *arguments)` in a process for each device; what rank 0 returns.
+
+    Raises:
+        InputError: the function raised it in any process.
+        RuntimeError: a process failed otherwise; the others are ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="pixelrobust-") as folder:
+        threads = max(1, torch.get_num_threads() // len(devices))
+        processes = start_processes(  # type: ignore[no-untyped-call]
+            _rank_main,
+            (Path(folder), function, devices, threads, arguments),
+            nprocs=len(devices),
+            join=False,
+            start_method=_START_METHOD,
+        )
+        try:
+            while not processes.join():
+                pass
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            raise _failure(Path(folder), processes.processes, error) from None
+        finally:
+            for process in processes.processes:
+                process.kill()
+        return pickle.loads((Path(folder) / "result").read_bytes())
+
+
+def _rank_main(
+    rank: int,
+    folder: Path,
+    function: Callable[..., Any],
+    devices: list[torch.device],
+    threads: int,
+    arguments: Sequence[Any],
+) -> None:
+    """What a started process does; its failure is left in the folder."""
+    # Python's own handling would wait for the end of what the process waits for itself.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    try:
+        context = Context(rank, len(devices), devices[rank])
+        store = FileStore(str(folder / "store"), len(devices))
+        result = run_in_group(function, context, store, arguments)
+        if context.is_main:
+            (folder / "result").write_bytes(pickle.dumps(result))
+    except Exception as error:
+        report = {
+            "rank": rank,
+            "time": time.time(),
+            "input_error": str(error) if isinstance(error, InputError) else None,
+            "traceback": traceback.format_exc(),
+        }
+        (folder / f"failure-{rank}").write_text(json.dumps(report), encoding="utf-8")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly end could wait for the other processes, which wait for this one.
+        os._exit(1)
+
+
+def _failure(folder: Path, processes: Sequence[Any], error: Exception) -> Exception:
+    """What went wrong first: others fail because their partner is gone."""
+    reports = sorted(
+        (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*")),
+        key=lambda report: (report["input_error"] is None, report["time"]),
+    )
+    if reports and reports[0]["input_error"] is not None:
+        return InputError(reports[0]["input_error"])
+    for rank, process in enumerate(processes):
+        if (process.exitcode or 0) < 0 and process.exitcode != -signal.SIGTERM:
+            name = signal.Signals(-process.exitcode).name
+            return RuntimeError(f"process {rank} of {len(processes)} was ended by {name}.")
+    if not reports:
+        return RuntimeError(str(error))
+    return RuntimeError(
+        f"process {reports[0]['rank']} of {len(processes)} failed:\n{reports[0]['traceback']}"
+    )
+
+
+# One function in several processes, a device each: started here, or by somebody else.
+
+_T_launching = TypeVar("_T_launching")
+
+# torchrun sets them all; by hand, or by a scheduler's script, these are what it takes.
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+
+
+def is_first_process() -> bool:
+    """Whether this process is not one of those that torchrun, or a script, started as helpers."""
+    return os.environ.get("RANK", "0") == "0" or not _is_launched()
+
+
+def device_names(devices: str | int | Sequence[str]) -> tuple[str, ...]:
+    """What `engine.devices` stands for, as `start` takes it.
+
+    Args:
+        devices: one device; several; or how many: GPUs where there are any, else processes on the
+            CPU.
+
+    Raises:
+        InputError: there are not so many GPUs.
+    """
+    if isinstance(devices, str):
+        return (devices,)
+    if not isinstance(devices, int):
+        return tuple(devices)
+    gpus = torch.cuda.device_count()
+    if gpus == 0:
+        return ("cpu",) * devices
+    if devices > gpus:
+        raise InputError(f"engine.devices={devices} is more than the {gpus} GPUs that are there.")
+    return tuple(f"cuda:{index}" for index in range(devices))
+
+
+def start(
+    function: Callable[..., _T_launching], devices: Sequence[str], *arguments: Any
+) -> _T_launching:
+    """Run `function(context, *arguments)` on each of several devices of this machine at once.
+
+    Under torchrun, or where RANK, WORLD_SIZE, LOCAL_RANK and MASTER_ADDR are set, this process is
+    one of them already. Otherwise one device is used by this process itself, and several each by a
+    new one (a script that asks for these needs `if __name__ == "__main__":`).
+
+    Args:
+        function: where processes are started, one at the top level of a module.
+        devices: "auto", "cpu", "cuda" or "cuda:N" each; "cpu" as often as processes are wanted.
+            Under torchrun a single one stands for all ranks: "cuda" for the GPU of each.
+        arguments: plain data, where processes are started.
+
+    Returns:
+        What the function returned: in this process, or where others were started, in rank 0.
+
+    Raises:
+        InputError: a device is wrong, or the function raised it in any process.
+        RuntimeError: a started process failed otherwise; the others are ended.
+    """
+    chosen = _find_devices(devices)
+    if _is_launched():
+        context = _launched_context(chosen)
+        return run_in_group(function, context, _launched_store(), arguments)
+    if len(chosen) == 1:
+        return function(Context(device=chosen[0]), *arguments)
+    return cast(_T_launching, run_in_processes(function, chosen, arguments))
+
+
+def _is_launched() -> bool:
+    """Whether somebody else has started several processes, of which this is one."""
+    return all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def _find_devices(names: Sequence[str]) -> list[torch.device]:
+    devices = [find_device(name) for name in names]
+    if not devices or len({device.type for device in devices}) > 1:
+        raise InputError(
+            f"engine.devices={','.join(names)!r} is no choice of devices; give one or more, all of "
+            "one kind."
+        )
+    if devices[0].type == "cuda":
+        devices = [torch.device("cuda", device.index or 0) for device in devices]
+        if len(set(devices)) < len(devices):
+            raise InputError(f"engine.devices={','.join(names)} names a GPU twice; give each once.")
+    return devices
+
+
+def _launched_context(devices: list[torch.device]) -> Context:
+    rank, world_size, local = (int(os.environ[name]) for name in _LAUNCHED[:3])
+    if len(devices) > 1:
+        if local >= len(devices):
+            raise InputError(
+                f"there are more processes than the {len(devices)} of engine.devices; start as many, "
+                "or give one device."
+            )
+        return Context(rank, world_size, devices[local])
+    device = find_device(f"cuda:{local}") if devices[0].type == "cuda" else devices[0]
+    return Context(rank, world_size, device)
+
+
+@functools.cache
+def _rendezvous() -> Any:
+    """The store by which launched processes meet. Kept: its port can be opened only once."""
+    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    return store
+
+
+_GROUPS: list[None] = []
+
+
+def _launched_store() -> Any:
+    """A part of the store that no earlier group has written to."""
+    _GROUPS.append(None)
+    return PrefixStore(f"pixelrobust-{len(_GROUPS)}", _rendezvous())
+
+
+# One function in several processes, a device each, and what they have to tell each other.
+
+__all__ = [
+    "SINGLE",
+    "Context",
+    "device_names",
+    "is_first_process",
+    "start",
+]

@@ -1,0 +1,1 @@
+"""From classifiers and images to rows: selection, forward passes, and what is measured."""

@@ -1,0 +1,200 @@
+"""Do pixel changes bring adversarial images back to their true class? (Section 6.1.4, Table 9.)"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
+from pixelrobust.datasets.decoded import Advance
+from pixelrobust.engine.base import release_freed_memory
+from pixelrobust.errors import InputError
+from pixelrobust.evaluation.cells import evaluate_cells
+from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.evaluation.store import Keep, compute_anew
+from pixelrobust.outcomes.kinds import ADVERSARIAL_COLUMNS
+
+
+@dataclass(frozen=True)
+class Crafting:
+    """How adversarial images are made.
+
+    Attributes:
+        attack: which attack.
+        epsilons: sizes in 1/255, or "minimal".
+        step, max_epsilon: of the search for the minimal size, in 1/255.
+        rounded: whether the images rounded to 8 bits are evaluated too.
+        wanted: at most so many images that fool the network, for each epsilon.
+    """
+
+    attack: Attack
+    epsilons: tuple[float | str, ...]
+    step: float
+    max_epsilon: float
+    rounded: bool
+    wanted: int
+
+
+def evaluate_adversarial(
+    task: Task,
+    module: nn.Module,
+    crafting: Crafting,
+    design: Design,
+    advance: Advance = lambda done: None,
+    keep: Keep = compute_anew,
+) -> pd.DataFrame:
+    """Outcomes of changed adversarial images.
+
+    For each epsilon, images are attacked in their order until `wanted` of them fool the network or
+    they end. Those are changed, and classified again: as the attack left them, and rounded to 8 bits.
+
+    Args:
+        task: the classifier, and correctly classified images, uint8.
+        module: the classifier, for gradients.
+        crafting: how images are attacked.
+        design: how attacked images are changed; num 0, which is the unchanged adversarial image,
+            must be among the cells.
+        advance: told how many images have been attacked.
+        keep: keeps the outcomes of each epsilon, or has kept them.
+
+    Returns:
+        Columns of `make_outcomes`, and epsilon (text), size (the L-infinity size reached, in
+        1/255), rounded, adversarial (the class that the unrounded image is taken for).
+
+    Raises:
+        InputError: an argument is wrong, or no image fools the network at any epsilon.
+    """
+
+    def attacked(epsilon: float | str) -> pd.DataFrame:
+        found = [
+            _outcomes(task, fooling, crafting.rounded, design).assign(epsilon=epsilon_text(epsilon))
+            for fooling in fooling_batches(task, module, crafting, epsilon, design.seed, advance)
+        ]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+    every = [
+        keep(f"{task.name}, epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon))
+        for epsilon in crafting.epsilons
+    ]
+    parts = [part for part in every if len(part)]
+    if not parts:
+        raise InputError(
+            f"no image fools model {task.name} at any of attack.epsilon="
+            f"{[epsilon_text(epsilon) for epsilon in crafting.epsilons]}; give larger ones."
+        )
+    return pd.concat(parts, ignore_index=True)[ADVERSARIAL_COLUMNS]
+
+
+@dataclass(frozen=True)
+class Fooling:
+    """Images that fool the network, 1 or more.
+
+    Attributes:
+        images: (n, C, H, W) float, as the attack left them.
+        keys: n image keys.
+        labels: (n,) true classes.
+        sizes: n L-infinity sizes of the attack's changes, in 1/255.
+    """
+
+    images: Tensor
+    keys: list[str]
+    labels: NDArray[np.int64]
+    sizes: list[float]
+
+
+def fooling_batches(
+    task: Task,
+    module: nn.Module,
+    crafting: Crafting,
+    epsilon: float | str,
+    seed: int,
+    advance: Advance,
+) -> Iterator[Fooling]:
+    """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
+    missing = crafting.wanted
+    for batch, index in enumerate(attack_batches(len(task.keys), task.engine.batch_size)):
+        if missing <= 0:
+            return
+        made = attack_batch(task, module, index, crafting, epsilon, seed, batch)
+        rows = torch.nonzero(made.fooled.cpu()).flatten()[:missing]
+        missing -= len(rows)
+        advance(len(index))
+        if len(rows):
+            chosen = index[rows.numpy()]
+            yield Fooling(
+                made.images[rows],
+                [task.keys[i] for i in chosen],
+                task.labels[chosen],
+                made.epsilon[rows].tolist(),
+            )
+    release_freed_memory()
+
+
+def attack_batches(images: int, batch_size: int) -> list[NDArray[np.int64]]:
+    """Which of so many images are attacked together, by their positions."""
+    every = np.arange(images)
+    return [every[start : start + batch_size] for start in range(0, images, batch_size)]
+
+
+def attack_batch(
+    task: Task,
+    module: nn.Module,
+    index: NDArray[np.int64],
+    crafting: Crafting,
+    epsilon: float | str,
+    seed: int,
+    batch: int,
+) -> Adversarial:
+    """Attack the images of one batch, the same way each time.
+
+    Args:
+        task, module: as in `evaluate_adversarial`.
+        index: (B,) positions of the images.
+        crafting, epsilon: how.
+        seed: of the run, 0 or more.
+        batch: how many batches of the run came before.
+
+    Returns:
+        Attacked images on the engine's device, `fooled` only where they fool the engine too.
+    """
+    engine = task.engine
+    originals = torch.as_tensor(task.images[index]).to(engine.device)
+    labels = torch.as_tensor(task.labels[index]).to(engine.device)
+    made = craft(
+        module, originals, labels, crafting.attack, epsilon, step=crafting.step,
+        max_epsilon=crafting.max_epsilon, seed=(seed + batch) % 2**32,
+    )  # fmt: skip
+    # The engine's predictions decide, since they make the outcomes.
+    return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
+
+
+def _outcomes(task: Task, fooling: Fooling, rounded: bool, design: Design) -> pd.DataFrame:
+    """Outcomes of some adversarial images, unrounded and, if asked for, rounded."""
+    shown = task._replace(keys=fooling.keys, labels=fooling.labels)
+    parts = [
+        evaluate_cells(shown._replace(images=images), design).assign(rounded=kind)
+        for kind, images in unrounded_and_rounded(fooling.images).items()
+        if rounded or not kind
+    ]
+    unchanged = parts[0].loc[parts[0]["num"] == 0]
+    adversarial = dict(zip(unchanged["image"], unchanged["prediction"], strict=True))
+    sizes = dict(zip(fooling.keys, fooling.sizes, strict=True))
+    outcomes = pd.concat([part.astype({"image": object, "model": object}) for part in parts])
+    return outcomes.assign(
+        adversarial=outcomes["image"].map(adversarial).astype("int32"),
+        size=outcomes["image"].map(sizes).astype("float32"),
+    )
+
+
+def unrounded_and_rounded(images: Tensor) -> dict[bool, Tensor]:
+    """Adversarial images as the attack leaves them (False), and rounded to 8 bits (True)."""
+    return {False: images, True: round_to_8_bits(images)}
+
+
+def epsilon_text(epsilon: float | str) -> str:
+    return epsilon if isinstance(epsilon, str) else f"{epsilon:g}"

@@ -1,0 +1,320 @@
+"""From images and a classifier to outcomes: what it predicts for every change of every image."""
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pixelrobust.datasets.decoded import Advance
+from pixelrobust.datasets.lists import as_keys
+from pixelrobust.engine import make_engine
+from pixelrobust.engine.base import as_floats
+from pixelrobust.errors import InputError, first_line
+from pixelrobust.evaluation.forward import Design, Passes, Task
+from pixelrobust.evaluation.store import UNKNOWN, AnswerStore
+from pixelrobust.models.checks import check_module, try_module
+from pixelrobust.models.heads import Logits, has_logits
+from pixelrobust.outcomes.kinds import make_outcomes
+from pixelrobust.perturbation.grid import Cell, build_grid
+from pixelrobust.perturbation.pixels import check_images, check_unit_range
+from pixelrobust.settings import EngineName, EngineSettings, Precision, engine_settings
+
+CONTROL = Cell(0)
+# Forward passes of a cell that are lost where a run is killed, at most.
+_PAIRS_IN_BLOCK = 2048
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor | NDArray[np.generic],
+    labels: Sequence[int] | Tensor | NDArray[np.integer],
+    *,
+    num: int | Iterable[int] = (4, 8, 16, 32, 64),
+    amplitude: int | Iterable[int | None] | None = None,
+    area: int | Iterable[int | None] | None = None,
+    draws: int = 1,
+    seed: int = 0,
+    keys: Sequence[str] | None = None,
+    name: str = "model",
+    device: str = "auto",
+    batch_size: int | None = None,
+    engine: EngineName | Literal["auto"] = "auto",
+    precision: Precision = "fp32",
+) -> pd.DataFrame:
+    """Outcomes of any classifier on any images, over a grid of changes.
+
+    Args:
+        model: float images (B, C, H, W) in [0, 1] -> logits (B, K), or an object with `logits`;
+            normalisation belongs inside it. It is evaluated as a copy, in eval mode and with weights
+            in float32, on `device`, and left as it was.
+        images: (N, C, H, W), uint8 or floating point in [0, 1].
+        labels: N true classes.
+        num, amplitude, area: one value each, or several (see `pixelrobust.perturbation.grid.Cell`). The
+            unchanged image, num = 0, is always evaluated too, as the control.
+        draws: independent changes of each image in each cell.
+        seed: 0 or more.
+        keys: N names, which an image's changes hang on; by default "0", "1", ….
+        name: what to call the model in the outcomes.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        batch_size: images a forward pass; None: what suits device and images.
+        engine: what runs the model: "eager", "compile", "openvino", or "auto", the fastest that the
+            work is worth starting for.
+        precision: "fp32", "bf16", or, on a GPU, "tf32" or "fp16".
+
+    Returns:
+        One row an outcome; columns as in `pixelrobust.outcomes.kinds.make_outcomes`.
+
+    Raises:
+        InputError: an argument is wrong, or the model is none that can be measured (see
+            `pixelrobust.models.checks.check_module`).
+    """
+    design = Design(build_grid(num, amplitude, area), draws, seed)
+    settings = engine_settings(
+        name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
+    )
+    return evaluate_cells(prepare(model, images, labels, keys, name, design, settings), design)
+
+
+def prepare(
+    model: nn.Module,
+    images: Tensor | NDArray[np.generic],
+    labels: Sequence[int] | Tensor | NDArray[np.integer],
+    keys: Sequence[str] | None,
+    name: str,
+    design: Design,
+    settings: EngineSettings,
+) -> Task:
+    """Check arguments of `evaluate`, and start an engine; args and errors are those."""
+    tensor, truth = as_images(images), as_labels(labels)
+    names = as_keys(keys, len(tensor))
+    if not len(tensor) == len(truth) == len(names) or not names:
+        raise InputError(
+            f"{len(tensor)} images came with {len(truth)} labels and {len(names)} keys; "
+            "give at least one image, and one label and one key for each."
+        )
+    check_draws(design.draws)
+    passes = count_passes(design.cells, len(tensor), design.draws)
+    check_room(passes, design.draws)
+    module = as_classifier(model, tensor, truth, name)
+    return Task(make_engine(module, settings, tensor, passes), tensor, names, truth, name)
+
+
+def evaluate_cells(
+    task: Task,
+    design: Design,
+    advance: Advance = lambda done: None,
+    unchanged: NDArray[np.int64] | None = None,
+    store: AnswerStore | None = None,
+) -> pd.DataFrame:
+    """Outcomes of one classifier in every cell.
+
+    The control (num = 0) has one draw, since it does not depend on it.
+
+    Args:
+        task: the classifier and the images.
+        design: the changes.
+        advance: told how many forward passes are done, or were done before.
+        unchanged: (N,) the engine's predictions for the unchanged images, where they are known;
+            they are the outcomes of the control then.
+        store: where answers are kept, and taken from where they are known.
+
+    Raises:
+        InputError: a cell does not fit the images, or the model gives logits that are not finite.
+    """
+    found = predict_cells(task, design, advance, unchanged, store)
+    return make_outcomes(task.name, task.keys, task.labels, found)
+
+
+def predict_cells(
+    task: Task,
+    design: Design,
+    advance: Advance = lambda done: None,
+    unchanged: NDArray[np.int64] | None = None,
+    store: AnswerStore | None = None,
+) -> dict[Cell, NDArray[np.int64]]:
+    """Predicted classes in every cell, (N, draws) each, one draw for the control.
+
+    Args and errors are those of `evaluate_cells`.
+    """
+    (cells, draws, seed), count = design, len(task.keys)
+    height, width = task.images.shape[-2:]
+    for cell in cells:
+        cell.check_fits((height, width))
+    check_draws(draws)
+    check_room(count_passes(cells, count, draws), draws)
+    passes = Passes(task, seed, advance)
+    found: dict[Cell, NDArray[np.int64]] = {}
+    if CONTROL in cells and unchanged is None:
+        first = np.arange(count), np.zeros(count, dtype=np.int64)
+        unchanged = passes.answers(*first, [CONTROL])[CONTROL].classes
+    changed = [cell for cell in cells if cell != CONTROL]
+    for claimed in store.claims(changed) if store else [changed]:
+        found |= _predict_changed(passes, claimed, count, draws, advance, store)
+    if unchanged is not None and CONTROL in cells:
+        found[CONTROL] = unchanged[:, None]
+    for cell in cells:
+        check_finite(found[cell], cell, task.keys, task.name)
+    return {cell: found[cell] for cell in cells}
+
+
+def draws_of(cell: Cell, draws: int) -> int:
+    """How many draws of each image there are in a cell of a run with so many."""
+    return 1 if cell.num == 0 else draws
+
+
+def count_passes(cells: Sequence[Cell], images: int, draws: int) -> int:
+    """Forward passes that `evaluate_cells` makes, in images."""
+    return sum(images * draws_of(cell, draws) for cell in cells)
+
+
+def _predict_changed(
+    passes: Passes,
+    cells: Sequence[Cell],
+    images: int,
+    draws: int,
+    advance: Advance,
+    store: AnswerStore | None,
+) -> dict[Cell, NDArray[np.int64]]:
+    """Predicted classes in some cells, block by block, of which each is kept when it is done."""
+    classes = {
+        cell: store.load(cell, draws).classes
+        if store
+        else np.full((images, draws), UNKNOWN, dtype=np.int64)
+        for cell in cells
+    }
+    advance(sum(int((table != UNKNOWN).sum()) for table in classes.values()))
+    for image, draw in _blocks(images, draws):
+        missing = {
+            cell: np.flatnonzero(table[image, draw] == UNKNOWN) for cell, table in classes.items()
+        }
+        for rows, together in _alike(missing):
+            pairs = image[rows], draw[rows]
+            for cell, answers in passes.answers(*pairs, together).items():
+                classes[cell][pairs] = answers.classes
+                if store and (answers.classes >= 0).all():
+                    store.keep(cell, *pairs, answers)
+    return classes
+
+
+def _alike(
+    missing: Mapping[Cell, NDArray[np.int64]],
+) -> Iterator[tuple[NDArray[np.int64], list[Cell]]]:
+    """Rows that cells lack, with all cells that lack just these: they share images and positions."""
+    groups: dict[bytes, list[Cell]] = {}
+    for cell, rows in missing.items():
+        groups.setdefault(rows.tobytes(), []).append(cell)
+    for cells in groups.values():
+        if len(missing[cells[0]]):
+            yield missing[cells[0]], cells
+
+
+def _blocks(images: int, draws: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All (image, draw) pairs, some at a time: all images of draw 0, then of draw 1, and so on.
+
+    Where a block ends depends on the number of images alone, so runs of few and of many draws, and
+    interrupted ones, make the same batches.
+    """
+    images_at_once = min(images, _PAIRS_IN_BLOCK)
+    draws_at_once = max(1, _PAIRS_IN_BLOCK // images_at_once)
+    for draw in range(0, draws, draws_at_once):
+        some_draws = np.arange(draw, min(draw + draws_at_once, draws))
+        for image in range(0, images, images_at_once):
+            some_images = np.arange(image, min(image + images_at_once, images))
+            yield np.tile(some_images, len(some_draws)), some_draws.repeat(len(some_images))
+
+
+def check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
+    if (classes < 0).any():
+        raise InputError(
+            f"model {name} gives NaN or infinite logits for {keys[int(np.argwhere(classes < 0)[0, 0])]!r} "
+            f"(num={cell.num}); check its weights and normalisation."
+        )
+
+
+# What callers of `pixelrobust.evaluate` give, checked before anything is computed.
+
+_MAX_OUTCOMES = 200_000_000
+
+
+def as_images(images: Any) -> Tensor:
+    """Images as a tensor; InputError unless they are (N, C, H, W), uint8 or float in [0, 1]."""
+    try:
+        with warnings.catch_warnings():
+            # Memory-mapped images are read-only; nothing here writes to them.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            tensor = torch.as_tensor(images)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"images cannot be used as a tensor ({first_line(error)}); give a tensor or an array."
+        ) from error
+    check_images(tensor)
+    if tensor.is_floating_point():
+        check_unit_range(tensor)
+    return tensor
+
+
+def as_labels(labels: Any) -> NDArray[np.int64]:
+    """Labels as an array; InputError unless they are a sequence of integers of 0 or more."""
+    array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise InputError(
+            f"labels have shape {array.shape} and dtype {array.dtype}; give an integer for each image."
+        )
+    if array.size and array.min() < 0:
+        raise InputError(f"label {array.min()} is not the index of an output; give 0 or more.")
+    return array.astype(np.int64)
+
+
+def as_classifier(model: nn.Module, images: Tensor, labels: NDArray[np.int64], name: str) -> Any:
+    """A copy of a model, in eval mode and float32, that gives logits.
+
+    Raises:
+        InputError: it cannot be measured on these images.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}; give a torch.nn.Module.")
+    try:
+        module = copy.deepcopy(model).eval()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise InputError(
+            f"model {name} cannot be copied ({first_line(error)}); give one that copy.deepcopy takes."
+        ) from error
+    module = _in_float32(name, module)
+    # Mirrored, so that the two differ even where there is only one.
+    examples = torch.cat([as_floats(images[:1]), as_floats(images[-1:]).flip(-1)])
+    if has_logits(try_module(name, module, examples[:1])):
+        module = Logits(module)
+    check_module(name, module, examples, int(labels.max()))
+    return module
+
+
+def _in_float32(name: str, module: nn.Module) -> nn.Module:
+    """The module with weights in float32: `precision` says what is computed in, not the weights."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        raise InputError(f"model {name} has weights without values (device meta); load them.")
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return module.float() if kinds - {torch.float32} else module
+
+
+def check_draws(draws: Any) -> None:
+    """Raise InputError unless draws is an integer of 1 or more."""
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+        raise InputError(
+            f"draws={draws!r} is not a number of changes; give an integer of 1 or more."
+        )
+
+
+def check_room(outcomes: int, draws: int) -> None:
+    """Raise InputError where a model would have more outcomes than memory has room for."""
+    if outcomes > _MAX_OUTCOMES:
+        raise InputError(
+            f"draws={draws} makes {outcomes:,} outcomes of a model, more than {_MAX_OUTCOMES:,}; give "
+            "fewer draws, fewer cells or fewer images."
+        )

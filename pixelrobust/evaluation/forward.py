@@ -1,0 +1,159 @@
+"""What is evaluated: a network that is shown images, and the changes that they get."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelrobust.datasets.decoded import Advance
+from pixelrobust.engine import Engine
+from pixelrobust.engine.base import label_margins, predicted_classes
+from pixelrobust.engine.feeding import Images, make_feed
+from pixelrobust.evaluation.store import Answers
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.pixels import ChangeRandomness, apply_change, image_keys
+
+
+class Task(NamedTuple):
+    """A network, and images to show it.
+
+    Attributes:
+        engine: runs the network.
+        images: (N, C, H, W), uint8 or floating point in [0, 1]; may be memory-mapped.
+        keys: N image keys, which changes hang on.
+        labels: (N,) true classes.
+        name: what outcomes call the network.
+    """
+
+    engine: Engine
+    images: Images
+    keys: list[str]
+    labels: NDArray[np.int64]
+    name: str
+
+
+class Design(NamedTuple):
+    """The changes of every image.
+
+    Attributes:
+        cells: the grid; the control (num 0) may be among them.
+        draws: independent changes of each image in each cell.
+        seed: 0 or more.
+    """
+
+    cells: list[Cell]
+    draws: int
+    seed: int
+
+
+# Forward passes over changed images: changes are made while the network runs.
+
+# Random numbers cost least when they are made for many images at once.
+_IMAGES_AT_ONCE = 64
+_PIXELS_AT_ONCE = 2**20
+
+
+class Passes:
+    """Shows changes of some images to one network.
+
+    Args:
+        task: the network and the images.
+        seed: of the changes, 0 or more.
+        advance: told how many forward passes are done.
+    """
+
+    def __init__(self, task: Task, seed: int, advance: Advance = lambda done: None) -> None:
+        device = task.engine.device
+        self._engine = task.engine
+        self._feed = make_feed(task.images, device)
+        self._key_words = image_keys(task.keys, seed).to(device)
+        self._labels = torch.as_tensor(task.labels).to(device)
+        self._advance = advance
+
+    def answers(
+        self, image: NDArray[np.int64], draw: NDArray[np.int64], cells: Sequence[Cell]
+    ) -> dict[Cell, Answers]:
+        """Every change in every cell.
+
+        All cells share the images and their random numbers. Nothing waits for the device before
+        the last batch.
+
+        Args:
+            image, draw: (P,) which images, by their positions, and which of their draws.
+            cells: the grid, one cell at least.
+        """
+        # Small results of every batch, kept one by one, would fragment the heap, which then grows.
+        device = self._engine.device
+        classes = {
+            cell: torch.empty(len(image), dtype=torch.int64, device=device) for cell in cells
+        }
+        margins = {cell: torch.empty(len(image), device=device) for cell in cells}
+        underway: deque[_Batch] = deque()
+        for logits in self._engine.stream(self._changed(image, draw, cells, underway)):
+            cell, where, labels = underway.popleft()
+            classes[cell][where] = predicted_classes(logits)
+            margins[cell][where] = label_margins(logits, labels)
+            self._advance(len(logits))
+        return {
+            cell: Answers(classes[cell].cpu().numpy(), margins[cell].cpu().numpy())
+            for cell in cells
+        }
+
+    def _changed(
+        self,
+        image: NDArray[np.int64],
+        draw: NDArray[np.int64],
+        cells: Sequence[Cell],
+        underway: "deque[_Batch]",
+    ) -> Iterator[Tensor]:
+        """Changed images, batch by batch; what each is, is appended to `underway`."""
+        size, device = self._engine.batch_size, self._engine.device
+        largest = max(cell.num for cell in cells)
+        at_once = min(max(size, _IMAGES_AT_ONCE), max(1, _PIXELS_AT_ONCE // max(largest, 1)))
+        slices = [slice(start, start + at_once) for start in range(0, len(image), at_once)]
+        feed = self._feed.batches(image[part] for part in slices)
+        for part, batch in zip(slices, feed, strict=True):
+            rows, draws = (_sent(index[part], device) for index in (image, draw))
+            randomness = ChangeRandomness(self._key_words[rows], draws, batch.shape[1:])
+            _reserve(randomness, cells)
+            labels = self._labels[rows]
+            for cell in cells:
+                changed = apply_change(batch, randomness, cell)
+                for start in range(0, len(changed), size):
+                    own = changed[start : start + size]
+                    first = part.start + start
+                    where = slice(first, first + len(own))
+                    underway.append(_Batch(cell, where, labels[start : start + size]))
+                    yield own
+
+
+class _Batch(NamedTuple):
+    """Of a batch under way: its cell, where its answers belong, and its labels."""
+
+    cell: Cell
+    where: slice
+    labels: Tensor
+
+
+def _sent(index: NDArray[np.int64], device: torch.device) -> Tensor:
+    """An array on the device, without waiting for what that is computing."""
+    tensor = torch.as_tensor(index)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def _reserve(randomness: ChangeRandomness, cells: Iterable[Cell]) -> None:
+    """Draw positions and words once, at the largest num of each area."""
+    largest: dict[int | None, int] = {}
+    for cell in cells:
+        largest[cell.area] = max(cell.num, largest.get(cell.area, 0))
+    for area, num in largest.items():
+        if num:
+            randomness.positions(num, area)
+    if largest:
+        randomness.words(max(largest.values()))

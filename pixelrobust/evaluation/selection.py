@@ -1,0 +1,133 @@
+"""Which images take part: those that every model classifies correctly before any change."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrobust.datasets.decoded import Advance, ImageSet, PixelRows
+from pixelrobust.datasets.lists import sample
+from pixelrobust.engine import Engine, Predicted, predict_all
+from pixelrobust.errors import InputError
+from pixelrobust.files import replacing
+from pixelrobust.models.build import Classifier
+from pixelrobust.settings import fingerprint
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images of a run, and how they came to be chosen.
+
+    Attributes:
+        indices: (M,) ascending positions in the image set.
+        candidates: how many images were looked at.
+        survivors: how many of them every model classified correctly, before any limit.
+        rejected: for each model, how many candidates it misclassified.
+        image_list_sha256: digest of keys, labels and pixels of the chosen images.
+        unreadable: keys of files that were left out, since they cannot be read.
+        files: how many files there are, those among them.
+        repeated: how many of the chosen images show the very pixels of another of them.
+    """
+
+    indices: NDArray[np.int64]
+    candidates: int
+    survivors: int
+    rejected: dict[str, int]
+    image_list_sha256: str
+    unreadable: tuple[str, ...]
+    files: int
+    repeated: int
+
+
+def select(
+    images: ImageSet, predictions: Mapping[str, NDArray[np.int64]], limit: int | None, seed: int
+) -> Selection:
+    """Keep the images that all models get right, then a seeded sample of at most `limit`.
+
+    Args:
+        images: the candidates.
+        predictions: for each model, (N,) its predictions for the unchanged images.
+        limit: at most so many images; None: no limit.
+        seed: decides the sample.
+
+    Raises:
+        InputError: no image is left.
+    """
+    correct = {model: predicted == images.labels for model, predicted in predictions.items()}
+    rejected = {model: int((~right).sum()) for model, right in correct.items()}
+    survivors = np.flatnonzero(np.logical_and.reduce(list(correct.values())))
+    if not len(survivors):
+        counts = ", ".join(f"{model} rejects {count}" for model, count in rejected.items())
+        raise InputError(
+            f"no image is left: none of the {len(images)} is classified correctly by every model "
+            f"({counts}); check that labels fit the models' outputs (dataset.classes), or name fewer "
+            "models in selection.models."
+        )
+    chosen = sample([images.keys[i] for i in survivors], limit, seed)
+    indices = survivors[chosen]
+    return Selection(
+        indices=indices,
+        candidates=len(images),
+        survivors=len(survivors),
+        rejected=rejected,
+        image_list_sha256=image_list_digest(images, indices.tolist()),
+        unreadable=tuple(images.unreadable),
+        files=len(images) + len(images.unreadable),
+        repeated=len(indices) - len({images.digests[index] for index in indices}),
+    )
+
+
+def image_list_digest(images: ImageSet, indices: Sequence[int]) -> str:
+    """A digest of keys, labels and pixels of the images at these positions."""
+    return fingerprint(
+        [(images.keys[i], int(images.labels[i]), images.digests[i]) for i in indices]
+    )
+
+
+def clean_predictions(
+    classifier: Classifier,
+    engine: Engine,
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    cache: Path,
+    advance: Advance,
+) -> Predicted:
+    """What the unchanged images at M positions are taken for, from the cache where it has them.
+
+    An entry is keyed by weights, network, images, engine, precision, batch size and versions.
+    """
+    identity = (
+        classifier.name,
+        classifier.weights_sha256,
+        [images.digests[row] for row in rows],
+        engine.version,
+        engine.precision,
+        str(engine.device),
+        engine.batch_size,
+    )
+    path = cache / "clean" / f"{fingerprint(*identity)[:32]}.npz"
+    known = _read(path, len(rows))
+    if known is not None:
+        return known
+    predicted = predict_all(engine, PixelRows(images.pixels, rows), advance)
+    if (predicted.classes < 0).any():
+        raise InputError(
+            f"model {classifier.name} gives NaN or infinite logits for unchanged images; "
+            "check its weights and normalisation."
+        )
+    with replacing(path) as temporary:
+        np.savez(temporary, classes=predicted.classes, margins=predicted.margins)
+    return predicted
+
+
+def _read(path: Path, count: int) -> Predicted | None:
+    """The predictions for so many images in a cache entry; None where there is no sound one."""
+    try:
+        with np.load(path, allow_pickle=False) as known:
+            predicted = Predicted(known["classes"], known["margins"])
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        return None
+    return predicted if predicted.classes.shape == predicted.margins.shape == (count,) else None

@@ -1,0 +1,1 @@
+"""Stored rows: their kinds, their files, and the manifest of the run that found them."""

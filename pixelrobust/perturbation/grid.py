@@ -1,0 +1,188 @@
+"""The grid of an experiment: which numbers of pixels, amplitudes and areas are evaluated."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+from pixelrobust.errors import InputError
+
+MAX_AMPLITUDE = 255
+
+
+@dataclass(frozen=True)
+class Region:
+    """The centred rectangle that positions are drawn from, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the paper's Num, R and P (Section 4).
+
+    Attributes:
+        num: distinct pixel positions changed (Num); 0 is the unchanged image.
+        amplitude: None replaces every channel by a uniform value in 0..255; k adds a uniform
+            integer in -k..k (R).
+        area: side of the centred square that positions are drawn from, in pixels (P); None is the
+            whole image.
+    """
+
+    num: int
+    amplitude: int | None = None
+    area: int | None = None
+
+    def __post_init__(self) -> None:
+        check_num(self.num)
+        check_amplitude(self.amplitude)
+        check_area(self.area)
+
+    def check_fits(self, image_size: tuple[int, int]) -> None:
+        """Raise InputError where an image of (height, width) has no room for this cell."""
+        room = region(self.area, image_size).pixels
+        if self.num > room:
+            where = "the image" if self.area is None else f"an area of side {self.area}"
+            raise InputError(
+                f"perturbation.num={self.num} is more than the {room} pixels that {where} holds; "
+                "choose a smaller num or a larger area."
+            )
+
+
+def check_num(num: Any) -> None:
+    """Raise InputError unless num is an integer of at least 0."""
+    if not _is_integer(num) or num < 0:
+        raise InputError(
+            f"perturbation.num={num!r} is not a number of pixels; give an integer of 0 or more."
+        )
+
+
+def check_amplitude(amplitude: Any) -> None:
+    """Raise InputError unless amplitude is None or an integer in 0..255."""
+    if amplitude is None:
+        return
+    if not _is_integer(amplitude) or not 0 <= amplitude <= MAX_AMPLITUDE:
+        raise InputError(
+            f"perturbation.amplitude={amplitude!r} is not an amplitude; give an integer in "
+            f"0..{MAX_AMPLITUDE}, or null for a change to any value."
+        )
+
+
+def check_area(area: Any) -> None:
+    """Raise InputError unless area is None or an integer of at least 1."""
+    if area is None:
+        return
+    if not _is_integer(area) or area < 1:
+        raise InputError(
+            f"perturbation.area={area!r} is not the side of a square; give an integer of 1 or "
+            "more, or null for the whole image."
+        )
+
+
+def region(area: int | None, image_size: tuple[int, int]) -> Region:
+    """The rectangle of an area in images of (height, width).
+
+    Where the margin is odd the square lies half a pixel towards the top left.
+
+    Raises:
+        InputError: the area is larger than the image.
+    """
+    height, width = image_size
+    if area is None:
+        return Region(0, 0, height, width)
+    if area > min(height, width):
+        raise InputError(
+            f"perturbation.area={area} is larger than the image ({height} x {width}); "
+            f"give a side of at most {min(height, width)}, or null for the whole image."
+        )
+    return Region((height - area) // 2, (width - area) // 2, area, area)
+
+
+def build_grid(
+    num: int | Iterable[int],
+    amplitude: int | Iterable[int | None] | None = None,
+    area: int | Iterable[int | None] | None = None,
+) -> list[Cell]:
+    """All combinations, areas outermost, num innermost, led by the control.
+
+    The control is ``Cell(0, None, None)``: without changed pixels, amplitude and area mean
+    nothing, so it stands once for all of them, whether 0 is among the nums or not.
+    """
+    nums = sorted(set(as_tuple(num)) - {0})
+    amplitudes, areas = dict.fromkeys(as_tuple(amplitude)), dict.fromkeys(as_tuple(area))
+    cells = [Cell(n, a, p) for p, a, n in product(areas, amplitudes, nums)]
+    return [Cell(0), *cells]
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """A scalar (None included) as a tuple of one; any other iterable as a tuple."""
+    if value is None or isinstance(value, str) or not isinstance(value, Iterable):
+        return (value,)
+    return tuple(value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# The Pixel-index, the paper's figure of merit (Section 5, Eq. 7 and Table 4).
+
+AmplitudeShare = Literal["range", "half"]
+
+
+def pixel_index(
+    wrong_rate: float,
+    num: int,
+    amplitude: int | None = None,
+    area: int | None = None,
+    image_size: tuple[int, int] = (224, 224),
+    amplitude_share: AmplitudeShare = "range",
+) -> float:
+    """Pi = w / (p r a): wrong predictions per share of the image that was changed.
+
+    Args:
+        wrong_rate: w, the share of wrong outcomes, in 0..1.
+        num: changed pixels; p = num / (height * width).
+        amplitude: None gives r = 1; k gives r = min(2k / 255, 1).
+        area: side of the square of positions; a = area^2 / (height * width), 1 for None.
+        image_size: (height, width) in pixels.
+        amplitude_share: "range" as above; "half" takes r = k / 255.
+
+    Returns:
+        Pi, 0 or more; smaller is more robust. NaN where num or amplitude is 0: nothing was
+        changed, so the index is not defined.
+
+    Raises:
+        InputError: an argument is out of its range.
+    """
+    if not 0.0 <= wrong_rate <= 1.0:
+        raise InputError(f"wrong_rate={wrong_rate!r} is not a share; give a number in 0..1.")
+    cell = Cell(num, amplitude, area)
+    cell.check_fits(image_size)
+    height, width = image_size
+    p = num / (height * width)
+    r = _value_range_share(amplitude, amplitude_share)
+    a = region(area, image_size).pixels / (height * width)
+    changed = p * r * a
+    return wrong_rate / changed if changed > 0 else math.nan
+
+
+def _value_range_share(amplitude: int | None, amplitude_share: AmplitudeShare) -> float:
+    if amplitude is None:
+        return 1.0
+    if amplitude_share == "half":
+        return amplitude / 255
+    if amplitude_share == "range":
+        return min(2 * amplitude / 255, 1.0)
+    raise InputError(
+        f"pixel_index.amplitude_share={amplitude_share!r} is unknown; give 'range' (2k/255, at "
+        "most 1) or 'half' (k/255)."
+    )

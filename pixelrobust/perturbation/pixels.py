@@ -1,0 +1,274 @@
+"""The change itself: a few random pixels get random values (the paper's Algorithm 7).
+
+A change is a pure function of (seed, image key, draw, num, amplitude, area). Random words come from
+a counter-based generator whose key is a hash of (seed, image key) and whose counter holds the draw,
+so neither batch size nor order, worker, process or device can matter.
+
+Changes share their randomness wherever that makes comparisons sharper:
+
+* positions depend on (seed, key, draw, area), and are the first ``num`` distinct pixels of one
+  stream: the change of 4 pixels is the beginning of the change of 64;
+* new values depend on (seed, key, draw, rank of the pixel, channel): amplitudes scale the same
+  underlying words, and areas move the same values elsewhere.
+"""
+
+import functools
+import hashlib
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pixelrobust.errors import InputError
+from pixelrobust.perturbation.grid import Cell, Region, region
+from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
+
+PROTOCOL_VERSION = 1
+
+_POSITION_STREAM = 0
+_VALUE_STREAM = 1
+_MAX_DRAW = WORD
+_NATS = 35
+
+
+@dataclass(frozen=True)
+class PixelChange:
+    """Change ``num`` random pixels of each image.
+
+    Args:
+        num: distinct pixel positions to change (paper: Num).
+        amplitude: None: every channel becomes a uniform integer in 0..255. k: a uniform integer in
+            -k..k, independent for each channel, is added and the sum clipped to 0..255 (paper: R).
+        area: side of the centred square that positions are drawn from; None: the whole image
+            (paper: P).
+        seed: any integer of 0 or more.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    num: int
+    amplitude: int | None = None
+    area: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        Cell(self.num, self.amplitude, self.area)
+        check_seed(self.seed)
+
+    def __call__(self, images: Tensor, keys: Sequence[str], draw: int = 0) -> Tensor:
+        """Changed copies of a batch of images.
+
+        Args:
+            images: (B, C, H, W), uint8, or floating point in [0, 1].
+            keys: B image keys.
+            draw: which of the independent changes of these images, 0 or more.
+
+        Returns:
+            A tensor of the same shape, dtype and device; the input is left as it was.
+
+        Raises:
+            InputError: shapes do not match, values leave [0, 1], or num pixels do not fit.
+        """
+        check_images(images)
+        if len(keys) != len(images):
+            raise InputError(
+                f"{len(keys)} keys were given for {len(images)} images; give one each."
+            )
+        if images.is_floating_point():
+            check_unit_range(images)
+        cell = Cell(self.num, self.amplitude, self.area)
+        cell.check_fits((images.shape[-2], images.shape[-1]))
+        philox_keys = image_keys(keys, self.seed, images.device)
+        draws = torch.full((len(keys),), check_draw(draw), device=images.device)
+        randomness = ChangeRandomness(philox_keys, draws, images.shape[1:])
+        return apply_change(images, randomness, cell)
+
+
+class ChangeRandomness:
+    """The positions and words of a batch of changes, drawn once and shared by all its cells.
+
+    Args:
+        philox_keys: (B, 2) int64, from `image_keys`.
+        draws: (B,) int64.
+        image_shape: (C, H, W).
+    """
+
+    def __init__(self, philox_keys: Tensor, draws: Tensor, image_shape: Sequence[int]) -> None:
+        self._keys = philox_keys
+        self._draws = draws
+        self._channels, height, width = image_shape
+        self._image_size = (height, width)
+        self._positions: dict[int | None, Tensor] = {}
+        self._words = philox_keys.new_empty((len(philox_keys), 0))
+
+    def positions(self, num: int, area: int | None) -> Tensor:
+        """(B, num) int64: flat indices row * W + column, distinct in each row."""
+        known = self._positions.get(area)
+        if known is None or known.shape[1] < num:
+            rectangle = region(area, self._image_size)
+            ranks = _distinct(self._keys, self._draws, rectangle, num)
+            rows = rectangle.top + ranks // rectangle.width
+            columns = rectangle.left + ranks % rectangle.width
+            known = self._positions[area] = rows * self._image_size[1] + columns
+        return known[:, :num]
+
+    def words(self, num: int) -> Tensor:
+        """(B, num, C) int64: the 32-bit words behind the new values of each changed pixel."""
+        needed = num * self._channels
+        if self._words.shape[1] < needed:
+            self._words = _stream(self._keys, self._draws, _VALUE_STREAM, 0, needed)
+        return self._words[:, :needed].reshape(len(self._keys), num, self._channels)
+
+
+def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Tensor:
+    """Changed copies of images (B, C, H, W) for one cell; dtypes as in `PixelChange`."""
+    if cell.num == 0:
+        return images.clone()
+    changed = images.flatten(2).clone()
+    positions = randomness.positions(cell.num, cell.area)
+    index = positions[:, None, :].expand(-1, images.shape[1], -1)
+    words = randomness.words(cell.num).transpose(1, 2)
+    values = _new_values(words, changed, index, cell.amplitude)
+    return changed.scatter_(2, index, values).view_as(images)
+
+
+def image_keys(keys: Sequence[str], seed: int, device: torch.device | None = None) -> Tensor:
+    """(B, 2) int64: two 32-bit words for each image key, hashed with the seed.
+
+    Keys are compared as NFC Unicode, so that one file has one key on every file system.
+    """
+    check_seed(seed)
+    digests = [_digest(seed, key) for key in keys]
+    words = [[d & WORD, d >> 32] for d in digests]
+    return torch.tensor(words, dtype=torch.int64, device=device).view(-1, 2)
+
+
+def check_seed(seed: int) -> None:
+    """Raise InputError unless seed is an integer of 0 or more."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"seed={seed!r} is not a seed; give an integer of 0 or more.")
+
+
+def check_draw(draw: int) -> int:
+    """The draw itself; InputError unless it is an integer in 0..2^32-1."""
+    if not isinstance(draw, int) or isinstance(draw, bool) or not 0 <= draw <= _MAX_DRAW:
+        raise InputError(f"draw={draw!r} is not a draw; give an integer in 0..{_MAX_DRAW}.")
+    return draw
+
+
+def check_images(images: Tensor) -> None:
+    """Raise InputError unless images are (B, C, H, W), uint8 or floating point."""
+    if images.ndim != 4:
+        raise InputError(
+            f"images have shape {tuple(images.shape)}; give (batch, channels, height, width)."
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise InputError(
+            f"images have dtype {images.dtype}; give uint8, or floating point in [0, 1]."
+        )
+
+
+def check_unit_range(images: Tensor) -> None:
+    """Raise InputError unless every value lies in [0, 1]."""
+    if images.numel() and not bool(((images >= 0) & (images <= 1)).all()):
+        raise InputError(
+            "floating-point images leave [0, 1]; give them before normalisation, scaled to [0, 1]."
+        )
+
+
+def _digest(seed: int, key: str) -> int:
+    text = f"{PROTOCOL_VERSION}\0{seed}\0{unicodedata.normalize('NFC', key)}"
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _stream(keys: Tensor, draws: Tensor, stream: int, variant: int, count: int) -> Tensor:
+    """(B, count) int64: the first words of one random stream of each (key, draw)."""
+    blocks = -(-count // WORDS_PER_BLOCK)
+    block = torch.arange(blocks, device=keys.device)[None, :]
+    constant = torch.tensor([[variant], [stream]], device=keys.device)
+    words = philox(
+        (block, constant[0], draws[:, None], constant[1]),
+        (keys[:, :1], keys[:, 1:]),
+    )
+    return words.flatten(1)[:, :count]
+
+
+def _distinct(keys: Tensor, draws: Tensor, rectangle: Region, num: int) -> Tensor:
+    """(B, num) int64: the first num distinct values of a stream of uniform ranks in the region.
+
+    How many candidates are looked at does not change the result, only whether they suffice.
+    A 32-bit word maps to one of n ranks with a relative bias below n / 2^32.
+    """
+    room = rectangle.pixels
+    variant = (rectangle.height << 16) + rectangle.width
+    words = _stream(keys, draws, _POSITION_STREAM, variant, _candidates_needed(room, num))
+    ranks = (words * room) >> 32
+    order = _order_of_first_appearance(ranks)
+    # Unlike a look at the result, this does not wait for a GPU.
+    torch._assert_async((order.amax(dim=1) >= num - 1).all())
+    # Candidates past the wanted ones, and repetitions, are all thrown into one spare column.
+    target = torch.where((order >= 0) & (order < num), order, num)
+    return ranks.new_empty((len(ranks), num + 1)).scatter_(1, target, ranks)[:, :num]
+
+
+def _order_of_first_appearance(ranks: Tensor) -> Tensor:
+    """(B, K): 0, 1, 2, … at the first appearance of each value of a row, -1 at repetitions."""
+    ordered, source = ranks.sort(dim=1, stable=True)
+    is_new = torch.ones_like(ordered, dtype=torch.bool)
+    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    is_first = torch.empty_like(is_new).scatter_(1, source, is_new)
+    return torch.where(is_first, is_first.cumsum(dim=1) - 1, -1)
+
+
+@functools.cache
+def _candidates_needed(room: int, num: int) -> int:
+    """So many uniform draws from room values that num distinct ones are among them.
+
+    They fall short less often than once in e^35 changes. Where few values are wanted, the number of
+    repetitions is bounded (Chernoff, for a sum of independent trials); where nearly all are, the
+    waiting time of the coupon collector (Janson 2018, Theorem 2.1).
+    """
+    enough = _coupon_bound(room, num)
+    return next((drawn for drawn in range(num, enough) if _suffices(room, num, drawn)), enough)
+
+
+def _suffices(room: int, num: int, drawn: int) -> bool:
+    """Whether Chernoff's bound for repetitions says that so many draws hold num distinct values."""
+    mean = drawn * (drawn - 1) / (2 * room)
+    wanted = drawn - num + 1
+    return wanted > mean and wanted * math.log(wanted / max(mean, 1e-300)) - wanted + mean > _NATS
+
+
+def _coupon_bound(room: int, num: int) -> int:
+    """Draws that P(waiting time > x mean) <= exp(-p mean (x - 1 - log x)) says to suffice."""
+    rarest = (room - num + 1) / room
+    mean = sum(room / (room - found) for found in range(num))
+    low, high = 1.0, 2.0
+    while rarest * mean * (high - 1 - math.log(high)) < _NATS:
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        if rarest * mean * (middle - 1 - math.log(middle)) < _NATS:
+            low = middle
+        else:
+            high = middle
+    return math.ceil(high * mean)
+
+
+def _new_values(words: Tensor, images: Tensor, index: Tensor, amplitude: int | None) -> Tensor:
+    """(B, C, num) of the images' dtype: what the changed pixels become."""
+    if amplitude is None:
+        values = words >> 24
+        return (
+            values.to(images.dtype) / 255 if images.is_floating_point() else values.to(torch.uint8)
+        )
+    steps = ((words * (2 * amplitude + 1)) >> 32) - amplitude
+    current = images.gather(2, index)
+    if images.is_floating_point():
+        return (current + steps.to(images.dtype) / 255).clamp(0, 1)
+    return (current + steps).clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,292 @@
+"""From a resolved config to settings: paths made absolute, values checked, faults as sentences."""
+
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pixelrobust.errors import InputError
+from pixelrobust.settings.schema import (
+    CLASSES,
+    FROM_MODELS,
+    AttackSettings,
+    EngineSettings,
+    GridDraws,
+    ModelSettings,
+    PreprocessingSettings,
+    RetrainSettings,
+    RunSettings,
+    Section,
+    SelectionSettings,
+    is_weights_file,
+)
+
+_NOT_PASSED_ON = ("selection", "grid_draws")
+_FILES_OF_IMAGES = ("root", "train_root", "file", "train_file", "labels", "classes")
+
+# A single letter is a drive of Windows.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+_S = TypeVar("_S", bound=Section)
+
+
+Preprocessing = Callable[[Mapping[str, ModelSettings], Mapping[str, Any], bool], dict[str, Any]]
+"""From models, some keys of their preprocessing, and whether the models must agree, to all its keys."""
+
+
+def build_settings(
+    config: Mapping[str, Any], known_models: Mapping[str, Any], common_preprocessing: Preprocessing
+) -> RunSettings:
+    """Validate a resolved config.
+
+    Args:
+        config: plain data with the keys of `configs/config.yaml`.
+        known_models: settings of models that `selection.models` may name besides `models`.
+        common_preprocessing: called where preprocessing is to be the models' own.
+
+    Raises:
+        InputError: a value is wrong; one sentence a fault.
+    """
+    data = {key: value for key, value in config.items() if key not in _NOT_PASSED_ON}
+    data["paths"] = _absolute_paths(_group(config, "paths"))
+    root = data["paths"]["root"]
+    data["dataset"] = _anchored(config, "dataset", _FILES_OF_IMAGES, root)
+    data["retrain"] = _anchored(config, "retrain", ("save",), root)
+    data["tracking"] = _anchored(config, "tracking", ("directory",), root)
+    for section in ("attack", "tracking"):
+        if isinstance(config.get(section), Mapping) and config[section].get("kind") == "none":
+            data[section] = None
+    models = _group(config, "models") if config.get("models") else {}
+    if not models:
+        raise InputError(
+            "no model is given (models is empty); name one, for example model=resnet101."
+        )
+    chosen = _validate(SelectionSettings, _group(config, "selection"), "selection.").models
+    _validate(GridDraws, {"grid_draws": config.get("grid_draws", 1)}, "")
+    data["selection_models"] = {
+        name: _selection_model(name, models, known_models) for name in chosen or models
+    }
+    for group in ("models", "selection_models"):
+        data[group] = {
+            name: _anchored_weights(data[group], name, root) for name in data.get(group) or {}
+        }
+    data["dataset"] = _with_preprocessing(data, common_preprocessing)
+    return _validate(RunSettings, data, "")
+
+
+def engine_settings(**values: Any) -> EngineSettings:
+    """Settings of an engine by its keys; InputError where one is wrong."""
+    return _validate(EngineSettings, values, "engine.")
+
+
+def model_settings(**values: Any) -> ModelSettings:
+    """Settings of a model by its keys; InputError where one is wrong."""
+    return _validate(ModelSettings, values, "models.<name>.")
+
+
+def attack_settings(**values: Any) -> AttackSettings:
+    """Settings of an attack by its keys; InputError where one is wrong."""
+    return _validate(AttackSettings, values, "attack.")
+
+
+def retrain_settings(**values: Any) -> RetrainSettings:
+    """Settings of a retraining by its keys; InputError where one is wrong."""
+    return _validate(RetrainSettings, values, "retrain.")
+
+
+def preprocessing_settings(**values: Any) -> PreprocessingSettings:
+    """How images are resized and cropped, by its keys; InputError where one is wrong."""
+    return _validate(PreprocessingSettings, values, "")
+
+
+def _group(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A part of the config that holds keys of its own."""
+    value = config.get(key)
+    if not isinstance(value, Mapping):
+        raise InputError(f"{key}={shown(value)} is wrong: it should be a group of keys.")
+    return value
+
+
+def _selection_model(name: str, models: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
+    if name in models:
+        return models[name]
+    if name in known:
+        return known[name]
+    raise InputError(
+        f"selection.models names {shown(name)}, which is not a model; "
+        f"known are {', '.join(sorted({*models, *known}))}."
+    )
+
+
+def _absolute_paths(paths: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: _path(value, f"paths.{key}") for key, value in paths.items()}
+    root = found.get("root", Path()).resolve()
+    return {key: root / path for key, path in found.items()} | {"root": root}
+
+
+def _anchored(
+    config: Mapping[str, Any], section: str, keys: tuple[str, ...], root: Path
+) -> dict[str, Any]:
+    """A section with its relative paths taken from paths.root."""
+    anchored = dict(_group(config, section))
+    for key in keys:
+        if anchored.get(key) is not None and not (key == "classes" and anchored[key] in CLASSES):
+            if key in ("file", "train_file"):
+                _check_no_address(anchored[key], f"{section}.{key}")
+            anchored[key] = root / _path(anchored[key], f"{section}.{key}")
+    return anchored
+
+
+def _check_no_address(value: Any, key: str) -> None:
+    """Raise InputError where a value is an address, such as `pipe:…`, rather than a file."""
+    if isinstance(value, str) and _ADDRESS.match(value):
+        raise InputError(
+            f"{key}={shown(value)} is an address, but only files of this machine are read, and no command "
+            "is run for them (pipe:); give a path."
+        )
+
+
+def _anchored_weights(models: Mapping[str, Any], name: str, root: Path) -> Any:
+    """A model with its relative files taken from paths.root."""
+    model = models[name]
+    if not isinstance(model, Mapping):
+        return model
+    anchored = dict(model)
+    if anchored.get("path") is not None:
+        anchored["path"] = root / _path(anchored["path"], f"models.{name}.path")
+    if anchored.get("labels") not in (None, "order"):
+        anchored["labels"] = root / _path(anchored["labels"], f"models.{name}.labels")
+    if is_weights_file(model.get("weights")):
+        anchored["weights"] = str(root / _path(model["weights"], f"models.{name}.weights"))
+    return anchored
+
+
+def _with_preprocessing(
+    data: Mapping[str, Any], common_preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """The data set, its preprocessing taken from the models where it is to be theirs."""
+    dataset = dict(data["dataset"])
+    wanted = dataset.get("preprocessing")
+    if not isinstance(wanted, Mapping) or not any(_is_models(value) for value in wanted.values()):
+        return dataset
+    models = {
+        name: _validate(ModelSettings, model, f"models.{name}.")
+        for group in ("models", "selection_models")
+        for name, model in data[group].items()
+    }
+    given = {key: value for key, value in wanted.items() if not _is_models(value)}
+    dataset["preprocessing"] = given
+    if all(key == "interpolation" or type(value) is int for key, value in given.items()):
+        strict = "models" in wanted.values()
+        dataset["preprocessing"] = common_preprocessing(models, given, strict)
+    return dataset
+
+
+def _is_models(value: Any) -> bool:
+    return isinstance(value, str) and value in FROM_MODELS
+
+
+def _path(value: Any, key: str) -> Path:
+    """A path as it was given; a name of digits comes as a number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str | Path) or str(value) == "" or "\0" in str(value):
+        raise InputError(
+            f"{key}={shown(value)} is not a path; give the name of a file or folder, in quotes."
+        )
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{key}={shown(value)} names a home folder that is not known; give the whole path."
+        ) from error
+
+
+def _validate(kind: type[_S], data: Any, prefix: str) -> _S:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise InputError(*fault_sentences(error, kind, prefix)) from None
+
+
+# What pydantic finds wrong with a config, as sentences that name the config's keys.
+
+_LONGEST = 80
+
+
+def shown(value: Any) -> str:
+    """A wrong value as messages show it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def fault_sentences(error: ValidationError, kind: type[BaseModel], prefix: str) -> list[str]:
+    """One sentence for each key that is wrong.
+
+    Args:
+        error: what was found.
+        kind: what was validated.
+        prefix: of its keys.
+    """
+    faults: dict[str, list[Any]] = {}
+    for detail in error.errors():
+        # Models named in both places are one config: its faults are told once.
+        key = prefix + ".".join(_key(kind, detail["loc"]))
+        faults.setdefault(key.replace("selection_models.", "models."), []).append(detail)
+    sentences = [line for key, details in faults.items() for line in _sentences(key, details)]
+    return list(dict.fromkeys(sentences))
+
+
+def _sentences(key: str, details: list[Any]) -> Iterator[str]:
+    requirements = []
+    for detail in details:
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):
+            yield str(cause)
+        elif detail["type"] == "value_error":
+            yield f"{key}: {cause}" if key else str(cause)
+        elif detail["type"] == "extra_forbidden":
+            yield f"{key} is not a key of the configuration; `pixelrobust --help` lists them."
+        elif detail["type"] == "missing":
+            yield f"{key} is missing; `pixelrobust --help` says what it means."
+        else:
+            requirements.append(detail["msg"][detail["msg"].find("should") :])
+    if requirements:
+        # A key that takes several kinds of values has a requirement of each.
+        every = ", or ".join(dict.fromkeys(requirements))
+        yield f"{key}={shown(details[0]['input'])} is wrong: it {every}."
+
+
+def _key(kind: Any, location: tuple[int | str, ...]) -> Iterator[str]:
+    """The keys on the way to a fault, without positions in lists, or names of kinds of values."""
+    for part in location:
+        section, items = _inside(kind)
+        if section is None and items is None:
+            return
+        # A name that somebody made up may hold anything.
+        yield str(part) if str(part).isprintable() else repr(part)
+        kind = items if section is None else _field(section, str(part))
+
+
+def _field(section: type[BaseModel], key: str) -> Any:
+    """What a section's key holds; None where there is no such key."""
+    for name, field in section.model_fields.items():
+        if key in (name, field.alias):
+            return field.annotation
+    return None
+
+
+def _inside(kind: Any) -> tuple[type[BaseModel] | None, Any]:
+    """The section that a key holds, or what a mapping holds; both None where it is a plain value."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind, None
+    if typing.get_origin(kind) is dict:
+        return None, typing.get_args(kind)[1]
+    for part in typing.get_args(kind):
+        found = _inside(part)
+        if found != (None, None):
+            return found
+    return None, None

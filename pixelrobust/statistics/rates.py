@@ -1,0 +1,160 @@
+"""Intervals for wrong rates."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from pixelrobust.errors import InputError
+from pixelrobust.perturbation.grid import Cell
+
+CONFIDENCE = 0.95
+
+# How many imaginary images, each failing always or never, the between-image variance is shrunk
+# towards. Twenty images of which one flips now and then say little about that variance; without
+# this the intervals of such samples cover less than 90 %. With hundreds of images it vanishes.
+_PRIOR_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided interval for a share; 0 <= low <= high <= 1."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(rate: float, n: float, confidence: float = CONFIDENCE) -> Interval:
+    """Wilson's score interval (Wilson 1927) for a share.
+
+    Args:
+        rate: the observed share, in 0..1.
+        n: the number of observations, above 0; need not be whole.
+        confidence: in 0..1.
+    """
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half_width = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    low = 0.0 if rate == 0 else max(centre - half_width, 0.0)
+    high = 1.0 if rate == 1 else min(centre + half_width, 1.0)
+    return Interval(low, high)
+
+
+def wrong_rate_interval(
+    wrong_per_image: ArrayLike, draws: int, confidence: float = CONFIDENCE
+) -> Interval:
+    """Interval for the wrong rate of a population of images, from a sample of them.
+
+    Args:
+        wrong_per_image: (N,) how many of an image's draws were wrong, each in 0..draws.
+        draws: independent changes of each image, 1 or more.
+        confidence: in 0..1.
+
+    Returns:
+        Wilson's interval on the effective sample size: draws of one image resemble each other, so
+        N * draws outcomes are worth fewer independent ones.
+    """
+    shares = np.asarray(wrong_per_image, dtype=float) / draws
+    n = effective_sample_size(shares, draws, confidence)
+    return wilson_interval(float(shares.mean()), n, confidence)
+
+
+def effective_sample_size(shares: ArrayLike, draws: int, confidence: float = CONFIDENCE) -> float:
+    """How many independent outcomes the images are worth (Korn & Graubard 1998).
+
+    The variance of the mean is estimated between images, shrunk towards its largest possible
+    value, and the sample size reduced for the estimate's few degrees of freedom. One draw an image,
+    or nothing or everything wrong, gives the number of images.
+
+    Args:
+        shares: (N,) share of wrong draws of each image, in 0..1.
+        draws: independent changes of each image.
+    """
+    shares = np.asarray(shares, dtype=float)
+    images, rate = len(shares), float(shares.mean())
+    if draws == 1 or rate in (0.0, 1.0):
+        return float(images)
+    binary_variance = rate * (1 - rate)
+    squares = float(((shares - rate) ** 2).sum())
+    freedom = images - 1 + _PRIOR_IMAGES
+    variance = (squares + _PRIOR_IMAGES * binary_variance) / freedom
+    tail = (1 + confidence) / 2
+    reduction = float(stats.norm.ppf(tail) / stats.t.ppf(tail, freedom)) ** 2
+    return min(binary_variance / (variance / images) * reduction, float(images * draws))
+
+
+# Wrong shares image by image: what paired comparisons of cells and models are made of.
+
+# No amplitude and no area, which may be 0 and 1.
+_UNLIMITED = -1
+
+
+class WrongShares:
+    """For every model and cell, each image's share of draws that were wrong.
+
+    Args:
+        outcomes: columns `outcomes.COLUMNS`, of the same images for every model and cell.
+
+    Attributes:
+        models: their names, in the order of the outcomes.
+        nums, amplitudes, areas: of the changed cells, rising; unlimited amplitudes and areas, None,
+            are left out.
+        draws: of each image in the changed cells; 1 where there are none.
+    """
+
+    def __init__(self, outcomes: pd.DataFrame) -> None:
+        changed = outcomes[outcomes["num"] > 0]
+        self.models = [str(model) for model in outcomes["model"].unique()]
+        self.nums = _values(changed["num"])
+        self.amplitudes = _values(changed["amplitude"])
+        self.areas = _values(changed["area"])
+        self.draws = int(changed["draw"].max()) + 1 if len(changed) else 1
+        keys = outcomes[["model", "num", "image"]].astype({"model": str, "image": str})
+        limits = outcomes[["amplitude", "area"]].astype("Int64").fillna(_UNLIMITED)
+        rows = pd.concat([keys, limits, outcomes["wrong"]], axis=1)
+        shares = rows.groupby(["model", "num", "amplitude", "area", "image"], sort=True)["wrong"]
+        self._shares = shares.mean()
+        self._images = sorted(set(keys["image"]))
+
+    def has(self, model: str, *cells: Cell) -> bool:
+        """Whether the outcomes hold this model in all these cells."""
+        return all(_key(model, cell) in self._shares.index for cell in cells)
+
+    def of(self, model: str, cell: Cell) -> NDArray[np.float64]:
+        """(N,) shares in 0..1, images in the order of their keys.
+
+        Raises:
+            InputError: the outcomes lack this model in this cell, or some of its images.
+        """
+        if not self.has(model, cell):
+            raise InputError(f"there are no outcomes of {model} in {cell}.")
+        shares = self._shares.loc[_key(model, cell)]
+        if list(shares.index) != self._images:
+            raise InputError(
+                f"{model} has outcomes of {len(shares)} of {len(self._images)} images in {cell}; "
+                "images are compared in pairs, so every model and cell needs the same."
+            )
+        return np.asarray(shares.to_numpy(dtype=float))
+
+    def over(self, model: str, cells: Sequence[Cell]) -> NDArray[np.float64]:
+        """(N, len(cells)) shares, a column a cell.
+
+        Raises:
+            InputError: as for `of`.
+        """
+        return np.stack([self.of(model, cell) for cell in cells], axis=1)
+
+
+def _key(model: str, cell: Cell) -> tuple[str, int, int, int]:
+    amplitude, area = (
+        _UNLIMITED if limit is None else limit for limit in (cell.amplitude, cell.area)
+    )
+    return model, cell.num, amplitude, area
+
+
+def _values(column: "pd.Series[int]") -> list[int]:
+    return sorted(int(value) for value in column.dropna().unique())

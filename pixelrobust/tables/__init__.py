@@ -1,0 +1,1 @@
+"""Tables of stored outcomes; nothing here needs torch."""

@@ -1,0 +1,132 @@
+"""What becomes of adversarial images when pixels change: tables from stored outcomes."""
+
+from typing import Any
+
+import pandas as pd
+
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.perturbation.grid import AmplitudeShare, pixel_index
+from pixelrobust.statistics.paired import difference_interval, paired_test
+from pixelrobust.statistics.rates import wrong_rate_interval
+from pixelrobust.tables.rates import one_column_a_model, rate_with_interval, readable_cells
+
+RETURN_COLUMNS = [
+    "model",
+    "epsilon",
+    "images_are",
+    *CELL_COLUMNS,
+    "images",
+    "draws",
+    "returned",
+    "third",
+    "stayed",
+    "return_rate",
+    "ci_low",
+    "ci_high",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "gain_p",
+    "pixel_index",
+]
+
+
+def summarize_returns(
+    outcomes: pd.DataFrame,
+    image_size: tuple[int, int] = (224, 224),
+    amplitude_share: AmplitudeShare = "range",
+) -> pd.DataFrame:
+    """What becomes of adversarial images, for each model, epsilon, kind of image and cell.
+
+    Args:
+        outcomes: from `evaluate_adversarial`.
+        image_size: (height, width), for the Pixel-index.
+        amplitude_share: see `pixelrobust.perturbation.grid`.
+
+    Returns:
+        images_are: "unrounded"; "rounded"; "rounded, still fooling": those of the rounded that fool
+        the network before any pixel is changed. returned (to the true class), third (another
+        class), stayed (the adversarial class): outcomes; return_rate with its 95 % interval;
+        gain: return rate minus that of num 0, paired by image, with interval and p-value;
+        pixel_index with the share of outcomes that left the adversarial class as w.
+    """
+    kinds = []
+    for rounded, label in ((False, "unrounded"), (True, "rounded")):
+        kinds.append(outcomes[outcomes["rounded"] == rounded].assign(images_are=label))
+    kinds.append(_still_fooling(kinds[1]))
+    rows = []
+    keys = ["model", "epsilon", "images_are"]
+    for (model, epsilon, kind), group in pd.concat(kinds).groupby(keys, observed=True, sort=False):
+        control = _return_shares(group[group["num"] == 0])
+        for _, cell in group.groupby(CELL_COLUMNS, dropna=False, sort=False):
+            row = _return_row(cell, control, image_size, amplitude_share)
+            rows.append({"model": model, "epsilon": epsilon, "images_are": kind} | row)
+    summary = pd.DataFrame(rows, columns=RETURN_COLUMNS)
+    return summary.astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def _still_fooling(rounded: pd.DataFrame) -> pd.DataFrame:
+    """The rounded images that fool the network although they are rounded."""
+    identity = ["model", "epsilon", "image"]
+    unchanged = rounded[(rounded["num"] == 0) & rounded["wrong"]]
+    fooling = pd.MultiIndex.from_frame(unchanged[identity].astype(str))
+    kept = pd.MultiIndex.from_frame(rounded[identity].astype(str)).isin(fooling)
+    return rounded[kept].assign(images_are="rounded, still fooling")
+
+
+def _return_shares(cell: pd.DataFrame) -> "pd.Series[float]":
+    """For each image, the share of draws in which it returned."""
+    return 1 - cell.assign(image=cell["image"].astype(str)).groupby("image")["wrong"].mean()
+
+
+def _return_row(
+    outcomes: pd.DataFrame,
+    control: "pd.Series[float]",
+    image_size: tuple[int, int],
+    amplitude_share: AmplitudeShare,
+) -> dict[str, object]:
+    cell = cell_of(outcomes)
+    shares = _return_shares(outcomes)
+    before = control.loc[shares.index]
+    draws = len(outcomes) // len(shares)
+    returned = ~outcomes["wrong"]
+    stayed = outcomes["prediction"] == outcomes["adversarial"]
+    interval = wrong_rate_interval(shares.to_numpy() * draws, draws)
+    gain = difference_interval(shares.to_numpy(), before.to_numpy())
+    left = 1 - float(stayed.mean())
+    return {
+        "num": cell.num,
+        "amplitude": cell.amplitude,
+        "area": cell.area,
+        "images": len(shares),
+        "draws": draws,
+        "returned": int(returned.sum()),
+        "third": int((~returned & ~stayed).sum()),
+        "stayed": int(stayed.sum()),
+        "return_rate": float(returned.mean()),
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "gain": float((shares - before).mean()),
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+        "gain_p": 1.0
+        if cell.num == 0
+        else paired_test(shares.to_numpy(), before.to_numpy(), draws),
+        "pixel_index": pixel_index(
+            left, cell.num, cell.amplitude, cell.area, image_size, amplitude_share
+        ),
+    }
+
+
+def returns_for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
+    """The summary as text: one row an epsilon, kind of image and cell, one column a model."""
+    entries = [_entry(row) for row in summary.to_dict("records")]
+    keys = ["epsilon", "images_are", *CELL_COLUMNS]
+    rows, models = one_column_a_model(summary, entries, keys, missing="none")
+    named = rows[["epsilon", "images_are"]].set_axis(["Epsilon", "Images"], axis=1)
+    return pd.concat([named, readable_cells(rows, image_size), models], axis=1)
+
+
+def _entry(row: dict[Any, Any]) -> str:
+    entry = rate_with_interval(row["return_rate"], row)
+    return entry if row["num"] == 0 else f"{entry}; {100 * row['gain']:+.1f}"

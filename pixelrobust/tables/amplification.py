@@ -1,0 +1,226 @@
+"""Are small pixel changes "magnified inside the model" (the paper's Section 3)?
+
+Answered from a table of how far images' activations move, layer by layer, relative to their size:
+for a few changed pixels, and, as the control that the paper lacks, for Gaussian noise of the same
+L2 norm. `pixelrobust.evaluation.activations` measures it; nothing here needs torch.
+
+Relative to what, depends on where 0 lies: normalisation alone, which takes the mean away, doubles
+relative changes of photographs. An amplification above 1 therefore says little by itself; it is the
+two changes of one image, which pass through the same layers, that can be compared.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from pixelrobust.errors import InputError
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.statistics.rates import CONFIDENCE
+
+CHANGES = ("pixels", "noise")
+
+
+def summarize_amplification(changes: pd.DataFrame) -> pd.DataFrame:
+    """Medians and quartiles over images, by change and layer.
+
+    Args:
+        changes: from `pixelrobust.evaluation.activations.layer_changes`. Images whose input did not change, or
+            whose noise does not match, are left out.
+
+    Returns:
+        Columns change, layer, depth, images, relative_change with relative_change_q1 and _q3, and
+        amplification with _q1 and _q3: relative_change as a multiple of the same image's at the
+        input, above 1 where the difference has grown.
+    """
+    columns = ["relative_change", "amplification"]
+    by = ["change", "layer", "depth"]
+    groups = _amplifications(changes).groupby(by, observed=True, sort=False)
+    parts = [groups["amplification"].count().to_frame("images")]
+    for suffix, share in (("", 0.5), ("_q1", 0.25), ("_q3", 0.75)):
+        parts.append(groups[columns].quantile(share).add_suffix(suffix))
+    table = pd.concat(parts, axis=1)
+    names = [f"{column}{suffix}" for column in columns for suffix in ("", "_q1", "_q3")]
+    return table[["images", *names]].reset_index()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its two-sided 95 % interval; NaN where too few images give none."""
+
+    value: float
+    low: float
+    high: float
+
+
+Decision = Literal["yes", "no", "not decided"]
+
+
+@dataclass(frozen=True)
+class AmplificationVerdict:
+    """What the logits say, over images.
+
+    Attributes:
+        images: that the estimates rest on.
+        left_out: images without comparable or finite changes.
+        pixels, noise: median amplification from input to logits, with its distribution-free
+            interval.
+        log_pixels, log_noise: mean natural logarithm of the amplification, with its t interval.
+        log_ratio: the same of amplification of pixels / of noise, in pairs of one image each; where
+            norms match, that is the ratio of what the two changes do to the logits.
+    """
+
+    images: int
+    left_out: int
+    pixels: Estimate
+    noise: Estimate
+    log_pixels: Estimate
+    log_noise: Estimate
+    log_ratio: Estimate
+
+    @property
+    def pixels_magnified(self) -> Decision:
+        """Whether pixel changes grow, relative to the activations, from input to logits."""
+        return _decision(self.log_pixels)
+
+    @property
+    def pixels_exceed_noise(self) -> Decision:
+        """Whether pixel changes grow more than noise of the same norm."""
+        return _decision(self.log_ratio)
+
+
+def amplification_verdict(changes: pd.DataFrame) -> AmplificationVerdict:
+    """Whether pixel changes are magnified, and whether more than noise of the same norm.
+
+    Args:
+        changes: from `pixelrobust.evaluation.activations.layer_changes`.
+
+    Raises:
+        InputError: no image has comparable changes.
+    """
+    table = _amplifications(changes)
+    logits = table[table["depth"] == changes["depth"].max()]
+    pairs = logits.pivot_table(
+        index="image", columns="change", values="amplification", observed=True
+    ).reindex(columns=list(CHANGES))
+    usable = pairs[(np.isfinite(pairs) & (pairs > 0)).all(axis=1)]
+    if usable.empty:
+        raise InputError(
+            "no image has comparable pixel and noise changes at the logits; give other images, or "
+            "a smaller perturbation.num."
+        )
+    pixels, noise = (usable[change].to_numpy() for change in CHANGES)
+    return AmplificationVerdict(
+        images=len(usable),
+        left_out=changes["image"].nunique() - len(usable),
+        pixels=_median(pixels),
+        noise=_median(noise),
+        log_pixels=_mean(np.log(pixels)),
+        log_noise=_mean(np.log(noise)),
+        log_ratio=_mean(np.log(pixels / noise)),
+    )
+
+
+VERDICT_COLUMNS = [
+    "model",
+    *CELL_COLUMNS,
+    "images",
+    "left_out",
+    *(f"{change}{end}" for change in ("pixels", "noise", "ratio") for end in ("", "_low", "_high")),
+    "magnified",
+    "exceeds_noise",
+]
+
+
+def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
+    """The verdict of each model and cell, a row each.
+
+    Args:
+        changes: from `pixelrobust.evaluation.activations.layer_changes`, with columns model and of the cell.
+
+    Returns:
+        Columns model, num, amplitude, area, images, left_out; pixels, noise: median amplification
+        from input to logits; ratio: the geometric mean over images of the one divided by the other;
+        each with its 95 % interval; magnified, exceeds_noise: yes, no or not decided, by the t
+        interval of the mean logarithm, so that magnified may differ from what medians suggest.
+    """
+    groups = changes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
+    rows = [
+        {"model": str(rows["model"].iloc[0])}
+        | asdict(cell_of(rows))
+        | _verdict_row(amplification_verdict(rows))
+        for _, rows in groups
+    ]
+    table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
+    return table.astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def verdicts_for_reading(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The table of verdicts as text, one row a model and cell."""
+    rows = verdicts.to_dict("records")
+    return pd.DataFrame(
+        {
+            "Model": verdicts["model"],
+            "Num": verdicts["num"].astype(str),
+            "Changed pixels": [_readable(row, "pixels") for row in rows],
+            "Equal noise": [_readable(row, "noise") for row in rows],
+            "Ratio": [_readable(row, "ratio") for row in rows],
+            "Magnified": verdicts["magnified"],
+            "More than noise": verdicts["exceeds_noise"],
+        }
+    )
+
+
+def _verdict_row(verdict: AmplificationVerdict) -> dict[str, object]:
+    log = verdict.log_ratio
+    ratio = Estimate(*(math.exp(value) for value in (log.value, log.low, log.high)))
+    estimates = {"pixels": verdict.pixels, "noise": verdict.noise, "ratio": ratio}
+    return {
+        "images": verdict.images,
+        "left_out": verdict.left_out,
+        **{name: estimate.value for name, estimate in estimates.items()},
+        **{f"{name}_low": estimate.low for name, estimate in estimates.items()},
+        **{f"{name}_high": estimate.high for name, estimate in estimates.items()},
+        "magnified": verdict.pixels_magnified,
+        "exceeds_noise": verdict.pixels_exceed_noise,
+    }
+
+
+def _readable(row: dict[Any, Any], name: str) -> str:
+    low, high = (row[f"{name}_{end}"] for end in ("low", "high"))
+    interval = "no interval" if math.isnan(low + high) else f"{low:.2f}–{high:.2f}"
+    return f"{row[name]:.2f} ({interval})"
+
+
+def _amplifications(changes: pd.DataFrame) -> pd.DataFrame:
+    """Comparable images only, with the column amplification."""
+    inputs = changes.loc[changes["depth"] == 0, ["image", "change", "relative_change"]]
+    unusable = inputs.loc[~(inputs["relative_change"] > 0), "image"]
+    kept = changes[changes["matched"] & ~changes["image"].isin(unusable)]
+    merged = kept.merge(inputs, how="left", on=["image", "change"], suffixes=("", "_of_input"))
+    ratio = merged["relative_change"] / merged["relative_change_of_input"]
+    return merged.assign(amplification=ratio)
+
+
+def _median(values: NDArray[np.float64]) -> Estimate:
+    interval: Any = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
+    return Estimate(float(np.median(values)), float(interval.low), float(interval.high))
+
+
+def _mean(values: NDArray[np.float64]) -> Estimate:
+    mean, count = float(values.mean()), len(values)
+    if count < 2:
+        return Estimate(mean, math.nan, math.nan)
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    half_width = quantile * float(values.std(ddof=1)) / math.sqrt(count)
+    return Estimate(mean, mean - half_width, mean + half_width)
+
+
+def _decision(logarithm: Estimate) -> Decision:
+    if logarithm.low > 0:
+        return "yes"
+    return "no" if logarithm.high < 0 else "not decided"

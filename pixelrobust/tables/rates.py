@@ -1,0 +1,219 @@
+"""Tables: pure functions of outcomes, and the files they are written to."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pixelrobust.errors import escape_cell, escape_latex, escape_markdown
+from pixelrobust.files import write_text
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.perturbation.grid import AmplitudeShare, Cell, pixel_index
+from pixelrobust.statistics.rates import wrong_rate_interval
+
+SUMMARY_COLUMNS = [
+    "model",
+    *CELL_COLUMNS,
+    "images",
+    "draws",
+    "wrong",
+    "wrong_rate",
+    "ci_low",
+    "ci_high",
+    "pixel_index",
+]
+
+_MISSING = "missing"
+
+# Numbers differ from 0 by rounding errors alone beyond these decimals.
+_NOISE_DECIMALS = 10
+
+
+def summarize(
+    outcomes: pd.DataFrame,
+    image_size: tuple[int, int] = (224, 224),
+    amplitude_share: AmplitudeShare = "range",
+) -> pd.DataFrame:
+    """One row for each model and cell.
+
+    Args:
+        outcomes: as from `pixelrobust.evaluate`.
+        image_size: (height, width) of the images, in pixels, for the Pixel-index.
+        amplitude_share: see `pixelrobust.perturbation.grid`.
+
+    Returns:
+        Columns model, num, amplitude, area (missing: unlimited), images, draws, wrong (outcomes),
+        wrong_rate in 0..1, ci_low and ci_high (95 %, see `pixelrobust.statistics.rates`), pixel_index.
+        Models in the order of the outcomes; then by area, amplitude and num, the control first.
+    """
+    groups = outcomes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
+    rows = [_summary_row(group, image_size, amplitude_share) for _, group in groups]
+    return ordered_summary(pd.DataFrame(rows, columns=SUMMARY_COLUMNS))
+
+
+def ordered_summary(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows of models and cells in the order that `summarize` states."""
+    order = summary["model"].map(
+        {model: rank for rank, model in enumerate(summary["model"].unique())}
+    )
+    # Unlimited stands last among amplitudes and areas: it is the largest of them.
+    sorting = summary.assign(model=order, control=summary["num"] > 0)
+    index = sorting.sort_values(
+        ["model", "control", "area", "amplitude", "num"], na_position="last", kind="stable"
+    ).index
+    return summary.loc[index].reset_index(drop=True).astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def _summary_row(
+    outcomes: pd.DataFrame, image_size: tuple[int, int], amplitude_share: AmplitudeShare
+) -> dict[str, object]:
+    """The row of the outcomes of one model in one cell."""
+    cell = cell_of(outcomes)
+    wrong_per_image = outcomes.groupby("image", observed=True)["wrong"].sum().to_numpy()
+    draws = len(outcomes) // len(wrong_per_image)
+    rate = float(outcomes["wrong"].mean())
+    interval = wrong_rate_interval(wrong_per_image, draws)
+    return {
+        "model": str(outcomes["model"].iloc[0]),
+        "num": cell.num,
+        "amplitude": cell.amplitude,
+        "area": cell.area,
+        "images": len(wrong_per_image),
+        "draws": draws,
+        "wrong": int(outcomes["wrong"].sum()),
+        "wrong_rate": rate,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "pixel_index": pixel_index(
+            rate, cell.num, cell.amplitude, cell.area, image_size, amplitude_share
+        ),
+    }
+
+
+def with_missing(summary: pd.DataFrame, missing: Iterable[tuple[str, Cell]]) -> pd.DataFrame:
+    """The summary with a row without numbers for each of these models and cells that it lacks."""
+    known = {
+        (row["model"], *(None if pd.isna(row[key]) else int(row[key]) for key in CELL_COLUMNS))
+        for row in summary.to_dict("records")
+    }
+    lacking = [
+        {"model": model, "num": cell.num, "amplitude": cell.amplitude, "area": cell.area}
+        for model, cell in dict.fromkeys(missing)
+        if (model, cell.num, cell.amplitude, cell.area) not in known
+    ]
+    if not lacking:
+        return summary
+    counts = dict.fromkeys(("images", "draws", "wrong"), "Int64")
+    rows = pd.DataFrame(lacking, columns=summary.columns)
+    return ordered_summary(pd.concat([summary, rows], ignore_index=True).astype(counts))
+
+
+def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
+    """The summary as text: one row a cell, one column a model, wrong rates in percent with intervals.
+
+    A cell that a model lacks is shown as missing.
+    """
+    entries = [
+        _MISSING if pd.isna(row["wrong_rate"]) else rate_with_interval(row["wrong_rate"], row)
+        for row in summary.to_dict("records")
+    ]
+    cells, models = one_column_a_model(summary, entries, CELL_COLUMNS, _MISSING)
+    return pd.concat([readable_cells(cells, image_size), models], axis=1)
+
+
+def one_column_a_model(
+    summary: pd.DataFrame, entries: list[str], keys: list[str], missing: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A summary's rows side by side.
+
+    Args:
+        summary: with the columns model and keys, the cell's columns among them.
+        entries: one text for each of its rows.
+        keys: what distinguishes the rows of one model.
+        missing: what stands where a model lacks a row.
+
+    Returns:
+        The different keys in their order, and the entries, one row each, one column a model.
+    """
+    text = summary[["model", *keys]].assign(entry=entries)
+    text[CELL_COLUMNS] = text[CELL_COLUMNS].astype("Int64")
+    rows = text[keys].drop_duplicates(ignore_index=True)
+    for model in summary["model"].unique():
+        of_model = text.loc[text["model"] == model, [*keys, "entry"]]
+        rows = rows.merge(of_model.rename(columns={"entry": model}), how="left", on=keys)
+    return rows[keys], rows.drop(columns=keys).fillna(missing)
+
+
+def rate_with_interval(rate: float, row: dict[Any, Any]) -> str:
+    """A rate and its interval, ci_low and ci_high of the row, in percent."""
+    return f"{percent(rate)} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
+
+
+def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
+    """Num, and R and P where anything limits them, as text; the index is that of the cells."""
+    pixels = image_size[0] * image_size[1]
+    readable = pd.DataFrame(
+        {"Num": [f"{num} ({100 * num / pixels:.2g} %)" for num in cells["num"]]}, index=cells.index
+    )
+    for column, title, form in (("amplitude", "R", "±{}"), ("area", "P", "{0} × {0}")):
+        if cells[column].notna().any():
+            readable[title] = [
+                "" if num == 0 else "unlimited" if pd.isna(value) else form.format(value)
+                for num, value in zip(cells["num"], cells[column], strict=True)
+            ]
+    return readable
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Numbers for machines: counts and fractions, an empty field where nothing limits a change."""
+    text = table.select_dtypes(exclude=["number", "bool"])
+    safe = table.assign(**{str(name): text[name].map(escape_cell) for name in text})
+    write_text(path, safe.to_csv(index=False, lineterminator="\n"))
+
+
+def write_markdown(table: pd.DataFrame, title: str, notes: list[str], path: Path) -> None:
+    """A table for reading, with its title and caption."""
+    write_text(
+        path, "\n\n".join([f"# {escape_markdown(title)}", markdown_table(table), *notes]) + "\n"
+    )
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table of text as Markdown."""
+    escaped = table.map(escape_markdown).rename(columns=escape_markdown)
+    alignment = ["left"] + ["right"] * (len(table.columns) - 1)
+    return str(escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment))
+
+
+def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, path: Path) -> None:
+    """A table for a paper (package booktabs), with title and caption."""
+    escaped = table.map(escape_latex).rename(columns=escape_latex)
+    caption = escape_latex(" ".join([f"{title}.", *notes]))
+    write_text(
+        path,
+        escaped.to_latex(
+            index=False,
+            escape=False,
+            caption=caption,
+            label=f"tab:{label}",
+            position="htbp",
+            column_format="l" + "r" * (len(table.columns) - 1),
+        ),
+    )
+
+
+def percent(share: float) -> str:
+    """A share in percent, without the sign, to a tenth; to a hundredth near 0 and 1."""
+    digits = 2 if 0 < share < 0.001 or 0.999 < share < 1 else 1
+    return f"{100 * share:.{digits}f}"
+
+
+def significant(value: float) -> str:
+    """A number to three digits, whole ones from 100 on; rounding errors of 0 are 0."""
+    if math.isnan(value):
+        return "undefined"
+    # Adding 0 takes the sign off a negative 0.
+    value = round(value, _NOISE_DECIMALS) + 0.0
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
