@@ -18,7 +18,7 @@ from experiments.session import Progress, RunRecord, Session, image_set
 from experiments.verification.stored import rows_of
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, COLUMNS, concatenate
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, concatenate, kind_of
 from pixelrobust.report.page import Card, Gallery
 from pixelrobust.settings import RunSettings
 
@@ -73,7 +73,7 @@ def _runs_together(folder: Path, runs: Mapping[str, Run]) -> Run:
     stems = {name: experiment_called(name).table for name in runs}
     for name in sorted({name for name in runs if stems[name] in _RUNS}, key=lambda n: _RUNS.index(stems[n])):  # fmt: skip
         manifest, rows = runs[name]
-        if list(rows.columns) != COLUMNS or "seed" not in manifest.config:
+        if kind_of(manifest.config) is not OUTCOMES or "seed" not in manifest.config:
             continue
         if not (rows["num"] > 0).any() or len(_limits(rows)) != 1:
             continue

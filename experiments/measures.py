@@ -26,7 +26,7 @@ from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.evaluation.shards import evaluate_shards, shard
 from pixelrobust.models.build import Classifier
-from pixelrobust.outcomes.kinds import ACTIVATION_COLUMNS, concatenate, with_cell
+from pixelrobust.outcomes.kinds import ACTIVATIONS, concatenate, with_cell
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 
@@ -150,7 +150,7 @@ def _activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataF
             with_cell(keep(f"{classifier.name}, {cell}", partial(changes, cell)), cell)
             for cell in cells
         ]
-    return concatenate(parts).assign(model=classifier.name)[ACTIVATION_COLUMNS]
+    return concatenate(parts).assign(model=classifier.name)[ACTIVATIONS.columns]
 
 
 def design_of(settings: RunSettings) -> Design:

@@ -27,7 +27,7 @@ from experiments.verdicts import claims_section, leaderboard, said_of_claims, st
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_inside, file_sha256, write_text
-from pixelrobust.outcomes.kinds import read_outcomes
+from pixelrobust.outcomes.kinds import kind_of, read_outcomes
 from pixelrobust.outcomes.manifest import Manifest, read_manifest
 from pixelrobust.report.page import (
     Block,
@@ -183,7 +183,7 @@ def read_folder(folder: Path) -> Stored:
     manifests = {path.stem: read_manifest(path) for path in records}
     outcomes = {stem: folder / "outcomes" / f"{stem}.parquet" for stem in manifests}
     runs = {
-        manifest.name: (manifest, read_outcomes(outcomes[stem]))
+        manifest.name: (manifest, read_outcomes(outcomes[stem], kind_of(manifest.config).name))
         for stem, manifest in manifests.items()
         if outcomes[stem].is_file()
     }

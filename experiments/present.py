@@ -51,7 +51,17 @@ from pixelrobust.figures.retraining import (
     waterfall,
 )
 from pixelrobust.files import check_inside, remove_leftovers
-from pixelrobust.outcomes.kinds import read_outcomes, write_outcomes
+from pixelrobust.outcomes.kinds import (
+    ACTIVATIONS,
+    ADVERSARIAL,
+    DISTANCES,
+    OUTCOMES,
+    RETRAINING,
+    TRANSFER,
+    kind_of,
+    read_outcomes,
+    write_outcomes,
+)
 from pixelrobust.outcomes.manifest import Manifest, read_manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables.adversarial import returns_for_reading, summarize_returns
@@ -117,7 +127,8 @@ def outcomes_file(directory: Path, name: str) -> Path:
 def load_run(directory: Path, name: str) -> Run:
     """Read what `store_run` wrote for the experiment of this name."""
     path = outcomes_file(directory, name)
-    return read_manifest(path.with_suffix(".json")), read_outcomes(path)
+    manifest = read_manifest(path.with_suffix(".json"))
+    return manifest, read_outcomes(path, kind_of(manifest.config).name)
 
 
 def stored_runs(directory: Path) -> dict[str, Run]:
@@ -148,16 +159,9 @@ def tables_of(
         missing: models and cells that a table of wrong rates is to list as missing.
     """
     experiment = experiment_called(manifest.name)
-    if "against" in outcomes:
-        return _transfer(manifest, outcomes, experiment)
-    if "epsilon" in outcomes:
-        return [_returns(manifest, outcomes, experiment)]
-    if "layer" in outcomes:
-        return [_amplification(manifest, outcomes, experiment)]
-    if "draw" in outcomes and "training_seed" in outcomes:
-        return [_retraining(manifest, outcomes, experiment)]
-    if "distance" in outcomes:
-        return [_distances(manifest, outcomes, experiment)]
+    kind = kind_of(manifest.config)
+    if kind is not OUTCOMES:
+        return _PRESENTATIONS[kind.name](manifest, outcomes, experiment)
     size, share = manifest.image_size, manifest.amplitude_share
     summary = summarize(outcomes, size, share)
     notes = wrong_rate_notes(manifest, summary)
@@ -311,7 +315,7 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
     )
 
 
-def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment) -> Presented:
+def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment) -> list[Presented]:
     """Present adversarial images that are recovered, as a table and a map."""
     summary = summarize_returns(outcomes, manifest.image_size, manifest.amplitude_share)
     notes = returns_notes(manifest, summary)
@@ -320,10 +324,14 @@ def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment)
         caption = " ".join(notes[1:])
         figures[experiment.figure] = returns_map(summary, experiment.figure_title, caption)
     readable = returns_for_reading(summary, manifest.image_size)
-    return Presented(experiment.title, readable, notes, experiment.table, summary, figures=figures)
+    return [
+        Presented(experiment.title, readable, notes, experiment.table, summary, figures=figures)
+    ]
 
 
-def _amplification(manifest: Manifest, changes: pd.DataFrame, experiment: Experiment) -> Presented:
+def _amplification(
+    manifest: Manifest, changes: pd.DataFrame, experiment: Experiment
+) -> list[Presented]:
     """Present what becomes of changes inside networks, and their way from layer to layer."""
     verdicts = tabulate_verdicts(changes)
     notes = amplification_notes(manifest)
@@ -332,17 +340,21 @@ def _amplification(manifest: Manifest, changes: pd.DataFrame, experiment: Experi
         f"{model}: {num} pixels": summarize_amplification(rows) for (model, num), rows in groups
     }
     figure = amplification_curves(summaries, experiment.figure_title, " ".join(notes[1:]))
-    return Presented(
-        experiment.title,
-        verdicts_for_reading(verdicts),
-        notes,
-        experiment.table,
-        verdicts,
-        figures={experiment.figure: figure},
-    )
+    return [
+        Presented(
+            experiment.title,
+            verdicts_for_reading(verdicts),
+            notes,
+            experiment.table,
+            verdicts,
+            figures={experiment.figure: figure},
+        )
+    ]
 
 
-def _retraining(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment) -> Presented:
+def _retraining(
+    manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment
+) -> list[Presented]:
     """Present the matrix of training by testing (Table 10), with differences in pairs."""
     summary = summarize_retraining(outcomes, manifest.image_size, manifest.amplitude_share)
     notes = retraining_notes(manifest, outcomes, summary)
@@ -355,9 +367,11 @@ def _retraining(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experime
         caption = " ".join(notes[1:])
         figures[experiment.figure] = retraining_matrix(summary, experiment.figure_title, caption)
     readable = matrix_for_reading(summary)
-    return Presented(
-        experiment.title, readable, notes, experiment.table, summary, below, figures=figures
-    )
+    return [
+        Presented(
+            experiment.title, readable, notes, experiment.table, summary, below, figures=figures
+        )
+    ]
 
 
 def _transfer(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> list[Presented]:
@@ -380,7 +394,7 @@ def _transfer(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) ->
     return [table, *(Presented(each.title, each.table, list(each.notes)) for each in below)]
 
 
-def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> Presented:
+def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> list[Presented]:
     """Present whether distances to the boundary grow (Eq. 6), as a table and a figure."""
     references = find_references(rows)
     summary = summarize_distances(rows, references)
@@ -399,16 +413,18 @@ def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -
         title = f"{experiment.figure_title} {reference}, {kind} images"
         caption = " ".join([HISTOGRAMS, *notes[1:]])
         figures[experiment.figure] = distance_changes(changes, title, caption)
-    return Presented(
-        experiment.title,
-        distances_for_reading(summary, references),
-        notes,
-        experiment.table,
-        summary,
-        figures=figures,
-        # On a dark page they are white.
-        about_figures=HISTOGRAMS.replace("Black lines", "Lines"),
-    )
+    return [
+        Presented(
+            experiment.title,
+            distances_for_reading(summary, references),
+            notes,
+            experiment.table,
+            summary,
+            figures=figures,
+            # On a dark page they are white.
+            about_figures=HISTOGRAMS.replace("Black lines", "Lines"),
+        )
+    ]
 
 
 def _stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
@@ -450,3 +466,12 @@ def _what_varies(summary: pd.DataFrame) -> str | None:
     if changed["num"].nunique() < 2 or len(varying) > 1:
         return None
     return varying[0] if varying else "model"
+
+
+_PRESENTATIONS = {
+    ADVERSARIAL.name: _returns,
+    ACTIVATIONS.name: _amplification,
+    RETRAINING.name: _retraining,
+    TRANSFER.name: _transfer,
+    DISTANCES.name: _distances,
+}

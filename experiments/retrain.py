@@ -49,9 +49,9 @@ from pixelrobust.models.build import Classifier, check_classifier
 from pixelrobust.models.heads import RestrictedLogits
 from pixelrobust.models.saved import save_model
 from pixelrobust.outcomes.kinds import (
-    DISTANCE_COLUMNS,
-    RETRAINED_COLUMNS,
-    TRANSFER_COLUMNS,
+    DISTANCES,
+    RETRAINING,
+    TRANSFER,
     concatenate,
 )
 from pixelrobust.perturbation.augmentations import (
@@ -398,7 +398,7 @@ def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
         compare_network_with_eager(
             session, network.name, network.module, engine, chosen.training.pixels
         )
-    return concatenate(parts)[RETRAINED_COLUMNS]
+    return concatenate(parts)[RETRAINING.columns]
 
 
 def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
@@ -411,7 +411,7 @@ def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
         for kind, images in chosen.test_sets().items():
             measure = partial(_distances, session, chosen, network, module, kind, images)
             parts.append(keep(f"{network.name}, {network.seed}, {kind}", measure))
-    return concatenate(parts)[DISTANCE_COLUMNS]
+    return concatenate(parts)[DISTANCES.columns]
 
 
 def _distances(
@@ -482,7 +482,7 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
         ]
         for viewer, own in zip(others, tried, strict=True):
             found += _against_itself(session, viewer, own, epsilon)
-        return concatenate(found) if found else pd.DataFrame(columns=TRANSFER_COLUMNS)
+        return concatenate(found) if found else pd.DataFrame(columns=TRANSFER.columns)
 
     keep = session.record.rows().rows
     parts = [
@@ -493,7 +493,7 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
             f"no image fools {chosen.classifier.name} at any of attack.epsilon="
             f"{[epsilon_text(epsilon) for epsilon in epsilons]}; give larger ones."
         )
-    return concatenate(parts)[TRANSFER_COLUMNS]
+    return concatenate(parts)[TRANSFER.columns]
 
 
 def original_viewer(session: Session, chosen: Plan) -> Viewer:

@@ -15,7 +15,7 @@ from experiments.paper import FIGURE_1, FIGURE_1_TITLE, Experiment, experiment_c
 from experiments.pictures import example_strips
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.figures.strip import Strip
-from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, kind_of
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import RETRAINED, RunSettings
 from pixelrobust.tracking import Picture, Tracker
@@ -95,7 +95,7 @@ def log_examples(
         outcomes: of one network or several, in any cells.
     """
     count = settings.tracking.examples if settings.tracking else 0
-    if not count or "draw" not in outcomes or "epsilon" in outcomes:
+    if not count or kind_of(settings.identity()) is not OUTCOMES:
         return
     changed = outcomes[outcomes["num"] > 0]
     if changed.empty:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from pixelrobust.outcomes.kinds import (
-    ACTIVATION_COLUMNS,
-    ADVERSARIAL_COLUMNS,
+    ACTIVATIONS,
+    ADVERSARIAL,
     concatenate,
     make_outcomes,
 )
@@ -106,7 +106,7 @@ def adversarial(
         for image in range(images)
         for draw in range(draws if num else 1)
     ]  # fmt: skip
-    return pd.DataFrame(rows)[ADVERSARIAL_COLUMNS]
+    return pd.DataFrame(rows)[ADVERSARIAL.columns]
 
 
 def activations(
@@ -123,5 +123,5 @@ def activations(
         for image, reached in enumerate(factors)
         for layer, depth, factor in (("input", 0, 1.0), ("logits", 1, reached))
     ]  # fmt: skip
-    table = pd.DataFrame(rows)[ACTIVATION_COLUMNS]
+    table = pd.DataFrame(rows)[ACTIVATIONS.columns]
     return table.astype({"amplitude": "Int16", "area": "Int32", "num": "int32"})

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from pixelrobust.outcomes.kinds import (
-    DISTANCE_COLUMNS,
-    RETRAINED_COLUMNS,
-    TRANSFER_COLUMNS,
+    DISTANCES,
+    RETRAINING,
+    TRANSFER,
     concatenate,
     make_outcomes,
 )
@@ -38,7 +38,7 @@ def outcomes_of(
     images = len(next(iter(tables.values())))
     predictions = {cell: table.reshape(images, -1) for cell, table in tables.items()}
     outcomes = make_outcomes(model, keys(images), np.zeros(images, dtype=np.int64), predictions)
-    return outcomes.assign(images_are=kind, training_seed=seed)[RETRAINED_COLUMNS]
+    return outcomes.assign(images_are=kind, training_seed=seed)[RETRAINING.columns]
 
 
 def together(*parts: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def shown(
             "label": 0, "prediction": fooled.astype(int), "wrong": fooled,
         }
     )  # fmt: skip
-    return rows[TRANSFER_COLUMNS]
+    return rows[TRANSFER.columns]
 
 
 def distances(
@@ -82,4 +82,4 @@ def distances(
             "distance": values, "measured": np.nan if measured is None else measured,
         }
     )  # fmt: skip
-    return rows[DISTANCE_COLUMNS]
+    return rows[DISTANCES.columns]

@@ -12,7 +12,7 @@ from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.outcomes.kinds import (
-    ADVERSARIAL_COLUMNS,
+    ADVERSARIAL,
     concatenate,
     read_outcomes,
     write_outcomes,
@@ -48,7 +48,7 @@ def evaluated(
 def test_only_images_that_fool_take_part() -> None:
     """A level of 130 is 2.5/255 above one half: 2/255 is too little, 4/255 enough; 200 needs 72.5."""
     outcomes = evaluated([130, 200, 126], (2, 4.0))
-    assert list(outcomes.columns) == ADVERSARIAL_COLUMNS
+    assert list(outcomes.columns) == ADVERSARIAL.columns
     reached = outcomes.groupby("epsilon")["image"].unique().map(set).to_dict()
     assert reached == {"2": {"image2"}, "4": {"image0", "image2"}}
 
@@ -153,6 +153,6 @@ def test_the_table_for_reading_shows_gains() -> None:
 def test_adversarial_outcomes_are_stored_and_merged(tmp_path) -> None:
     outcomes = concatenate([evaluated([128, 126], ("minimal", 4)), evaluated([128], ("minimal",))])
     write_outcomes(outcomes, tmp_path / "o.parquet")
-    assert len(read_outcomes(tmp_path / "o.parquet")) == len(outcomes)
+    assert len(read_outcomes(tmp_path / "o.parquet", "adversarial")) == len(outcomes)
     # Two images at two sizes, unrounded and rounded, in a control and two cells of two draws.
     assert len(outcomes) == 2 * 2 * 2 * (1 + 2 * 2)

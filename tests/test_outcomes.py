@@ -11,8 +11,8 @@ import pytest
 
 from pixelrobust import InputError
 from pixelrobust.outcomes.kinds import (
-    ACTIVATION_COLUMNS,
-    COLUMNS,
+    ACTIVATIONS,
+    OUTCOMES,
     cell_of,
     concatenate,
     correct_before,
@@ -36,7 +36,7 @@ def outcomes(model: str = "net") -> pd.DataFrame:
 
 def test_one_row_for_each_cell_image_and_draw() -> None:
     table = outcomes()
-    assert list(table.columns) == COLUMNS
+    assert list(table.columns) == OUTCOMES.columns
     assert table["num"].tolist() == [0, 0, 4, 4, 4, 4]
     assert table["image"].tolist() == [
         "a.jpg",
@@ -63,7 +63,7 @@ def test_rows_take_little_room_and_keep_the_order_of_images(tmp_path: Path) -> N
     assert table.index.tolist() == list(range(6))
     # Some of them, too, and without their row numbers.
     write_outcomes(table[table["wrong"]], tmp_path / "some.parquet")
-    assert pq.read_schema(tmp_path / "some.parquet").names == COLUMNS
+    assert pq.read_schema(tmp_path / "some.parquet").names == OUTCOMES.columns
     column = pq.read_metadata(tmp_path / "some.parquet").row_group(0).column(0)
     assert column.compression == "ZSTD"
     assert read_outcomes(tmp_path / "some.parquet").index.tolist() == [0]
@@ -135,7 +135,7 @@ def activations(model: str, cell: Cell) -> pd.DataFrame:
         for image in ("b.jpg", "a.jpg")
         for depth, layer in enumerate(("input", "conv", "logits"))
     ]  # fmt: skip
-    return with_cell(pd.DataFrame(rows).assign(model=model), cell)[ACTIVATION_COLUMNS]
+    return with_cell(pd.DataFrame(rows).assign(model=model), cell)[ACTIVATIONS.columns]
 
 
 def test_activations_are_merged_once_each_and_read_back(tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_activations_are_merged_once_each_and_read_back(tmp_path: Path) -> None:
     assert list(merged["change"].cat.categories) == ["pixels", "noise"]
     assert list(merged["image"].cat.categories) == ["b.jpg", "a.jpg"]
     write_outcomes(merged, tmp_path / "changes.parquet")
-    back = read_outcomes(tmp_path / "changes.parquet")
-    assert list(back.columns) == ACTIVATION_COLUMNS
+    back = read_outcomes(tmp_path / "changes.parquet", "activations")
+    assert list(back.columns) == ACTIVATIONS.columns
     pd.testing.assert_frame_equal(back, merged)
 
 
@@ -177,7 +177,7 @@ def test_images_that_any_model_is_wrong_about_before_are_left_out() -> None:
     assert list(kept["image"].cat.categories) == ["b"]
     assert len(both) == 18
     assert kept.index.tolist() == list(range(6))
-    assert list(kept.columns) == COLUMNS
+    assert list(kept.columns) == OUTCOMES.columns
 
 
 def test_no_images_or_no_control_is_a_sentence() -> None:

@@ -12,7 +12,7 @@ from experiments.paper import beside_published, published_rates
 from experiments.present import derive, load_run, present, stored_runs
 from pixelrobust import InputError
 from pixelrobust.figures import new_figure, write_figure
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES
 from pixelrobust.outcomes.manifest import Manifest, merge_manifests, read_manifest
 from pixelrobust.tables.rates import summarize
 from tests.conftest import REPOSITORY
@@ -93,7 +93,7 @@ def test_committed_outcomes_are_complete_and_unmodified_presets(profile: str, na
     assert preset is not None
     assert manifest.config == preset.identity()
     assert not manifest.software["uncommitted_changes"]
-    if list(rows.columns) == COLUMNS:
+    if list(rows.columns) == OUTCOMES.columns:
         cells = rows.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False).size()
         changed = cells.index.get_level_values("num") > 0
         assert set(cells[changed]) == {manifest.images * manifest.draws}

@@ -8,7 +8,7 @@ from scipy import stats
 
 from experiments.captions import fall_note, transfer_notes
 from pixelrobust.figures.retraining import waterfall
-from pixelrobust.outcomes.kinds import TRANSFER_COLUMNS
+from pixelrobust.outcomes.kinds import TRANSFER
 from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.rates import wilson_interval, wrong_rate_interval
 from pixelrobust.tables.retraining import (
@@ -228,4 +228,4 @@ def test_labels_of_the_waterfall_do_not_overlap() -> None:
 
 
 def test_rows_have_the_stored_columns() -> None:
-    assert list(cases().columns) == TRANSFER_COLUMNS
+    assert list(cases().columns) == TRANSFER.columns

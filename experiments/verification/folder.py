@@ -28,6 +28,14 @@ from pixelrobust.distributed import Context
 from pixelrobust.engine import find_device
 from pixelrobust.errors import InputError, escape_markdown
 from pixelrobust.files import file_sha256, write_text
+from pixelrobust.outcomes.kinds import (
+    ACTIVATIONS,
+    ADVERSARIAL,
+    DISTANCES,
+    RETRAINING,
+    TRANSFER,
+    kind_of,
+)
 from pixelrobust.outcomes.manifest import describe_hardware, describe_software
 from pixelrobust.settings import RunSettings
 from pixelrobust.tables.rates import markdown_table
@@ -117,17 +125,17 @@ def _session(settings: RunSettings) -> Session:
 
 def _verify(run: StoredRun, runs: Mapping[str, Run], train: bool) -> Iterator[pd.DataFrame]:
     """A share of the rows of a run, found again, by their kind."""
-    rows = run.outcomes
-    if "against" in rows:
+    kind = kind_of(run.manifest.config)
+    if kind is TRANSFER:
         return verify_transfer(run, train)
-    if "distance" in rows:
+    if kind is DISTANCES:
         return verify_distances(run, train)
-    if "training_seed" in rows:
+    if kind is RETRAINING:
         return verify_retraining(run, train)
     images = image_set(run.session)
-    if "epsilon" in rows:
+    if kind is ADVERSARIAL:
         return verify_attacked(run, images, runs)
-    if "layer" in rows:
+    if kind is ACTIVATIONS:
         return verify_activations(run, images)
     return verify_outcomes(run, images)
 

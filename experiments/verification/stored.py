@@ -20,7 +20,7 @@ from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation.selection import image_list_digest, select
 from pixelrobust.models.build import Classifier
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, kind_of
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import (
     ATTACK_PREFIX,
@@ -180,7 +180,7 @@ def all_images(run: StoredRun, images: ImageSet, others: Mapping[str, Run]) -> C
     manifest = run.manifest
     for other, rows in others.values():
         same = other.image_list_sha256 == manifest.image_list_sha256
-        if same and list(rows.columns) == COLUMNS:
+        if same and kind_of(other.config) is OUTCOMES:
             return chosen_from(images, rows_of(images, other, rows))
     session = run.as_it_was()
     candidates, settings = image_set(session), session.settings

@@ -17,7 +17,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.evaluation.cells import evaluate_cells
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.store import Keep, compute_anew
-from pixelrobust.outcomes.kinds import ADVERSARIAL_COLUMNS
+from pixelrobust.outcomes.kinds import ADVERSARIAL
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def evaluate_adversarial(
             f"no image fools model {task.name} at any of attack.epsilon="
             f"{[epsilon_text(epsilon) for epsilon in crafting.epsilons]}; give larger ones."
         )
-    return pd.concat(parts, ignore_index=True)[ADVERSARIAL_COLUMNS]
+    return pd.concat(parts, ignore_index=True)[ADVERSARIAL.columns]
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def flipping_examples(outcomes: pd.DataFrame, count: int, draw: int = 0) -> list
     """Return images that flip at the fewest changed pixels: the most fragile, not typical ones.
 
     Args:
-        outcomes: columns `outcomes.COLUMNS`, of one amplitude and area.
+        outcomes: columns of `pixelrobust.outcomes.kinds.OUTCOMES`, of one amplitude and area.
         count: how many, 1 or more.
         draw: which draw.
 
@@ -127,7 +127,7 @@ def strips_from_outcomes(
     """Make a strip for each of some images, of all nums and models of the outcomes.
 
     Args:
-        outcomes: columns `outcomes.COLUMNS`, of one amplitude and area, with num 0.
+        outcomes: columns of `pixelrobust.outcomes.kinds.OUTCOMES`, of one amplitude and area, with num 0.
         keys: the images.
         changed: image key, num -> uint8 (C, H, W), the image as it was evaluated in that draw.
         class_names: for each class, the names it goes by; the first is shown, with the class's

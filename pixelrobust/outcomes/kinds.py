@@ -1,6 +1,7 @@
 """Outcomes, and other per-image rows that every table and figure is computed from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,57 +15,76 @@ from pixelrobust.files import replacing
 from pixelrobust.perturbation.grid import Cell
 
 CELL_COLUMNS = ["num", "amplitude", "area"]
-COLUMNS = ["model", *CELL_COLUMNS, "image", "draw", "label", "prediction", "wrong"]
-ADVERSARIAL_COLUMNS = [*COLUMNS, "epsilon", "size", "rounded", "adversarial"]
-ACTIVATION_COLUMNS = [
-    "model",
-    *CELL_COLUMNS,
-    "image",
-    "change",
-    "layer",
-    "depth",
-    "relative_change",
-    "norm_mismatch",
-    "matched",
-]
 
-RETRAINED_COLUMNS = [*COLUMNS, "images_are", "training_seed"]
-TRANSFER_COLUMNS = [
-    "model",
-    "training_seed",
-    "against",
-    "epsilon",
-    "size",
-    "rounded",
-    "image",
-    "label",
-    "prediction",
-    "wrong",
-]
-DISTANCE_COLUMNS = ["model", "training_seed", "images_are", "image", "distance", "measured"]
 
-_LAYOUTS = (
-    COLUMNS,
-    ADVERSARIAL_COLUMNS,
-    ACTIVATION_COLUMNS,
-    RETRAINED_COLUMNS,
-    TRANSFER_COLUMNS,
-    DISTANCE_COLUMNS,
+@dataclass(frozen=True)
+class Kind:
+    """One kind of rows that runs store; columns stand in the order of the file.
+
+    Attributes:
+        name: as the config calls it, by `measure` or by its attack.
+        keys: columns that tell a row from every other.
+        values: columns that hold what was found.
+        columns: all of them.
+    """
+
+    name: str
+    keys: list[str]
+    values: list[str]
+    columns: list[str]
+
+
+_OUTCOME = ["model", *CELL_COLUMNS, "image", "draw"]
+_FOUND = ["label", "prediction", "wrong"]
+OUTCOMES = Kind("outcomes", _OUTCOME, _FOUND, [*_OUTCOME, *_FOUND])
+ADVERSARIAL = Kind(
+    "adversarial",
+    [*_OUTCOME, "epsilon", "rounded"],
+    [*_FOUND, "size", "adversarial"],
+    [*OUTCOMES.columns, "epsilon", "size", "rounded", "adversarial"],
 )
-_IDENTITY = [
-    "model",
-    *CELL_COLUMNS,
-    "image",
-    "draw",
-    "epsilon",
-    "rounded",
-    "change",
-    "layer",
-    "images_are",
-    "training_seed",
-    "against",
-]
+_LAYER = ["model", *CELL_COLUMNS, "image", "change", "layer"]
+_CHANGE = ["depth", "relative_change", "norm_mismatch", "matched"]
+ACTIVATIONS = Kind("activations", _LAYER, _CHANGE, [*_LAYER, *_CHANGE])
+_TRAINED = ["images_are", "training_seed"]
+RETRAINING = Kind("retraining", [*_OUTCOME, *_TRAINED], _FOUND, [*OUTCOMES.columns, *_TRAINED])
+_SHOWN = ["model", "training_seed", "against", "epsilon"]
+TRANSFER = Kind(
+    "transfer",
+    [*_SHOWN, "rounded", "image"],
+    ["size", *_FOUND],
+    [*_SHOWN, "size", "rounded", "image", *_FOUND],
+)
+_MEASURED = ["model", "training_seed", "images_are", "image"]
+_DISTANCE = ["distance", "measured"]
+DISTANCES = Kind("distances", _MEASURED, _DISTANCE, [*_MEASURED, *_DISTANCE])
+
+KINDS = {
+    kind.name: kind
+    for kind in (OUTCOMES, ADVERSARIAL, ACTIVATIONS, RETRAINING, TRANSFER, DISTANCES)
+}
+"""Every kind of stored rows, by its name."""
+
 _CATEGORIES = ["model", "image", "change", "layer", "images_are", "against"]
+
+
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """Return the kind of rows that a run stores.
+
+    Args:
+        config: of the run, as its manifest holds it (`RunSettings.identity`).
+
+    Raises:
+        InputError: it names no kind that there is.
+    """
+    measure = config.get("measure", OUTCOMES.name)
+    if measure == OUTCOMES.name and "attack" in config:
+        return ADVERSARIAL
+    if measure not in KINDS or measure == ADVERSARIAL.name:
+        raise InputError(
+            f"a run of measure={measure!r} stores no rows that this version knows; run it again."
+        )
+    return KINDS[measure]
 
 
 def make_outcomes(
@@ -101,7 +121,7 @@ def make_outcomes(
     outcomes = pd.concat(parts, ignore_index=True)
     outcomes["model"] = pd.Categorical([model]).repeat(len(outcomes))
     outcomes["wrong"] = outcomes["label"] != outcomes["prediction"]
-    return outcomes[COLUMNS]
+    return outcomes[OUTCOMES.columns]
 
 
 def with_cell(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
@@ -147,9 +167,10 @@ def correct_before(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Rows of several models or cells in one frame, each row once."""
+    """Put rows of several models or cells into one frame, each row once."""
     combined = pd.concat(parts)
-    return _compact(combined.drop_duplicates(_held(combined, _IDENTITY), ignore_index=True))
+    keys = dict.fromkeys(key for kind in KINDS.values() for key in kind.keys)
+    return _compact(combined.drop_duplicates(_held(combined, keys), ignore_index=True))
 
 
 def write_outcomes(outcomes: pd.DataFrame, path: Path) -> None:
@@ -158,11 +179,15 @@ def write_outcomes(outcomes: pd.DataFrame, path: Path) -> None:
         outcomes.to_parquet(temporary, index=False, compression="zstd")
 
 
-def read_outcomes(path: Path) -> pd.DataFrame:
-    """Outcomes from a Parquet file.
+def read_outcomes(path: Path, kind: str = OUTCOMES.name) -> pd.DataFrame:
+    """Read outcomes from a Parquet file.
+
+    Args:
+        path: the file.
+        kind: name of the kind of rows that it holds; `kind_of` tells it from a manifest's config.
 
     Raises:
-        InputError: the file is missing, or holds anything but outcomes.
+        InputError: the file is missing, or holds anything but rows of this kind.
     """
     try:
         outcomes = pd.read_parquet(path)
@@ -170,9 +195,10 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         raise InputError(
             f"outcomes {path} cannot be read ({error}); run the experiment again."
         ) from error
-    if list(outcomes.columns) not in _LAYOUTS:
+    if list(outcomes.columns) != KINDS[kind].columns:
         raise InputError(
-            f"{path} does not hold outcomes: its columns are {list(outcomes.columns)}."
+            f"{path} does not hold outcomes, of kind {kind}: its columns are {list(outcomes.columns)}; "
+            "run the experiment again."
         )
     faulty = faulty_columns(outcomes)
     if faulty:
@@ -190,7 +216,7 @@ def _compact(outcomes: pd.DataFrame) -> pd.DataFrame:
     return outcomes
 
 
-def _held(outcomes: pd.DataFrame, columns: list[str]) -> list[str]:
+def _held(outcomes: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     return [column for column in columns if column in outcomes]
 
 

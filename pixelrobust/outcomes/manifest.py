@@ -14,6 +14,7 @@ import torch
 
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
+from pixelrobust.outcomes.kinds import kind_of
 from pixelrobust.perturbation.grid import AmplitudeShare
 from pixelrobust.perturbation.pixels import PROTOCOL_VERSION
 from pixelrobust.settings import fingerprint
@@ -138,6 +139,9 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
         for key in ("image_list_sha256", "draws", "image_size", "amplitude_share"):
             if getattr(first, key) != getattr(other, key):
                 raise InputError(_refusal(key, first, other))
+        kinds = [kind_of(one.config).name for one in (first, other)]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"runs of {kinds[0]} and of {kinds[1]} rows are not merged.")
         if first.config["seed"] != other.config["seed"]:
             raise InputError("runs with different seeds have different changes and are not merged.")
     return replace(

@@ -97,7 +97,7 @@ class WrongShares:
     """For every model and cell, each image's share of draws that were wrong.
 
     Args:
-        outcomes: columns `outcomes.COLUMNS`, of the same images for every model and cell.
+        outcomes: columns of `pixelrobust.outcomes.kinds.OUTCOMES`, of the same images for every model and cell.
 
     Attributes:
         models: their names, in the order of the outcomes.

@@ -46,7 +46,7 @@ def pixels_to_flip(outcomes: pd.DataFrame, draw: int = 0) -> pd.DataFrame:
     An image that is wrong at 4 and right again at 8 flips at 4. Rows of num 0 are ignored.
 
     Args:
-        outcomes: columns `outcomes.COLUMNS`, of one amplitude and area.
+        outcomes: columns of `pixelrobust.outcomes.kinds.OUTCOMES`, of one amplitude and area.
         draw: which draw.
 
     Returns:

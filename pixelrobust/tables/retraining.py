@@ -41,7 +41,7 @@ def summarize_retraining(
     """One row for each set of test images, network and test cell.
 
     Args:
-        outcomes: columns `outcomes.RETRAINED_COLUMNS`.
+        outcomes: columns of `pixelrobust.outcomes.kinds.RETRAINING`.
         image_size: (height, width), for the Pixel-index.
         amplitude_share: see `pixelrobust.perturbation.grid`.
 
@@ -223,7 +223,7 @@ def summarize_transfer(rows: pd.DataFrame, control: str) -> pd.DataFrame:
     """How many adversarial images fool each network.
 
     Args:
-        rows: columns `outcomes.TRANSFER_COLUMNS`.
+        rows: columns of `pixelrobust.outcomes.kinds.TRANSFER`.
         control: the network retrained on unchanged images.
 
     Returns:
@@ -275,7 +275,7 @@ def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[St
     """What each of several causes takes from the images that fool, one after the other.
 
     Args:
-        rows: columns `outcomes.TRANSFER_COLUMNS`, of one epsilon, against the original.
+        rows: columns of `pixelrobust.outcomes.kinds.TRANSFER`, of one epsilon, against the original.
         stages: (label, network, whether images are rounded), from first to last.
     """
     steps: list[Step] = []
@@ -381,7 +381,7 @@ def summarize_distances(rows: pd.DataFrame, references: dict[str, str]) -> pd.Da
     """Distances of each network, and their changes from references in pairs of one image each.
 
     Args:
-        rows: columns `outcomes.DISTANCE_COLUMNS`; distances are L2 in [0, 1] pixel space.
+        rows: columns of `pixelrobust.outcomes.kinds.DISTANCES`; distances are L2 in [0, 1] pixel space.
         references: networks' names, by what they are called in the columns.
 
     Returns:
