@@ -229,20 +229,20 @@ class PerturbationSettings(Section):
 
 
 class AttackSettings(Section):
-    """How images are attacked before their pixels are changed (see `pixelrobust.evaluation.adversarial`)."""
+    """How images are attacked before their pixels are changed (see `configs/attack`)."""
 
-    kind: Literal["adversarial"]
+    kind: Literal["adversarial"] = "adversarial"
     name: StrictStr
-    arguments: dict[StrictStr, Any]
+    arguments: dict[StrictStr, Any] = {}
     epsilon: Annotated[
         tuple[Literal["minimal"] | Parts255, ...],
         BeforeValidator(as_tuple),
         Field(min_length=1),
-    ]
-    step: Parts255
-    max_epsilon: Parts255
-    round: StrictBool
-    wanted: Positive
+    ] = ("minimal",)
+    step: Parts255 = 0.255
+    max_epsilon: Parts255 = 32
+    round: StrictBool = True
+    wanted: Positive = 10_000
 
     @model_validator(mode="before")
     @classmethod
@@ -252,7 +252,12 @@ class AttackSettings(Section):
         return data
 
     @model_validator(mode="after")
-    def _ends(self) -> Self:
+    def _is_within_bounds(self) -> Self:
+        if self.step > self.max_epsilon:
+            raise InputError(
+                f"attack.step={self.step} is larger than attack.max_epsilon={self.max_epsilon}; make "
+                "it smaller."
+            )
         if self.max_epsilon > _MAX_SEARCH * self.step:
             raise InputError(
                 f"attack.step={self.step} takes more than {_MAX_SEARCH:,} steps to "
