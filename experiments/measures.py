@@ -16,6 +16,7 @@ from experiments.session import (
     get_classifier,
     get_engine,
 )
+from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 from pixelrobust.evaluation.activations import layer_changes
@@ -157,8 +158,9 @@ def design_of(settings: RunSettings) -> Design:
 
 
 def attack_of(settings: RunSettings) -> AttackSettings:
-    """The attack of settings that have one."""
+    """Return the attack of settings that have one; InputError where foolbox has no such attack."""
     assert settings.attack
+    build_attack(settings.attack)
     return settings.attack
 
 

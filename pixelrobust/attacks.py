@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import how_to_install
-from pixelrobust.perturbation.pixels import check_unit_range
+from pixelrobust.perturbation.pixels import check_uint8_images, check_unit_range
 from pixelrobust.settings import AttackSettings
 
 MINIMAL = "minimal"
@@ -35,7 +35,7 @@ _Attempt = Callable[[Tensor, float | None], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Adversarial:
-    """A batch of attacked images.
+    """Attacked images of one batch.
 
     Attributes:
         images: (B, C, H, W) float32 in [0, 1], unrounded.
@@ -78,7 +78,8 @@ def craft(
             Its parameters, their gradients and requires_grad flags are left as they are.
         images: (B, C, H, W) uint8.
         labels: (B,) integers, the true classes.
-        attack: which attack, and how the smallest epsilon is searched for.
+        attack: which attack, and how the smallest epsilon is searched for, such as
+            `pixelrobust.settings.attack_settings(name="FGSM")`.
         epsilon: one size, whatever the settings list: the change in 1/255, as measured by the
             attack's own norm (FGSM, BIM and PGD: the largest absolute change); or "minimal".
         seed: 0 or more, below 2**32.
@@ -199,11 +200,7 @@ def _check_epsilon(epsilon: float | str) -> None:
 def _check_batch(module: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before attacking it.")
-    if images.ndim != 4 or images.dtype != torch.uint8:
-        raise InputError(
-            f"images have shape {tuple(images.shape)} and dtype {images.dtype}; "
-            "give (batch, channels, height, width), uint8."
-        )
+    check_uint8_images(images)
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise InputError(
             f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; "

@@ -17,7 +17,7 @@ from tests.test_verification import Verify, call_verify
 
 SAID = {
     "a manifest that does not say how images were attacked": "the manifest of table9 has no attack, which its rows need",
-    "a manifest whose attack is another program": "attack.target='os.system' is not an attack that can be used",
+    "a manifest whose attack is another program": "attack.name='os.system' is not an attack that can be used",
     "a manifest with a limit that is none": "the manifest's dataset.candidates or dataset.limit is no number",
     "a manifest that does not say how networks were retrained": "the manifest of table10 has no retrain, which its rows need",
 }
