@@ -16,11 +16,11 @@ from experiments.session import (
     get_classifier,
     get_engine,
 )
-from pixelrobust.attacks import Attack
+from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 from pixelrobust.evaluation.activations import layer_changes
-from pixelrobust.evaluation.adversarial import Crafting, evaluate_adversarial
+from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.cells import count_passes
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.selection import image_list_digest
@@ -123,12 +123,11 @@ def outcomes_of(
 
 def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
     settings, (classifier, engine, _) = session.settings, subject
-    crafting = crafting_of(attack_of(settings))
-    with session.progress.task(
-        classifier.name, len(chosen.keys) * len(crafting.epsilons)
-    ) as advance:
+    attack = attack_of(settings)
+    total = len(chosen.keys) * len(attack.epsilon)
+    with session.progress.task(classifier.name, total) as advance:
         return evaluate_adversarial(
-            chosen.task(engine, classifier.name), classifier.module, crafting, design_of(settings),
+            chosen.task(engine, classifier.name), classifier.module, attack, design_of(settings),
             advance, session.record.rows().rows,
         )  # fmt: skip
 
@@ -159,21 +158,10 @@ def design_of(settings: RunSettings) -> Design:
 
 
 def attack_of(settings: RunSettings) -> AttackSettings:
-    """The attack of settings that have one."""
+    """Return the attack of settings that have one; InputError where foolbox has no such attack."""
     assert settings.attack
+    build_attack(settings.attack)
     return settings.attack
-
-
-def crafting_of(attack: AttackSettings) -> Crafting:
-    """How the settings want adversarial images made."""
-    return Crafting(
-        Attack(attack.name, tuple(attack.arguments.items())),
-        attack.epsilon,
-        attack.step,
-        attack.max_epsilon,
-        attack.round,
-        attack.wanted,
-    )
 
 
 # How many predictions an engine changes, beside plain PyTorch, and when memory halves its

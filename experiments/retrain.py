@@ -18,7 +18,6 @@ from experiments.measures import (
     attack_of,
     chosen_from,
     compare_network_with_eager,
-    crafting_of,
     outcomes_of,
 )
 from experiments.session import (
@@ -595,12 +594,12 @@ def _fooling(
 ) -> Iterator[Fooling]:
     """Images that fool a network, batch by batch."""
     settings = session.settings
-    crafting = crafting_of(attack_of(settings))
+    attack = attack_of(settings)
     words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
     with session.progress.task(words, len(images.keys)) as advance:
         task = images.task(viewer.engine, viewer.network.name)
         yield from fooling_batches(
-            task, viewer.network.module, crafting, epsilon, settings.seed, advance
+            task, viewer.network.module, attack, epsilon, settings.seed, advance
         )
 
 

@@ -1,17 +1,39 @@
-"""The one exception for trouble that a user can mend."""
+"""The one exception for trouble that a user can mend, and text from outside as literal text.
+
+Names, paths and descriptions of data sets, models and configs are untrusted: whatever they hold, they
+stay text in the terminal, in Markdown, LaTeX and CSV.
+"""
 
 import re
 import unicodedata
 
+# Controls, halves of characters that are none, and separators of lines and paragraphs.
+_INVISIBLE = ("Cc", "Cs", "Zl", "Zp")
+# They turn the direction of reading round, so that text looks like another.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-def first_line(error: BaseException) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+_MARKDOWN = str.maketrans(
+    {character: f"\\{character}" for character in "\\|_*`~$"} | {"<": "&lt;", ">": "&gt;"}
+)
+# An entity such as &copy;, and what a link, an image or a footnote would need.
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_LINK = re.compile(r"\](?=[(\[:])")
+# A heading, a list, or a line that makes a heading of the one above.
+_OPENS_A_BLOCK = re.compile(r"^(\d{0,9})([-+=#.)])")
+
+_LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "×": r"$\times$", "–": "--",
+})  # fmt: skip
+# At the beginning of a row they would be arguments of the line break above.
+_LATEX_ARGUMENTS = ("[", "*")
+# Spreadsheets take what begins so for a formula.
+_FORMULAS = ("=", "+", "-", "@")
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong.
+    """Raised where something the user gave is wrong.
 
     Each sentence names the key, argument or file, says what is wrong with it and what to do. The
     command line prints them without a traceback and exits with code 2. Names in them do nothing to
@@ -28,44 +50,14 @@ class InputError(ValueError):
         return "\n".join(map(str, self.args))
 
 
-# Text from strangers as literal text: names, paths and descriptions wherever they are shown.
-
-# Controls, halves of characters that are none, and separators of lines and paragraphs.
-_INVISIBLE = ("Cc", "Cs", "Zl", "Zp")
-# They turn the direction of reading round, so that text looks like another.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-_MARKDOWN = {
-    "\\": "\\\\",
-    "|": "\\|",
-    "_": "\\_",
-    "*": "\\*",
-    "`": "\\`",
-    "~": "\\~",
-    "$": "\\$",
-    "<": "&lt;",
-    ">": "&gt;",
-}
-# An entity such as &copy;, and what a link, an image or a footnote would need.
-_ENTITY = re.compile(r"&(?=#?\w+;)")
-_LINK = re.compile(r"\](?=[(\[:])")
-# A heading, a list, or a line that makes a heading of the one above.
-_OPENS_A_BLOCK = re.compile(r"^(\d{0,9})([-+=#.)])")
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "×": r"$\times$", "–": "--",
-}  # fmt: skip
-# At the beginning of a row they would be arguments of the line break above.
-_LATEX_ARGUMENTS = ("[", "*")
-
-# Spreadsheets take what begins so for a formula.
-_FORMULAS = ("=", "+", "-", "@")
+def first_line(error: BaseException) -> str:
+    """Return what an error says, on one line; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def printable(value: object) -> str:
-    """Text on one line that does nothing to a terminal.
+    """Return text on one line that does nothing to a terminal.
 
     Line breaks and tabs become spaces; other control characters, characters that turn the direction
     of reading, and bytes of a file name that are no text become escapes such as \\x1b.
@@ -83,25 +75,24 @@ def _visible(character: str) -> str:
 
 
 def escape_markdown(value: object) -> str:
-    """Text that Markdown shows as it is, within a line or a table."""
-    text = _ENTITY.sub("&amp;", printable(value))
-    escaped = "".join(_MARKDOWN.get(character, character) for character in text)
+    """Return text that Markdown shows as it is, within a line or a table."""
+    escaped = _ENTITY.sub("&amp;", printable(value)).translate(_MARKDOWN)
     return _LINK.sub(r"\]", escaped)
 
 
 def escape_paragraph(value: object) -> str:
-    """Text that Markdown shows as it is, as a paragraph of its own."""
+    """Return text that Markdown shows as it is, as a paragraph of its own."""
     return _OPENS_A_BLOCK.sub(r"\1\\\2", escape_markdown(value).strip())
 
 
 def escape_latex(value: object) -> str:
-    """Text that LaTeX shows as it is, in a table too."""
-    text = "".join(_LATEX.get(character, character) for character in printable(value))
+    """Return text that LaTeX shows as it is, in a table too."""
+    text = printable(value).translate(_LATEX)
     return "{}" + text if text.lstrip().startswith(_LATEX_ARGUMENTS) else text
 
 
 def escape_cell(value: object) -> object:
-    """A cell of a CSV file that stays one cell, and that spreadsheets do not compute.
+    """Return a cell of a CSV file that stays one cell, and that spreadsheets do not compute.
 
     Text is put on one line; what begins like a formula gets an apostrophe in front.
     """

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files written so that nobody ever sees half of one, their digests, and installed packages."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.\w+$")
 
 
 def user_cache() -> Path:
-    """The folder that PIXELROBUST_CACHE names, else the user's cache folder."""
+    """Return the folder that PIXELROBUST_CACHE names, else the user's cache folder."""
     return Path(os.environ.get("PIXELROBUST_CACHE") or platformdirs.user_cache_dir("pixelrobust"))
 
 
@@ -83,7 +83,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, hexadecimal; OSError where it cannot be read."""
+    """Return the SHA-256 of a file's content, hexadecimal; OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -107,24 +107,20 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-# Packages that may be installed, and those that carry data.
-
-
 def how_to_install(extra: str) -> str:
-    """What to do where a package of one of the optional groups of dependencies is missing."""
+    """Say what to do where a package of one of the optional groups of dependencies is missing."""
     # In quotes, since some shells take brackets for patterns.
     return f"run `make setup`, or `pip install 'pixelrobust[{extra}]'`"
 
 
 def package_folder(module: str) -> Path | None:
-    """Where an installed package lies, without importing it; None where it is not installed."""
+    """Find an installed package's folder without importing it; None where it is not installed."""
     # To find a package within another one, Python would import the other.
     if not module.isidentifier():
         return None
     try:
         spec = importlib.util.find_spec(module)
-    # Of what is no package, such as the program itself.
-    except ValueError:
+    except ValueError:  # It is no package, but the program itself, for example.
         return None
     if spec is None or not spec.submodule_search_locations:
         return None

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pixelrobust import InputError
-from pixelrobust.attacks import Attack
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.adversarial import Crafting, evaluate_adversarial
+from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.outcomes.kinds import (
     ADVERSARIAL,
@@ -18,6 +17,7 @@ from pixelrobust.outcomes.kinds import (
     write_outcomes,
 )
 from pixelrobust.perturbation.grid import build_grid
+from pixelrobust.settings import attack_settings
 from pixelrobust.tables.adversarial import RETURN_COLUMNS, returns_for_reading, summarize_returns
 
 SIDE = 6
@@ -38,11 +38,11 @@ def evaluated(
     module = Brightness().eval()
     images = torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, SIDE, SIDE)
     labels = np.array([int(level > 127) for level in levels])
-    crafting = Crafting(Attack("FGSM"), epsilons, 0.255, 32, rounded, wanted)
+    attack = attack_settings(name="FGSM", epsilon=epsilons, round=rounded, wanted=wanted)
     engine = EagerEngine(module, torch.device("cpu"), 2)
     keys = [f"image{index}" for index in range(len(levels))]
     task = Task(engine, images, keys, labels, "net")
-    return evaluate_adversarial(task, module, crafting, Design(build_grid([1, 36]), 2, 0))
+    return evaluate_adversarial(task, module, attack, Design(build_grid([1, 36]), 2, 0))
 
 
 def test_only_images_that_fool_take_part() -> None:
@@ -77,10 +77,10 @@ def test_an_attack_smaller_than_half_a_level_is_undone_by_rounding() -> None:
     module = Brightness().eval()
     image = torch.full((1, 3, SIDE, SIDE), 128, dtype=torch.uint8)
     image.view(-1)[:50] = 127
-    crafting = Crafting(Attack("FGSM"), ("minimal",), 0.255, 32, True, 1)
+    attack = attack_settings(name="FGSM", wanted=1)
     engine = EagerEngine(module, torch.device("cpu"), 2)
     task = Task(engine, image, ["a"], np.array([1]), "net")
-    outcomes = evaluate_adversarial(task, module, crafting, Design(build_grid(0), 1, 0))
+    outcomes = evaluate_adversarial(task, module, attack, Design(build_grid(0), 1, 0))
     summary = summarize_returns(outcomes, (SIDE, SIDE)).set_index("images_are")
     assert outcomes["size"].iloc[0] == pytest.approx(0.255, abs=1e-3)
     assert summary.loc["unrounded", "return_rate"] == 0

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,28 +15,27 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
+from pixelrobust import attacks
+from pixelrobust.attacks import Adversarial, build_attack, craft, is_straight, round_to_8_bits
 from pixelrobust.errors import InputError
+from pixelrobust.settings import AttackSettings, attack_settings
 from tests.conftest import REPOSITORY
 
-FGSM = Attack("FGSM")
-PGD = Attack("PGD", (("steps", 3), ("rel_stepsize", 0.5)))
-DEEPFOOL = Attack("L2DeepFoolAttack")
-CARLINI_WAGNER = Attack(
-    "L2CarliniWagnerAttack",
-    (("binary_search_steps", 5), ("steps", 100), ("initial_const", 1.0)),
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+fgsm = partial(attack_settings, name="FGSM")
+FGSM = fgsm()
+PGD = attack_settings(name="PGD", arguments={"steps": 3, "rel_stepsize": 0.5})
+DEEPFOOL = attack_settings(name="L2DeepFoolAttack")
+CARLINI_WAGNER = attack_settings(
+    name="L2CarliniWagnerAttack",
+    arguments={"binary_search_steps": 5, "steps": 100, "initial_const": 1.0},
+)
+EVERY = pytest.mark.parametrize(
+    "attack", [FGSM, PGD, DEEPFOOL, CARLINI_WAGNER], ids=lambda a: a.name
 )
 SIDE = 3
 PIXELS = 3 * SIDE * SIDE
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more to waiting for other threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Linear(nn.Module):
@@ -110,7 +109,7 @@ def predict(module: nn.Module, images: Tensor) -> Tensor:
 def test_the_search_ends_at_the_first_step_beyond_the_margin(margin: float, step: float) -> None:
     """A linear classifier with weights w is left by FGSM at exactly margin / sum(|w|)."""
     near_a_step = abs(margin / step - round(margin / step)) < 1e-3
-    result = craft(linear(margin), grey(), zeros(), FGSM, "minimal", step=step)
+    result = craft(linear(margin), grey(), zeros(), fgsm(step=step), "minimal")
     assert result.fooled.all()
     if not near_a_step:
         assert float(result.epsilon) == pytest.approx(math.ceil(margin / step) * step, rel=1e-4)
@@ -122,10 +121,10 @@ def test_images_of_different_margins_are_searched_apart() -> None:
     """Grey of 128 + k, moved along one weight sign only, has its own distance."""
     module = Linear(torch.ones(3, SIDE, SIDE), 10.5 / 255 * PIXELS).eval()
     images = torch.cat([grey(value=value) for value in (120, 138, 130, 128)])
-    result = craft(module, images, zeros(4), FGSM, "minimal", step=1)
+    result = craft(module, images, zeros(4), fgsm(step=1), "minimal")
     np.testing.assert_allclose(result.epsilon, [19, 1, 9, 11], rtol=1e-4)
     together = result.images
-    alone = [craft(module, image[None], zeros(), FGSM, "minimal", step=1) for image in images]
+    alone = [craft(module, image[None], zeros(), fgsm(step=1), "minimal") for image in images]
     assert torch.equal(together, torch.cat([one.images for one in alone]))
 
 
@@ -133,7 +132,7 @@ def test_beyond_max_epsilon_the_image_comes_back_unchanged() -> None:
     images = torch.cat([grey(), grey(value=100)])
     labels = torch.tensor([0, 0])
     module = Linear(torch.ones(3, SIDE, SIDE), 3.5 / 255 * PIXELS).eval()
-    result = craft(module, images, labels, FGSM, "minimal", step=1, max_epsilon=4)
+    result = craft(module, images, labels, fgsm(step=1, max_epsilon=4), "minimal")
     assert result.fooled.tolist() == [True, False]
     assert float(result.epsilon[0]) == pytest.approx(4, rel=1e-4)
     assert math.isnan(result.epsilon[1])
@@ -142,12 +141,12 @@ def test_beyond_max_epsilon_the_image_comes_back_unchanged() -> None:
 
 @pytest.mark.parametrize(("max_epsilon", "fooled"), [(0.765, True), (0.76, False)])
 def test_max_epsilon_itself_is_tried(max_epsilon: float, fooled: bool) -> None:
-    result = craft(linear(0.7), grey(), zeros(), FGSM, "minimal", max_epsilon=max_epsilon)
+    result = craft(linear(0.7), grey(), zeros(), fgsm(max_epsilon=max_epsilon), "minimal")
     assert result.fooled.tolist() == [fooled]
 
 
-@pytest.mark.parametrize("attack", [FGSM, PGD, DEEPFOOL, CARLINI_WAGNER])
-def test_an_image_that_is_wrong_already_has_epsilon_zero(attack: Attack) -> None:
+@EVERY
+def test_an_image_that_is_wrong_already_has_epsilon_zero(attack: AttackSettings) -> None:
     images = grey(2)
     result = craft(linear(2), images, torch.tensor([1, 0]), attack, "minimal")
     assert result.fooled.tolist() == [True, True]
@@ -167,7 +166,7 @@ class CountsPasses(Linear):
 def test_only_images_that_are_not_fooled_yet_are_tried_again() -> None:
     module = CountsPasses(torch.ones(3, SIDE, SIDE), 10.5 / 255 * PIXELS).eval()
     images = torch.cat([grey(9, value=138), grey(value=128)])
-    craft(module, images, zeros(10), FGSM, "minimal", step=1)
+    craft(module, images, zeros(10), fgsm(step=1), "minimal")
     # Before; the direction (its gradient, and foolbox's check); all once, one ten times more; after.
     assert module.passed == 10 + 2 * 10 + 10 + 10 * 1 + 10
 
@@ -176,9 +175,9 @@ def test_one_direction_for_all_sizes_is_as_good_as_the_attack_anew(
     network: nn.Module, noise: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = predict(network, noise.float() / 255)
-    once = craft(network, noise, labels, FGSM, "minimal", step=0.5)
-    monkeypatch.setattr(Attack, "is_straight", False)
-    anew = craft(network, noise, labels, FGSM, "minimal", step=0.5)
+    once = craft(network, noise, labels, fgsm(step=0.5), "minimal")
+    monkeypatch.setattr(attacks, "is_straight", lambda attack: False)
+    anew = craft(network, noise, labels, fgsm(step=0.5), "minimal")
     assert anew.fooled.any()
     for attribute in ("images", "fooled", "epsilon"):
         torch.testing.assert_close(
@@ -187,7 +186,7 @@ def test_one_direction_for_all_sizes_is_as_good_as_the_attack_anew(
 
 
 @pytest.mark.parametrize("attack", [DEEPFOOL, CARLINI_WAGNER])
-def test_minimisation_attacks_come_near_the_known_distance(attack: Attack) -> None:
+def test_minimisation_attacks_come_near_the_known_distance(attack: AttackSettings) -> None:
     """A linear classifier is left at an L2 distance of bias / norm(w), along w."""
     module = linear(3)
     distance = float(module.bias.detach()) / float(weights().norm())
@@ -204,7 +203,8 @@ def test_minimisation_attacks_come_near_the_known_distance(attack: Attack) -> No
 def test_the_black_image_of_a_failed_optimisation_is_no_success() -> None:
     """foolbox's Carlini-Wagner gives black images where it finds nothing, here a class 1."""
     module = Linear(-torch.ones(3, SIDE, SIDE), 100 / 255 * PIXELS).eval()
-    hopeless = Attack("L2CarliniWagnerAttack", (("binary_search_steps", 1), ("steps", 1)))
+    one_step = {"binary_search_steps": 1, "steps": 1}
+    hopeless = attack_settings(name="L2CarliniWagnerAttack", arguments=one_step)
     assert predict(module, torch.zeros(1, 3, SIDE, SIDE)).tolist() == [1]
     result = craft(module, grey(), zeros(), hopeless, "minimal")
     assert result.fooled.tolist() == [False]
@@ -267,7 +267,7 @@ class NotANumber(Linear):
 
 def test_logits_that_are_not_finite_fool_nobody() -> None:
     module = NotANumber(weights(), 1.0).eval()
-    result = craft(module, grey(), zeros(), FGSM, "minimal", max_epsilon=1)
+    result = craft(module, grey(), zeros(), fgsm(max_epsilon=1), "minimal")
     assert result.fooled.tolist() == [False]
 
 
@@ -282,7 +282,9 @@ def test_an_empty_batch_gives_an_empty_batch() -> None:
 
 
 @pytest.mark.parametrize("attack", [FGSM, PGD, DEEPFOOL])
-def test_the_module_is_left_as_it_was(network: nn.Module, noise: Tensor, attack: Attack) -> None:
+def test_the_module_is_left_as_it_was(
+    network: nn.Module, noise: Tensor, attack: AttackSettings
+) -> None:
     labels = predict(network, noise / 255)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     flags = [parameter.requires_grad for parameter in network.parameters()]
@@ -301,7 +303,7 @@ def test_the_module_is_left_as_it_was(network: nn.Module, noise: Tensor, attack:
 def test_flags_are_put_back_after_a_failure(network: nn.Module, noise: Tensor) -> None:
     flags = [parameter.requires_grad for parameter in network.parameters()]
     with pytest.raises(InputError, match=r"attack\.name"):
-        craft(network, noise, zeros(6), Attack("GenAttack"), 2)
+        craft(network, noise, zeros(6), attack_settings(name="GenAttack"), 2)
     assert [parameter.requires_grad for parameter in network.parameters()] == flags
 
 
@@ -363,60 +365,56 @@ def test_rounding_refuses_what_is_not_in_range(images: Tensor) -> None:
 
 @pytest.mark.parametrize(
     "name",
+    ["os.system", "foolbox.attacks.FGSM", "os", "base", "base.Attack", "Attack", "SpatialAttack",
+     "__builtins__", "PyTorchModel", ""],
+)  # fmt: skip
+def test_only_foolboxs_own_attacks_are_looked_up(name: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"attack.name={name!r}")):
+        build_attack(attack_settings(name=name))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
     [
-        "os.system",
-        "foolbox.attacks.FGSM",
-        "os",
-        "base",
-        "base.Attack",
-        "Attack",
-        "SpatialAttack",
-        "__builtins__",
-        "PyTorchModel",
-        "",
+        ("L2DeepFolAttack", {}, r"such as L2DeepFoolAttack\."),
+        ("FGSM", {"steps": 3}, r"attack\.arguments.*'steps'.*it takes: random_start"),
+        ("PGD", {"steps": "three"}, r"attack\.arguments"),
+        ("L2BasicIterativeAttack", {"tensorboard": "/tmp/x"}, "tensorboard"),
+        ("L2CarliniWagnerAttack", {"tensorboard": "/tmp/x"}, "would write files elsewhere"),
     ],
 )
-def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match=re.escape(f"attack.name={name!r}")):
-        Attack(name)
-
-
-def test_a_misspelt_attack_is_answered_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"such as L2DeepFoolAttack\."):
-        Attack("L2DeepFolAttack")
-
-
-def test_unknown_arguments_are_refused() -> None:
-    with pytest.raises(InputError, match=r"attack\.arguments.*'steps'.*it takes: random_start"):
-        Attack("FGSM", (("steps", 3),))
-
-
-def test_unsuitable_arguments_are_refused_when_they_are_used() -> None:
-    attack = Attack("PGD", (("steps", "three"),))
-    with pytest.raises(InputError, match=r"attack\.arguments"):
+def test_an_attack_that_cannot_be_used_is_answered_with_what_can(
+    name: str, arguments: dict[str, Any], words: str
+) -> None:
+    attack = attack_settings(name=name, arguments=arguments)
+    with pytest.raises(InputError, match=words):
         craft(linear(1), grey(), zeros(), attack, 2)
 
 
-def test_kinds_of_attack() -> None:
-    assert not FGSM.minimizes
-    assert not PGD.minimizes
-    assert DEEPFOOL.minimizes
-    assert CARLINI_WAGNER.minimizes
+def test_only_a_start_without_chance_makes_an_attack_straight() -> None:
+    assert is_straight(FGSM)
+    assert not is_straight(fgsm(arguments={"random_start": True}))
+    assert not is_straight(PGD)
 
 
-BAD_SIZES: list[dict[str, Any]] = [
-    *({"epsilon": value} for value in (-1.0, 0, math.nan, math.inf, 256, "smallest", "2", True)),
-    *({"step": value} for value in (0, -0.255, math.nan, math.inf, "minimal")),
-    *({"max_epsilon": value} for value in (0, math.nan, math.inf, "minimal")),
-    {"step": 2.0, "max_epsilon": 1.0},
-]
+@pytest.mark.parametrize("epsilon", [-1.0, 0, math.nan, math.inf, 256, "smallest", "2", True])
+def test_an_epsilon_out_of_range_is_refused(epsilon: Any) -> None:
+    with pytest.raises(InputError, match=r"attack\.epsilon="):
+        craft(linear(1), grey(), zeros(), FGSM, epsilon)
 
 
-@pytest.mark.parametrize("sizes", BAD_SIZES, ids=str)
-def test_sizes_out_of_range_are_refused(sizes: dict[str, Any]) -> None:
-    arguments = {"epsilon": "minimal", **sizes}
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        *({"step": value} for value in (0, -0.255, math.nan, math.inf, "minimal")),
+        *({"max_epsilon": value} for value in (0, math.nan, math.inf, "minimal")),
+        {"step": 2.0, "max_epsilon": 1.0},
+    ],
+    ids=str,
+)
+def test_a_search_that_cannot_be_is_refused(sizes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=rf"attack\.{next(iter(sizes))}="):
-        craft(linear(1), grey(), zeros(), FGSM, **arguments)
+        fgsm(**sizes)
 
 
 Changed = Callable[[], Adversarial]
@@ -446,7 +444,7 @@ ATTACKS = sorted({path.stem for path in (CONFIGS / "attack").glob("*.yaml")} - {
 
 def attack_config(name: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIGS / "attack"), version_base="1.3"):
-        config = OmegaConf.to_container(compose(Path(name).stem), throw_on_missing=True)
+        config = OmegaConf.to_container(compose(name), throw_on_missing=name != "base")
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
 
@@ -458,13 +456,10 @@ def test_the_papers_attack_is_among_the_configs() -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_config_fools_a_small_network(name: str, network: nn.Module, noise: Tensor) -> None:
-    config = attack_config(name)
-    assert config["kind"] == "adversarial"
-    assert config["round"] is True
-    attack = Attack(config["name"], tuple(config["arguments"].items()))
+    attack = attack_settings(**attack_config(name))
+    assert attack.round
     labels = predict(network, noise / 255)
-    sizes = {"step": config["step"], "max_epsilon": config["max_epsilon"]}
-    result = craft(network, noise, labels, attack, "minimal", **sizes)
+    result = craft(network, noise, labels, attack, "minimal")
     assert result.fooled.all()
     assert bool((result.epsilon > 0).all())
     # No larger than the first step of FGSM's search that fools, which is the crudest of them.
@@ -472,5 +467,9 @@ def test_every_config_fools_a_small_network(name: str, network: nn.Module, noise
     attained = (result.images - noise / 255).flatten(1).norm(dim=1)
     bound = (crudest.images - noise / 255).flatten(1).norm(dim=1)
     assert bool((attained <= bound * 1.05).all())
-    for epsilon in config["epsilon"]:
-        craft(network, noise[:2], labels[:2], attack, epsilon, **sizes)
+    for epsilon in attack.epsilon:
+        craft(network, noise[:2], labels[:2], attack, epsilon)
+
+
+def test_an_attack_that_is_only_named_is_as_the_configs_have_it() -> None:
+    assert attack_settings(**attack_config("base") | {"name": "FGSM"}) == FGSM

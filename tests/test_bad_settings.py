@@ -244,7 +244,7 @@ def test_a_word_where_an_attack_takes_a_number_is_refused(
     """Only the attack itself knows what it takes."""
     root = folder_of(tmp_path / "images", "cat/a.png")
     attack = ["attack=pgd", "attack.epsilon=1", "attack.arguments.steps=many"]
-    assert "attack.target=foolbox.attacks.PGD cannot attack these images" in sentence(
+    assert "attack.name=PGD cannot attack these images" in sentence(
         run(*images(root), *small_network, *attack), tmp_path
     )
 

@@ -13,12 +13,11 @@ from experiments.verification.comparing import (
     outcomes_again,
 )
 from experiments.verification.remaking import Attacked, ends_elsewhere, remake
-from pixelrobust.attacks import Attack
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.adversarial import Crafting
 from pixelrobust.evaluation.forward import Task
 from pixelrobust.outcomes.kinds import make_outcomes
 from pixelrobust.perturbation.grid import Cell
+from pixelrobust.settings import attack_settings
 
 SIDE = 6
 CPU = torch.device("cpu")
@@ -113,8 +112,8 @@ def test_cells_have_each_outcome_once() -> None:
 def attacked() -> Attacked:
     """A level of 130 is 2.5/255 above one half, so that 10 steps of 0.255/255 are needed."""
     pytest.importorskip("foolbox")
-    crafting = Crafting(Attack("FGSM"), ("minimal",), 0.255, 32, True, 9)
-    return Attacked(task(Brightness(), [1], level=130), Brightness().eval(), crafting, "minimal", 0)
+    attack = attack_settings(name="FGSM", wanted=9)
+    return Attacked(task(Brightness(), [1], level=130), Brightness().eval(), attack, "minimal", 0)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from experiments.measures import attack_of, crafting_of
+from experiments.measures import attack_of
 from experiments.present import Run
 from experiments.verification.comparing import Shown, found, incomplete, outcomes_again
 from experiments.verification.remaking import (
@@ -26,7 +26,7 @@ def verify_attacked(
 ) -> Iterator[pd.DataFrame]:
     """All outcomes of a share of each model's images at each epsilon; columns `comparing.COLUMNS`."""
     chosen = all_images(run, images, others)
-    crafting = crafting_of(attack_of(run.as_it_was("attack").settings))
+    attack = attack_of(run.as_it_was("attack").settings)
     for model, stored in run.outcomes.groupby("model", observed=True):
         yield incomplete(stored, ("epsilon", "rounded"), None, run.manifest.draws)
         module = classifier_of(run, str(model)).module
@@ -38,7 +38,7 @@ def verify_attacked(
         }
         with run.task(str(model), sum(map(len, samples.values()))) as advance:
             for text, rows in samples.items():
-                attacked = Attacked(task, module, crafting, size_of(text), run.seed)
+                attacked = Attacked(task, module, attack, size_of(text), run.seed)
                 yield from _verify_epsilon(run, attacked, rows, f"epsilon {text}", advance)
 
 

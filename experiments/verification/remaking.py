@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.verification.comparing import BORDERLINE, found
+from pixelrobust.attacks import is_straight
 from pixelrobust.engine.base import label_margins
 from pixelrobust.evaluation.adversarial import (
-    Crafting,
     attack_batch,
     attack_batches,
     unrounded_and_rounded,
 )
 from pixelrobust.evaluation.forward import Task
+from pixelrobust.settings import AttackSettings
 
 # Of sizes in 1/255.
 _SAME_SIZE = 1e-2
@@ -29,13 +30,13 @@ class Attacked(NamedTuple):
     Attributes:
         task: the network that they were to fool, and all images that were attacked.
         module: the network.
-        crafting, epsilon: how.
+        attack, epsilon: how.
         seed: of the run.
     """
 
     task: Task
     module: nn.Module
-    crafting: Crafting
+    attack: AttackSettings
     epsilon: float | str
     seed: int
 
@@ -60,7 +61,7 @@ def remake(attacked: Attacked, keys: set[str]) -> dict[str, Remade]:
     task, made = attacked.task, dict[str, Remade]()
     for batch, index in _batches_with(attacked, keys):
         result = attack_batch(
-            task, attacked.module, index, attacked.crafting, attacked.epsilon, attacked.seed, batch
+            task, attacked.module, index, attacked.attack, attacked.epsilon, attacked.seed, batch
         )
         after, sizes = result.images.cpu(), torch.where(result.fooled, result.epsilon, 0).tolist()
         before = torch.tensor(np.asarray(task.images[index])).float() / 255
@@ -75,7 +76,7 @@ def remake(attacked: Attacked, keys: set[str]) -> dict[str, Remade]:
 def _batches_with(attacked: Attacked, keys: set[str]) -> list[tuple[int, NDArray[np.int64]]]:
     """What has to be attacked: the number of each batch, and the positions of its images."""
     every, size = attacked.task.keys, attacked.task.engine.batch_size
-    if attacked.crafting.attack.is_straight:
+    if is_straight(attacked.attack):
         # No image hangs on the others.
         wanted = np.array([row for row, key in enumerate(every) if key in keys], dtype=np.int64)
         return [
@@ -136,7 +137,7 @@ def _ties(attacked: Attacked, stored: float, made: Remade) -> bool:
     change = made.image - made.original
     largest = float(change.abs().max()) * 255
     size = min((one for one in (stored, made.size) if one > 0), default=0.0)
-    if not attacked.crafting.attack.is_straight or not largest:
+    if not is_straight(attacked.attack) or not largest:
         return False
     image = (made.original + change * (size / largest)).clamp(0, 1)[None]
     engine = attacked.task.engine

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from experiments.measures import Chosen, attack_of, crafting_of
+from experiments.measures import Chosen, attack_of
 from experiments.retrain import (
     Network,
     Plan,
@@ -176,12 +176,12 @@ def _verify_attacks(
     stored: pd.DataFrame,
 ) -> Iterator[pd.DataFrame]:
     """What networks take images for that one was attacked with, at every epsilon."""
-    crafting = crafting_of(attack_of(session.settings))
+    attack = attack_of(session.settings)
     for text, rows in stored.groupby("epsilon", sort=False):
         sample = run.sample_of_images(rows)
         check_keys(run, sample, images.keys)
         task = images.task(attacker.engine, attacker.network.name)
-        attacked = Attacked(task, attacker.network.module, crafting, size_of(str(text)), run.seed)
+        attacked = Attacked(task, attacker.network.module, attack, size_of(str(text)), run.seed)
         words = f"{attacker.network.name} attacked, epsilon {text}"
         with run.task(words, len(sample)) as advance:
             made = remake(attacked, set(sample["image"].astype(str)))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.attacks import Adversarial, Attack, craft, round_to_8_bits
+from pixelrobust.attacks import Adversarial, craft, round_to_8_bits
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine.base import release_freed_memory
 from pixelrobust.errors import InputError
@@ -18,32 +18,13 @@ from pixelrobust.evaluation.cells import evaluate_cells
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.store import Keep, compute_anew
 from pixelrobust.outcomes.kinds import ADVERSARIAL
-
-
-@dataclass(frozen=True)
-class Crafting:
-    """How adversarial images are made.
-
-    Attributes:
-        attack: which attack.
-        epsilons: sizes in 1/255, or "minimal".
-        step, max_epsilon: of the search for the minimal size, in 1/255.
-        rounded: whether the images rounded to 8 bits are evaluated too.
-        wanted: at most so many images that fool the network, for each epsilon.
-    """
-
-    attack: Attack
-    epsilons: tuple[float | str, ...]
-    step: float
-    max_epsilon: float
-    rounded: bool
-    wanted: int
+from pixelrobust.settings import AttackSettings
 
 
 def evaluate_adversarial(
     task: Task,
     module: nn.Module,
-    crafting: Crafting,
+    attack: AttackSettings,
     design: Design,
     advance: Advance = lambda done: None,
     keep: Keep = compute_anew,
@@ -56,7 +37,7 @@ def evaluate_adversarial(
     Args:
         task: the classifier, and correctly classified images, uint8.
         module: the classifier, for gradients.
-        crafting: how images are attacked.
+        attack: how images are attacked.
         design: how attacked images are changed; num 0, which is the unchanged adversarial image,
             must be among the cells.
         advance: told how many images have been attacked.
@@ -72,20 +53,20 @@ def evaluate_adversarial(
 
     def attacked(epsilon: float | str) -> pd.DataFrame:
         found = [
-            _outcomes(task, fooling, crafting.rounded, design).assign(epsilon=epsilon_text(epsilon))
-            for fooling in fooling_batches(task, module, crafting, epsilon, design.seed, advance)
+            _outcomes(task, fooling, attack.round, design).assign(epsilon=epsilon_text(epsilon))
+            for fooling in fooling_batches(task, module, attack, epsilon, design.seed, advance)
         ]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
     every = [
         keep(f"{task.name}, epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon))
-        for epsilon in crafting.epsilons
+        for epsilon in attack.epsilon
     ]
     parts = [part for part in every if len(part)]
     if not parts:
         raise InputError(
             f"no image fools model {task.name} at any of attack.epsilon="
-            f"{[epsilon_text(epsilon) for epsilon in crafting.epsilons]}; give larger ones."
+            f"{[epsilon_text(epsilon) for epsilon in attack.epsilon]}; give larger ones."
         )
     return pd.concat(parts, ignore_index=True)[ADVERSARIAL.columns]
 
@@ -110,17 +91,17 @@ class Fooling:
 def fooling_batches(
     task: Task,
     module: nn.Module,
-    crafting: Crafting,
+    attack: AttackSettings,
     epsilon: float | str,
     seed: int,
     advance: Advance,
 ) -> Iterator[Fooling]:
     """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
-    missing = crafting.wanted
+    missing = attack.wanted
     for batch, index in enumerate(attack_batches(len(task.keys), task.engine.batch_size)):
         if missing <= 0:
             return
-        made = attack_batch(task, module, index, crafting, epsilon, seed, batch)
+        made = attack_batch(task, module, index, attack, epsilon, seed, batch)
         rows = torch.nonzero(made.fooled.cpu()).flatten()[:missing]
         missing -= len(rows)
         advance(len(index))
@@ -145,7 +126,7 @@ def attack_batch(
     task: Task,
     module: nn.Module,
     index: NDArray[np.int64],
-    crafting: Crafting,
+    attack: AttackSettings,
     epsilon: float | str,
     seed: int,
     batch: int,
@@ -155,7 +136,7 @@ def attack_batch(
     Args:
         task, module: as in `evaluate_adversarial`.
         index: (B,) positions of the images.
-        crafting, epsilon: how.
+        attack, epsilon: how.
         seed: of the run, 0 or more.
         batch: how many batches of the run came before.
 
@@ -165,10 +146,7 @@ def attack_batch(
     engine = task.engine
     originals = torch.as_tensor(task.images[index]).to(engine.device)
     labels = torch.as_tensor(task.labels[index]).to(engine.device)
-    made = craft(
-        module, originals, labels, crafting.attack, epsilon, step=crafting.step,
-        max_epsilon=crafting.max_epsilon, seed=(seed + batch) % 2**32,
-    )  # fmt: skip
+    made = craft(module, originals, labels, attack, epsilon, seed=(seed + batch) % 2**32)
     # The engine's predictions decide, since they make the outcomes.
     return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
 

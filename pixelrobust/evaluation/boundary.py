@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pixelrobust.attacks import MINIMAL, Attack, craft
+from pixelrobust.attacks import MINIMAL, craft
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
+from pixelrobust.settings import attack_settings
 
 _DEEPFOOL = "L2DeepFoolAttack"
 # Any image in [0, 1] is within this of any other.
@@ -100,10 +101,14 @@ def measured_distances(
     if candidates is not None:
         _check_count("candidates", candidates)
         candidates += 1  # foolbox counts the most likely class too
-    attack = Attack(_DEEPFOOL, (("steps", steps), ("candidates", candidates)))
+    attack = attack_settings(
+        name=_DEEPFOOL,
+        arguments={"steps": steps, "candidates": candidates},
+        max_epsilon=_NO_LIMIT,
+    )
     distances = np.empty(len(images))
     for part, batch, targets in _batches(module, images, labels, batch_size):
-        result = craft(module, batch, targets, attack, MINIMAL, max_epsilon=_NO_LIMIT)
+        result = craft(module, batch, targets, attack, MINIMAL)
         sizes = _norms(result.images - batch.float().div_(255))
         distances[part] = torch.where(result.fooled, sizes, torch.nan).cpu().numpy()
     return distances

@@ -13,9 +13,16 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.grid import Cell, is_integer
 from pixelrobust.perturbation.philox import philox
-from pixelrobust.perturbation.pixels import PixelChange, check_draw, check_seed, image_keys
+from pixelrobust.perturbation.pixels import (
+    PixelChange,
+    check_draw,
+    check_keys,
+    check_seed,
+    check_uint8_images,
+    image_keys,
+)
 
 TRAINING_DRAWS = 2**31
 """The first draw of pixel changes for training: the lower half is left to tests."""
@@ -29,22 +36,22 @@ _TORCHVISION_ERRORS = (TypeError, ValueError, LookupError)
 
 
 class Augmentation(Protocol):
-    """A way to change training images; apply it by `augment`, which checks what it is given."""
+    """Way to change training images; apply it by `augment`, which checks what it is given."""
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Return what tables call it."""
         ...
 
     def apply(self, images: Tensor, keys: Sequence[str], seed: int, epoch: int) -> Tensor:
-        """Changed copies of images; see `augment`."""
+        """Return changed copies of images; see `augment`."""
         ...
 
 
 def augment(
     augmentation: Augmentation, images: Tensor, keys: Sequence[str], *, seed: int, epoch: int
 ) -> Tensor:
-    """Changed copies of a batch of images.
+    """Return changed copies of a batch of images.
 
     Args:
         augmentation: how to change them.
@@ -59,15 +66,10 @@ def augment(
     Raises:
         InputError: an argument is wrong, or the augmentation does not suit these images.
     """
-    if images.ndim != 4 or images.dtype != torch.uint8:
-        raise InputError(
-            f"images have shape {tuple(images.shape)} and dtype {images.dtype}; "
-            "give (batch, channels, height, width), uint8."
-        )
-    if len(keys) != len(images):
-        raise InputError(f"{len(keys)} keys were given for {len(images)} images; give one each.")
+    check_uint8_images(images)
+    check_keys(keys, images)
     check_seed(seed)
-    if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch < TRAINING_DRAWS:
+    if not is_integer(epoch) or not 0 <= epoch < TRAINING_DRAWS:
         raise InputError(
             f"epoch={epoch!r} is not an epoch; give an integer in 0..{TRAINING_DRAWS - 1}."
         )
@@ -76,18 +78,18 @@ def augment(
 
 @dataclass(frozen=True)
 class Unchanged:
-    """The images as they are, for comparison."""
+    """Images as they are, for comparison."""
 
     name: str = field(default="unchanged", init=False)
 
     def apply(self, images: Tensor, keys: Sequence[str], seed: int, epoch: int) -> Tensor:
-        """See `augment`."""
+        """Return plain copies; see `augment`."""
         return images.clone()
 
 
 @dataclass(frozen=True)
 class PixelAugmentation:
-    """A few random pixels changed: the paper's small-distance samples (its Algorithm 7).
+    """Few random pixels changed: the paper's small-distance samples (its Algorithm 7).
 
     Args:
         num, amplitude, area: as in `PixelChange`.
@@ -113,13 +115,13 @@ class PixelAugmentation:
 
     @property
     def name(self) -> str:
-        """Such as "pixels-n64", "pixels-n64-r40-p200"."""
+        """Return such as "pixels-n64", "pixels-n64-r40-p200"."""
         parts = {"n": self.num, "r": self.amplitude, "p": self.area}
         given = [f"{letter}{value}" for letter, value in parts.items() if value is not None]
         return "-".join(("pixels", *given))
 
     def apply(self, images: Tensor, keys: Sequence[str], seed: int, epoch: int) -> Tensor:
-        """See `augment`."""
+        """Change a few pixels; see `augment`."""
         change = PixelChange(self.num, self.amplitude, self.area, seed)
         return change(images, keys, draw=self.first_draw + epoch)
 
@@ -147,11 +149,11 @@ class GaussianNoise:
 
     @property
     def name(self) -> str:
-        """Such as "gaussian-noise-8"."""
+        """Return such as "gaussian-noise-8"."""
         return f"gaussian-noise-{self.std:g}"
 
     def apply(self, images: Tensor, keys: Sequence[str], seed: int, epoch: int) -> Tensor:
-        """See `augment`; the noise is drawn on the CPU."""
+        """Add noise, drawn on the CPU; see `augment`."""
         generator = torch.Generator()
         noise = torch.empty(images.shape, dtype=torch.float32)
         for image, word in zip(noise, _seeds(keys, seed, epoch), strict=True):
@@ -161,7 +163,7 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class TorchvisionAugmentation:
-    """One of torchvision.transforms.v2's own augmentations, image by image, on the CPU.
+    """Augmentation of torchvision.transforms.v2 itself, image by image, on the CPU.
 
     Args:
         transform: "TrivialAugmentWide" (Müller & Hutter 2021), "AutoAugment" (Cubuk et al. 2019),
@@ -182,12 +184,12 @@ class TorchvisionAugmentation:
 
     @property
     def name(self) -> str:
-        """The class, with its arguments where there are some."""
+        """Return the class, with its arguments where there are some."""
         given = ",".join(f"{key}={value}" for key, value in self.arguments)
         return f"{self.transform}({given})" if given else self.transform
 
     def build(self) -> Any:
-        """The transform of torchvision."""
+        """Return the transform of torchvision."""
         if self.transform not in _TRANSFORMS:
             raise InputError(
                 f"transform={self.transform!r} is not an augmentation of torchvision that can be "
@@ -204,7 +206,7 @@ class TorchvisionAugmentation:
             raise self._unsuited(error) from error
 
     def apply(self, images: Tensor, keys: Sequence[str], seed: int, epoch: int) -> Tensor:
-        """See `augment`."""
+        """Apply the transform to each image; see `augment`."""
         if images.shape[1] not in (1, 3):
             raise InputError(
                 f"images have {images.shape[1]} channels; {self.transform} takes 1 or 3."
@@ -230,7 +232,7 @@ class TorchvisionAugmentation:
 
 
 def _seeds(keys: Sequence[str], seed: int, epoch: int) -> list[int]:
-    """One 32-bit word for each key and epoch: torch's CPU generator reads no more of a seed."""
+    """Return a 32-bit word for each key and epoch: torch's CPU generator reads no more of a seed."""
     words = image_keys(keys, seed)
     zero = torch.zeros((), dtype=torch.int64)
     counter = (zero, zero, zero + epoch, zero + _AUGMENTATION_STREAM)
@@ -239,6 +241,6 @@ def _seeds(keys: Sequence[str], seed: int, epoch: int) -> list[int]:
 
 
 def _fits_8_bits(value: Any) -> bool:
-    """Whether 8-bit images can hold what erased pixels become; "random" means normalised floats."""
+    """Tell whether 8-bit images can hold what erased pixels become; "random" means floats."""
     values = value if isinstance(value, list | tuple) else [value]
     return not any(isinstance(one, str) or not 0 <= one <= 255 for one in values)

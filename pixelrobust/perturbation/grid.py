@@ -1,4 +1,4 @@
-"""The grid of an experiment: which numbers of pixels, amplitudes and areas are evaluated."""
+"""The grid of an experiment: numbers of pixels, amplitudes, areas; and the Pixel-index of its cells."""
 
 import math
 from collections.abc import Iterable
@@ -9,11 +9,12 @@ from typing import Any, Literal
 from pixelrobust.errors import InputError
 
 MAX_AMPLITUDE = 255
+AmplitudeShare = Literal["range", "half"]
 
 
 @dataclass(frozen=True)
 class Region:
-    """The centred rectangle that positions are drawn from, in pixels."""
+    """Centred rectangle that positions are drawn from, in pixels."""
 
     top: int
     left: int
@@ -22,12 +23,13 @@ class Region:
 
     @property
     def pixels(self) -> int:
+        """Count the pixels inside."""
         return self.height * self.width
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of the paper's Num, R and P (Section 4).
+    """Combination of the paper's Num, R and P (Section 4).
 
     Attributes:
         num: distinct pixel positions changed (Num); 0 is the unchanged image.
@@ -59,7 +61,7 @@ class Cell:
 
 def check_num(num: Any) -> None:
     """Raise InputError unless num is an integer of at least 0."""
-    if not _is_integer(num) or num < 0:
+    if not is_integer(num) or num < 0:
         raise InputError(
             f"perturbation.num={num!r} is not a number of pixels; give an integer of 0 or more."
         )
@@ -69,7 +71,7 @@ def check_amplitude(amplitude: Any) -> None:
     """Raise InputError unless amplitude is None or an integer in 0..255."""
     if amplitude is None:
         return
-    if not _is_integer(amplitude) or not 0 <= amplitude <= MAX_AMPLITUDE:
+    if not is_integer(amplitude) or not 0 <= amplitude <= MAX_AMPLITUDE:
         raise InputError(
             f"perturbation.amplitude={amplitude!r} is not an amplitude; give an integer in "
             f"0..{MAX_AMPLITUDE}, or null for a change to any value."
@@ -80,7 +82,7 @@ def check_area(area: Any) -> None:
     """Raise InputError unless area is None or an integer of at least 1."""
     if area is None:
         return
-    if not _is_integer(area) or area < 1:
+    if not is_integer(area) or area < 1:
         raise InputError(
             f"perturbation.area={area!r} is not the side of a square; give an integer of 1 or "
             "more, or null for the whole image."
@@ -88,7 +90,7 @@ def check_area(area: Any) -> None:
 
 
 def region(area: int | None, image_size: tuple[int, int]) -> Region:
-    """The rectangle of an area in images of (height, width).
+    """Return the rectangle of an area in images of (height, width).
 
     Where the margin is odd the square lies half a pixel towards the top left.
 
@@ -111,7 +113,7 @@ def build_grid(
     amplitude: int | Iterable[int | None] | None = None,
     area: int | Iterable[int | None] | None = None,
 ) -> list[Cell]:
-    """All combinations, areas outermost, num innermost, led by the control.
+    """Combine all values, areas outermost, num innermost, led by the control.
 
     The control is ``Cell(0, None, None)``: without changed pixels, amplitude and area mean
     nothing, so it stands once for all of them, whether 0 is among the nums or not.
@@ -123,19 +125,15 @@ def build_grid(
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """A scalar (None included) as a tuple of one; any other iterable as a tuple."""
+    """Return a scalar (None included) as a tuple of one, any other iterable as a tuple."""
     if value is None or isinstance(value, str) or not isinstance(value, Iterable):
         return (value,)
     return tuple(value)
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Tell whether a value is an integer; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-# The Pixel-index, the paper's figure of merit (Section 5, Eq. 7 and Table 4).
-
-AmplitudeShare = Literal["range", "half"]
 
 
 def pixel_index(
@@ -146,7 +144,9 @@ def pixel_index(
     image_size: tuple[int, int] = (224, 224),
     amplitude_share: AmplitudeShare = "range",
 ) -> float:
-    """Pi = w / (p r a): wrong predictions per share of the image that was changed.
+    """Compute Pi = w / (p r a): wrong predictions per share of the image that was changed.
+
+    It is the paper's figure of merit (Section 5, Eq. 7 and Table 4).
 
     Args:
         wrong_rate: w, the share of wrong outcomes, in 0..1.

@@ -20,7 +20,7 @@ _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> Tensor:
-    """The four output words of each counter.
+    """Compute the four output words of each counter.
 
     Args:
         counter: four int64 tensors of words in 0..2^32-1, broadcastable to one shape S.
@@ -42,7 +42,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
 
 
 def _multiply(constant: int, word: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low words of the 64-bit product of two words."""
+    """Return the high and low words of the 64-bit product of two words."""
     upper = constant * (word >> 16)
     lower = constant * (word & 0xFFFF)
     high = (upper + (lower >> 16)) >> 16

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pixelrobust.errors import InputError
-from pixelrobust.perturbation.grid import Cell, Region, region
+from pixelrobust.perturbation.grid import Cell, Region, is_integer, region
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
 
 PROTOCOL_VERSION = 1
@@ -60,7 +60,7 @@ class PixelChange:
         check_seed(self.seed)
 
     def __call__(self, images: Tensor, keys: Sequence[str], draw: int = 0) -> Tensor:
-        """Changed copies of a batch of images.
+        """Return changed copies of a batch of images.
 
         Args:
             images: (B, C, H, W), uint8, or floating point in [0, 1].
@@ -74,10 +74,7 @@ class PixelChange:
             InputError: shapes do not match, values leave [0, 1], or num pixels do not fit.
         """
         check_images(images)
-        if len(keys) != len(images):
-            raise InputError(
-                f"{len(keys)} keys were given for {len(images)} images; give one each."
-            )
+        check_keys(keys, images)
         if images.is_floating_point():
             check_unit_range(images)
         cell = Cell(self.num, self.amplitude, self.area)
@@ -89,7 +86,7 @@ class PixelChange:
 
 
 class ChangeRandomness:
-    """The positions and words of a batch of changes, drawn once and shared by all its cells.
+    """Positions and words of a batch of changes, drawn once and shared by all its cells.
 
     Args:
         philox_keys: (B, 2) int64, from `image_keys`.
@@ -106,7 +103,7 @@ class ChangeRandomness:
         self._words = philox_keys.new_empty((len(philox_keys), 0))
 
     def positions(self, num: int, area: int | None) -> Tensor:
-        """(B, num) int64: flat indices row * W + column, distinct in each row."""
+        """Return (B, num) int64 flat indices row * W + column, distinct in each row."""
         known = self._positions.get(area)
         if known is None or known.shape[1] < num:
             rectangle = region(area, self._image_size)
@@ -117,7 +114,7 @@ class ChangeRandomness:
         return known[:, :num]
 
     def words(self, num: int) -> Tensor:
-        """(B, num, C) int64: the 32-bit words behind the new values of each changed pixel."""
+        """Return (B, num, C) int64: the 32-bit words behind the new values of each changed pixel."""
         needed = num * self._channels
         if self._words.shape[1] < needed:
             self._words = _stream(self._keys, self._draws, _VALUE_STREAM, 0, needed)
@@ -125,7 +122,7 @@ class ChangeRandomness:
 
 
 def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Tensor:
-    """Changed copies of images (B, C, H, W) for one cell; dtypes as in `PixelChange`."""
+    """Return changed copies of images (B, C, H, W) for one cell; dtypes as in `PixelChange`."""
     if cell.num == 0:
         return images.clone()
     changed = images.flatten(2).clone()
@@ -137,7 +134,7 @@ def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Te
 
 
 def image_keys(keys: Sequence[str], seed: int, device: torch.device | None = None) -> Tensor:
-    """(B, 2) int64: two 32-bit words for each image key, hashed with the seed.
+    """Hash image keys with the seed: (B, 2) int64, two 32-bit words each.
 
     Keys are compared as NFC Unicode, so that one file has one key on every file system.
     """
@@ -149,13 +146,13 @@ def image_keys(keys: Sequence[str], seed: int, device: torch.device | None = Non
 
 def check_seed(seed: int) -> None:
     """Raise InputError unless seed is an integer of 0 or more."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+    if not is_integer(seed) or seed < 0:
         raise InputError(f"seed={seed!r} is not a seed; give an integer of 0 or more.")
 
 
 def check_draw(draw: int) -> int:
-    """The draw itself; InputError unless it is an integer in 0..2^32-1."""
-    if not isinstance(draw, int) or isinstance(draw, bool) or not 0 <= draw <= _MAX_DRAW:
+    """Return the draw itself; InputError unless it is an integer in 0..2^32-1."""
+    if not is_integer(draw) or not 0 <= draw <= _MAX_DRAW:
         raise InputError(f"draw={draw!r} is not a draw; give an integer in 0..{_MAX_DRAW}.")
     return draw
 
@@ -170,6 +167,21 @@ def check_images(images: Tensor) -> None:
         raise InputError(
             f"images have dtype {images.dtype}; give uint8, or floating point in [0, 1]."
         )
+
+
+def check_uint8_images(images: Tensor) -> None:
+    """Raise InputError unless images are (B, C, H, W) uint8."""
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise InputError(
+            f"images have shape {tuple(images.shape)} and dtype {images.dtype}; "
+            "give (batch, channels, height, width), uint8."
+        )
+
+
+def check_keys(keys: Sequence[str], images: Tensor) -> None:
+    """Raise InputError unless there are as many keys as images."""
+    if len(keys) != len(images):
+        raise InputError(f"{len(keys)} keys were given for {len(images)} images; give one each.")
 
 
 def check_unit_range(images: Tensor) -> None:
@@ -187,7 +199,7 @@ def _digest(seed: int, key: str) -> int:
 
 
 def _stream(keys: Tensor, draws: Tensor, stream: int, variant: int, count: int) -> Tensor:
-    """(B, count) int64: the first words of one random stream of each (key, draw)."""
+    """Return (B, count) int64: the first words of one random stream of each (key, draw)."""
     blocks = -(-count // WORDS_PER_BLOCK)
     block = torch.arange(blocks, device=keys.device)[None, :]
     constant = torch.tensor([[variant], [stream]], device=keys.device)
@@ -199,7 +211,7 @@ def _stream(keys: Tensor, draws: Tensor, stream: int, variant: int, count: int) 
 
 
 def _distinct(keys: Tensor, draws: Tensor, rectangle: Region, num: int) -> Tensor:
-    """(B, num) int64: the first num distinct values of a stream of uniform ranks in the region.
+    """Return (B, num) int64: the first distinct values of a stream of uniform ranks in the region.
 
     How many candidates are looked at does not change the result, only whether they suffice.
     A 32-bit word maps to one of n ranks with a relative bias below n / 2^32.
@@ -217,7 +229,7 @@ def _distinct(keys: Tensor, draws: Tensor, rectangle: Region, num: int) -> Tenso
 
 
 def _order_of_first_appearance(ranks: Tensor) -> Tensor:
-    """(B, K): 0, 1, 2, … at the first appearance of each value of a row, -1 at repetitions."""
+    """Number the first appearances of values in each row, (B, K): 0, 1, 2, …; -1 at repetitions."""
     ordered, source = ranks.sort(dim=1, stable=True)
     is_new = torch.ones_like(ordered, dtype=torch.bool)
     is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -227,7 +239,7 @@ def _order_of_first_appearance(ranks: Tensor) -> Tensor:
 
 @functools.cache
 def _candidates_needed(room: int, num: int) -> int:
-    """So many uniform draws from room values that num distinct ones are among them.
+    """Return so many uniform draws from room values that num distinct ones are among them.
 
     They fall short less often than once in e^35 changes. Where few values are wanted, the number of
     repetitions is bounded (Chernoff, for a sum of independent trials); where nearly all are, the
@@ -238,14 +250,14 @@ def _candidates_needed(room: int, num: int) -> int:
 
 
 def _suffices(room: int, num: int, drawn: int) -> bool:
-    """Whether Chernoff's bound for repetitions says that so many draws hold num distinct values."""
+    """Tell whether so many draws hold num distinct values, by Chernoff's bound for repetitions."""
     mean = drawn * (drawn - 1) / (2 * room)
     wanted = drawn - num + 1
     return wanted > mean and wanted * math.log(wanted / max(mean, 1e-300)) - wanted + mean > _NATS
 
 
 def _coupon_bound(room: int, num: int) -> int:
-    """Draws that P(waiting time > x mean) <= exp(-p mean (x - 1 - log x)) says to suffice."""
+    """Return the draws that suffice by P(waiting time > x mean) <= exp(-p mean (x - 1 - log x))."""
     rarest = (room - num + 1) / room
     mean = sum(room / (room - found) for found in range(num))
     low, high = 1.0, 2.0
@@ -261,14 +273,13 @@ def _coupon_bound(room: int, num: int) -> int:
 
 
 def _new_values(words: Tensor, images: Tensor, index: Tensor, amplitude: int | None) -> Tensor:
-    """(B, C, num) of the images' dtype: what the changed pixels become."""
+    """Return (B, C, num) of the images' dtype: what the changed pixels become."""
+    is_float = images.is_floating_point()
     if amplitude is None:
         values = words >> 24
-        return (
-            values.to(images.dtype) / 255 if images.is_floating_point() else values.to(torch.uint8)
-        )
+        return values.to(images.dtype) / 255 if is_float else values.to(torch.uint8)
     steps = ((words * (2 * amplitude + 1)) >> 32) - amplitude
     current = images.gather(2, index)
-    if images.is_floating_point():
+    if is_float:
         return (current + steps.to(images.dtype) / 255).clamp(0, 1)
     return (current + steps).clamp(0, 255).to(torch.uint8)

@@ -45,18 +45,12 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, Image.Image):
             return F.to_pil_image(self._change(F.pil_to_tensor(inpt), params))
-        if isinstance(inpt, tv_tensors.TVTensor) and not isinstance(
-            inpt, tv_tensors.Image | tv_tensors.Video
-        ):
+        is_wrapped = isinstance(inpt, tv_tensors.TVTensor)
+        is_image = isinstance(inpt, tv_tensors.Image | tv_tensors.Video) or not is_wrapped
+        if not isinstance(inpt, Tensor) or not is_image:
             return inpt
-        if isinstance(inpt, Tensor):
-            changed = self._change(inpt.as_subclass(Tensor), params)
-            return (
-                tv_tensors.wrap(changed, like=inpt)
-                if isinstance(inpt, tv_tensors.TVTensor)
-                else changed
-            )
-        return inpt
+        changed = self._change(inpt.as_subclass(Tensor), params)
+        return tv_tensors.wrap(changed, like=inpt) if is_wrapped else changed
 
     def extra_repr(self) -> str:
         return f"num={self.num}, amplitude={self.amplitude}, area={self.area}"
@@ -69,7 +63,7 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
 
 
 def _rank() -> int:
-    """The process's rank in distributed training; 0 outside it.
+    """Return the process's rank in distributed training; 0 outside it.
 
     DataLoader workers have no process group, but they inherit the environment that torchrun sets.
     """

@@ -1,4 +1,4 @@
-"""Configuration as plain typed values: the one place where a config becomes arguments."""
+"""The configuration as plain typed values: the one place where a config becomes arguments."""
 
 from pixelrobust.settings.build import (
     attack_settings,

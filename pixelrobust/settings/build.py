@@ -1,4 +1,4 @@
-"""From a resolved config to settings: paths made absolute, values checked, faults as sentences."""
+"""Settings built of a resolved config: paths made absolute, values checked, faults as sentences."""
 
 import re
 import typing
@@ -29,9 +29,10 @@ _FILES_OF_IMAGES = ("root", "train_root", "file", "train_file", "labels", "class
 
 # A single letter is a drive of Windows.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+# Of a wrong value in a message.
+_LONGEST = 80
 
 _S = TypeVar("_S", bound=Section)
-
 
 Preprocessing = Callable[[Mapping[str, ModelSettings], Mapping[str, Any], bool], dict[str, Any]]
 """From models, some keys of their preprocessing, and whether the models must agree, to all its keys."""
@@ -40,7 +41,7 @@ Preprocessing = Callable[[Mapping[str, ModelSettings], Mapping[str, Any], bool],
 def build_settings(
     config: Mapping[str, Any], known_models: Mapping[str, Any], common_preprocessing: Preprocessing
 ) -> RunSettings:
-    """Validate a resolved config.
+    """Build the settings of a run from a resolved config.
 
     Args:
         config: plain data with the keys of `configs/config.yaml`.
@@ -78,45 +79,44 @@ def build_settings(
 
 
 def engine_settings(**values: Any) -> EngineSettings:
-    """Settings of an engine by its keys; InputError where one is wrong."""
+    """Build settings of an engine from its keys; InputError where one is wrong."""
     return _validate(EngineSettings, values, "engine.")
 
 
 def model_settings(**values: Any) -> ModelSettings:
-    """Settings of a model by its keys; InputError where one is wrong."""
+    """Build settings of a model from its keys; InputError where one is wrong."""
     return _validate(ModelSettings, values, "models.<name>.")
 
 
 def attack_settings(**values: Any) -> AttackSettings:
-    """Settings of an attack by its keys; InputError where one is wrong."""
+    """Build settings of an attack from its keys; InputError where one is wrong."""
     return _validate(AttackSettings, values, "attack.")
 
 
 def retrain_settings(**values: Any) -> RetrainSettings:
-    """Settings of a retraining by its keys; InputError where one is wrong."""
+    """Build settings of a retraining from its keys; InputError where one is wrong."""
     return _validate(RetrainSettings, values, "retrain.")
 
 
 def preprocessing_settings(**values: Any) -> PreprocessingSettings:
-    """How images are resized and cropped, by its keys; InputError where one is wrong."""
+    """Build settings of resizing and cropping from their keys; InputError where one is wrong."""
     return _validate(PreprocessingSettings, values, "")
 
 
 def _group(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A part of the config that holds keys of its own."""
+    """Return a part of the config that holds keys of its own."""
     value = config.get(key)
     if not isinstance(value, Mapping):
-        raise InputError(f"{key}={shown(value)} is wrong: it should be a group of keys.")
+        raise InputError(f"{key}={_shown(value)} is wrong: it should be a group of keys.")
     return value
 
 
 def _selection_model(name: str, models: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
-    if name in models:
-        return models[name]
-    if name in known:
-        return known[name]
+    for group in (models, known):
+        if name in group:
+            return group[name]
     raise InputError(
-        f"selection.models names {shown(name)}, which is not a model; "
+        f"selection.models names {_shown(name)}, which is not a model; "
         f"known are {', '.join(sorted({*models, *known}))}."
     )
 
@@ -130,7 +130,7 @@ def _absolute_paths(paths: Mapping[str, Any]) -> dict[str, Any]:
 def _anchored(
     config: Mapping[str, Any], section: str, keys: tuple[str, ...], root: Path
 ) -> dict[str, Any]:
-    """A section with its relative paths taken from paths.root."""
+    """Return a section with its relative paths taken from paths.root."""
     anchored = dict(_group(config, section))
     for key in keys:
         if anchored.get(key) is not None and not (key == "classes" and anchored[key] in CLASSES):
@@ -144,13 +144,13 @@ def _check_no_address(value: Any, key: str) -> None:
     """Raise InputError where a value is an address, such as `pipe:…`, rather than a file."""
     if isinstance(value, str) and _ADDRESS.match(value):
         raise InputError(
-            f"{key}={shown(value)} is an address, but only files of this machine are read, and no command "
+            f"{key}={_shown(value)} is an address, but only files of this machine are read, and no command "
             "is run for them (pipe:); give a path."
         )
 
 
 def _anchored_weights(models: Mapping[str, Any], name: str, root: Path) -> Any:
-    """A model with its relative files taken from paths.root."""
+    """Return a model with its relative files taken from paths.root."""
     model = models[name]
     if not isinstance(model, Mapping):
         return model
@@ -167,7 +167,7 @@ def _anchored_weights(models: Mapping[str, Any], name: str, root: Path) -> Any:
 def _with_preprocessing(
     data: Mapping[str, Any], common_preprocessing: Preprocessing
 ) -> dict[str, Any]:
-    """The data set, its preprocessing taken from the models where it is to be theirs."""
+    """Return the data set, its preprocessing taken from the models where it is to be theirs."""
     dataset = dict(data["dataset"])
     wanted = dataset.get("preprocessing")
     if not isinstance(wanted, Mapping) or not any(_is_models(value) for value in wanted.values()):
@@ -186,22 +186,23 @@ def _with_preprocessing(
 
 
 def _is_models(value: Any) -> bool:
+    """Tell whether a key of preprocessing is to be the models' own."""
     return isinstance(value, str) and value in FROM_MODELS
 
 
 def _path(value: Any, key: str) -> Path:
-    """A path as it was given; a name of digits comes as a number."""
+    """Return a path as it was given; a name of digits comes as a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str | Path) or str(value) == "" or "\0" in str(value):
         raise InputError(
-            f"{key}={shown(value)} is not a path; give the name of a file or folder, in quotes."
+            f"{key}={_shown(value)} is not a path; give the name of a file or folder, in quotes."
         )
     try:
         return Path(value).expanduser()
     except RuntimeError as error:
         raise InputError(
-            f"{key}={shown(value)} names a home folder that is not known; give the whole path."
+            f"{key}={_shown(value)} names a home folder that is not known; give the whole path."
         ) from error
 
 
@@ -209,28 +210,17 @@ def _validate(kind: type[_S], data: Any, prefix: str) -> _S:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise InputError(*fault_sentences(error, kind, prefix)) from None
+        raise InputError(*_fault_sentences(error, kind, prefix)) from None
 
 
-# What pydantic finds wrong with a config, as sentences that name the config's keys.
-
-_LONGEST = 80
-
-
-def shown(value: Any) -> str:
-    """A wrong value as messages show it."""
+def _shown(value: Any) -> str:
+    """Return a wrong value as messages show it."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def fault_sentences(error: ValidationError, kind: type[BaseModel], prefix: str) -> list[str]:
-    """One sentence for each key that is wrong.
-
-    Args:
-        error: what was found.
-        kind: what was validated.
-        prefix: of its keys.
-    """
+def _fault_sentences(error: ValidationError, kind: type[BaseModel], prefix: str) -> list[str]:
+    """Say what pydantic found wrong with a kind of section, a sentence for each key of this prefix."""
     faults: dict[str, list[Any]] = {}
     for detail in error.errors():
         # Models named in both places are one config: its faults are told once.
@@ -257,30 +247,26 @@ def _sentences(key: str, details: list[Any]) -> Iterator[str]:
     if requirements:
         # A key that takes several kinds of values has a requirement of each.
         every = ", or ".join(dict.fromkeys(requirements))
-        yield f"{key}={shown(details[0]['input'])} is wrong: it {every}."
+        yield f"{key}={_shown(details[0]['input'])} is wrong: it {every}."
 
 
 def _key(kind: Any, location: tuple[int | str, ...]) -> Iterator[str]:
-    """The keys on the way to a fault, without positions in lists, or names of kinds of values."""
+    """List the keys on the way to a fault, without positions in lists, or names of kinds of values."""
     for part in location:
         section, items = _inside(kind)
         if section is None and items is None:
             return
         # A name that somebody made up may hold anything.
         yield str(part) if str(part).isprintable() else repr(part)
-        kind = items if section is None else _field(section, str(part))
-
-
-def _field(section: type[BaseModel], key: str) -> Any:
-    """What a section's key holds; None where there is no such key."""
-    for name, field in section.model_fields.items():
-        if key in (name, field.alias):
-            return field.annotation
-    return None
+        if section is None:
+            kind = items
+        else:
+            field = section.model_fields.get(str(part))
+            kind = field.annotation if field else None
 
 
 def _inside(kind: Any) -> tuple[type[BaseModel] | None, Any]:
-    """The section that a key holds, or what a mapping holds; both None where it is a plain value."""
+    """Return the section that a key holds, or what its mapping holds; both None for a plain value."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind, None
     if typing.get_origin(kind) is dict:

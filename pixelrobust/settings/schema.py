@@ -1,4 +1,4 @@
-"""Kinds of values that several sections of the config have."""
+"""The sections of the configuration as typed values, and what of them determines the numbers of a run."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from pydantic import (
 
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import (
+    AmplitudeShare,
     Cell,
     as_tuple,
     build_grid,
@@ -27,13 +28,49 @@ from pixelrobust.perturbation.grid import (
     check_num,
 )
 
+PACKAGE_PREFIX = "package:"
+"""What `weights` begins with where an installed package carries the file."""
+
+ATTACK_PREFIX = "foolbox.attacks."
+"""The module of all attacks, which the identity of a run names too."""
+
+RENAMED_ATTACK = "attack._target_ is now attack.name, without the module; give attack.name=FGSM."
+"""What is said of the key that attacks had before."""
+
+FROM_MODELS = ("auto", "models")
+"""What a key of `dataset.preprocessing` says where it is the models' own: where they agree, or in any
+case."""
+
+OWN_CLASSES = ("folders", "own")
+"""What `classes` says where a data set's classes are no network's, so that it needs a new last layer."""
+
+CLASSES = (*OWN_CLASSES, "imagenet")
+"""What `classes` says instead of the name of a file."""
+
+RETRAINED = ("retraining", "transfer", "distances")
+"""What `measure` says where networks are retrained."""
+
+DatasetKind = Literal["foolbox", "imagefolder", "imagenet", "imagenette", "csv", "torchvision"]
+Control = Literal["unchanged", "noise", "erasing", "trivial_augment", "auto_augment", "augmix"]
+EngineName = Literal["eager", "compile", "openvino"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
 # Upper bounds keep what no computer could finish, or hold in memory, from being tried.
 _LARGEST_COUNT = 10**9
 _MAX_DRAWS = 10**6
 _MAX_SIDE = 4096
 _MAX_BATCH = 65_536
+_MAX_CLASSES = 100_000
+_MAX_DEVICES = 64
+_MAX_EPOCHS = 100_000
+_MAX_STEPS = 10**7
+_MAX_SEARCH = 10_000
+_MAX_ARGUMENT = 10**6
+_MAX_PICTURES = 100
+_MAX_TIMEOUT = 3600
 # Seeds are kept in 64-bit columns.
 _MAX_SEED = 2**63 - 1
+_LONGEST_NAME = 100
 
 Positive = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
 NotNegative = Annotated[StrictInt, Field(ge=0, le=_LARGEST_COUNT)]
@@ -45,8 +82,15 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Parts255 = Annotated[Real, Field(gt=0, le=255)]
 
 
-def checked(check: Any) -> Any:
-    """A tuple field that takes a scalar too, and whose every item passes the check."""
+# Several values, of which a single one may be given as it is.
+_SEVERAL = BeforeValidator(as_tuple)
+# What W&B takes.
+_Word = Annotated[StrictStr, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_UrlPart = Annotated[StrictStr, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f/\\#?%:]+$")]
+
+
+def _several(check: Any) -> Any:
+    """Return a validator of several values, each of which passes the check."""
 
     def convert(value: Any) -> tuple[Any, ...]:
         items = as_tuple(value)
@@ -57,21 +101,20 @@ def checked(check: Any) -> Any:
     return BeforeValidator(convert)
 
 
+def _of_each_channel(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (1, 3):
+        raise ValueError("give one number for all channels, or three: red, green, blue.")
+    return values
+
+
 class Section(BaseModel):
-    """Typed values of one section of the config; unknown keys are refused, nothing can be changed."""
+    """Base of all sections: unknown keys are refused, and nothing can be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# Images as a section of the config: which, with which labels, how they are cropped.
-
-FROM_MODELS = ("auto", "models")
-"""What a key of `dataset.preprocessing` says where it is the models' own: where they agree, or in any
-case."""
-
-
 class PreprocessingSettings(Section):
-    """From an image file to the uint8 crop that pixels are changed on."""
+    """Steps from an image file to the uint8 crop that pixels are changed on."""
 
     resize: Side
     crop: Side
@@ -85,14 +128,6 @@ class PreprocessingSettings(Section):
             )
         return self
 
-
-DatasetKind = Literal["foolbox", "imagefolder", "imagenet", "imagenette", "csv", "torchvision"]
-
-OWN_CLASSES = ("folders", "own")
-"""What `classes` says where a data set's classes are no network's, so that it needs a new last layer."""
-
-CLASSES = (*OWN_CLASSES, "imagenet")
-"""What `classes` says instead of the name of a file."""
 
 # The kinds that have a use for a key.
 _KINDS_OF_KEY: dict[str, tuple[DatasetKind, ...]] = {
@@ -109,7 +144,7 @@ _KINDS_OF_KEY: dict[str, tuple[DatasetKind, ...]] = {
 
 
 class DatasetSettings(Section):
-    """Which images, with which labels."""
+    """Images, with their labels (see `configs/dataset`)."""
 
     kind: DatasetKind
     root: Path | None
@@ -143,31 +178,15 @@ class DatasetSettings(Section):
 
     @property
     def has_own_classes(self) -> bool:
-        """Whether its classes are no network's, so that only retraining has a use for them."""
+        """Tell whether its classes are no network's, so that only retraining has a use for them."""
         return self.classes in OWN_CLASSES
 
 
-# A network as a section of the config, and what it is called.
-
-PACKAGE_PREFIX = "package:"
-"""What `weights` begins with where an installed package carries the file."""
-
-_LONGEST_NAME = 100
-# Upper bounds keep what no computer could finish, or hold in memory, from being tried.
-_MAX_CLASSES = 100_000
-
-
-def _of_each_channel(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (1, 3):
-        raise ValueError("give one number for all channels, or three: red, green, blue.")
-    return values
-
-
-_CHANNELS = BeforeValidator(as_tuple), AfterValidator(_of_each_channel)
+_CHANNELS = _SEVERAL, AfterValidator(_of_each_channel)
 
 
 class ModelSettings(Section):
-    """A network, its weights, and what it expects of its input."""
+    """Network, its weights, and what it expects of its input (see `configs/model`)."""
 
     source: Literal["torchvision", "timm", "checkpoint", "huggingface"]
     name: StrictStr
@@ -182,67 +201,50 @@ class ModelSettings(Section):
 
 
 def model_label(key: str, model: ModelSettings) -> str:
-    """What tables call a model: its label where it has one, else its key under `models`."""
+    """Return what tables call a model: its label where it has one, else its key under `models`."""
     return model.label or key
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name can stand in tables, figures and paths, and is no formula of a spreadsheet."""
-    if not name[:1].isalnum() or len(name) > _LONGEST_NAME:
-        return False
-    return name.isprintable() and not set(name) & set("/\\")
+    """Tell whether a name can stand in tables, figures and paths, and is no spreadsheet's formula."""
+    begins_well = name[:1].isalnum() and len(name) <= _LONGEST_NAME
+    return begins_well and name.isprintable() and not set(name) & set("/\\")
 
 
 def is_weights_file(weights: Any) -> bool:
-    """Whether a `weights` value names a file, rather than published weights or a package's file."""
+    """Tell whether `weights` names a file, rather than published weights or a package's file."""
     if not isinstance(weights, str) or weights.startswith(PACKAGE_PREFIX):
         return False
     return weights.lower().endswith((".safetensors", ".pth", ".pt", ".bin"))
 
 
-# The other sections of the config as typed values.
-
-RENAMED_ATTACK = "attack._target_ is now attack.name, without the module; give attack.name=FGSM."
-"""What is said of the key that attacks had before."""
-
-# Upper bounds keep what no computer could finish, or hold in memory, from being tried.
-_MAX_DEVICES = 64
-_MAX_EPOCHS = 100_000
-_MAX_STEPS = 10**7
-_MAX_SEARCH = 10_000
-_MAX_ARGUMENT = 10**6
-_MAX_TRACKED_IMAGES = 100
-_MAX_TIMEOUT = 3600
-
-
 class PerturbationSettings(Section):
-    """The grid: every combination of num, amplitude and area (see `pixelrobust.perturbation.grid.Cell`)."""
+    """Grid of every combination of num, amplitude and area (see `configs/perturbation`)."""
 
-    num: Annotated[tuple[StrictInt, ...], checked(check_num), Field(min_length=1)]
+    num: Annotated[tuple[StrictInt, ...], _several(check_num), Field(min_length=1)]
     amplitude: Annotated[
-        tuple[StrictInt | None, ...], checked(check_amplitude), Field(min_length=1)
+        tuple[StrictInt | None, ...], _several(check_amplitude), Field(min_length=1)
     ]
-    area: Annotated[tuple[StrictInt | None, ...], checked(check_area), Field(min_length=1)]
+    area: Annotated[tuple[StrictInt | None, ...], _several(check_area), Field(min_length=1)]
 
     def cells(self) -> list[Cell]:
+        """Return all cells, led by the unchanged images."""
         return build_grid(self.num, self.amplitude, self.area)
 
 
 class AttackSettings(Section):
-    """How images are attacked before their pixels are changed (see `pixelrobust.evaluation.adversarial`)."""
+    """Attack on images before their pixels are changed (see `configs/attack`)."""
 
-    kind: Literal["adversarial"]
+    kind: Literal["adversarial"] = "adversarial"
     name: StrictStr
-    arguments: dict[StrictStr, Any]
-    epsilon: Annotated[
-        tuple[Literal["minimal"] | Parts255, ...],
-        BeforeValidator(as_tuple),
-        Field(min_length=1),
-    ]
-    step: Parts255
-    max_epsilon: Parts255
-    round: StrictBool
-    wanted: Positive
+    arguments: dict[StrictStr, Any] = {}
+    epsilon: Annotated[tuple[Literal["minimal"] | Parts255, ...], _SEVERAL, Field(min_length=1)] = (
+        "minimal",
+    )
+    step: Parts255 = 0.255
+    max_epsilon: Parts255 = 32
+    round: StrictBool = True
+    wanted: Positive = 10_000
 
     @model_validator(mode="before")
     @classmethod
@@ -252,7 +254,12 @@ class AttackSettings(Section):
         return data
 
     @model_validator(mode="after")
-    def _ends(self) -> Self:
+    def _is_within_bounds(self) -> Self:
+        if self.step > self.max_epsilon:
+            raise InputError(
+                f"attack.step={self.step} is larger than attack.max_epsilon={self.max_epsilon}; make "
+                "it smaller."
+            )
         if self.max_epsilon > _MAX_SEARCH * self.step:
             raise InputError(
                 f"attack.step={self.step} takes more than {_MAX_SEARCH:,} steps to "
@@ -268,17 +275,14 @@ class AttackSettings(Section):
         return self
 
 
-Control = Literal["unchanged", "noise", "erasing", "trivial_augment", "auto_augment", "augmix"]
-
-
 class RetrainSettings(Section):
-    """How a network is retrained, and with what it is compared (see `configs/retrain`)."""
+    """Retraining of a network, and what it is compared with (see `configs/retrain`)."""
 
     model: StrictStr | None
-    num: Annotated[tuple[NotNegative, ...], BeforeValidator(as_tuple)]
-    controls: Annotated[tuple[Control, ...], BeforeValidator(as_tuple)]
+    num: Annotated[tuple[NotNegative, ...], _SEVERAL]
+    controls: Annotated[tuple[Control, ...], _SEVERAL]
     noise: Parts255
-    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], _SEVERAL, Field(min_length=1)]
     images: Positive
     categories: Positive | None
     selected: StrictBool
@@ -307,17 +311,13 @@ class SelectionSettings(Section):
 
 
 class GridDraws(Section):
-    """What `draws` is taken from where an experiment has many cells."""
+    """Source of `draws` where an experiment has many cells."""
 
     grid_draws: Draws
 
 
-EngineName = Literal["eager", "compile", "openvino"]
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-
-
 class EngineSettings(Section):
-    """What runs the forward passes (see `configs/engine`)."""
+    """Engine that runs the forward passes (see `configs/engine`)."""
 
     name: EngineName | Literal["auto"]
     devices: (
@@ -330,27 +330,22 @@ class EngineSettings(Section):
     compared: NotNegative
 
 
-# What W&B takes.
-_Word = Annotated[StrictStr, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
-_UrlPart = Annotated[StrictStr, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f/\\#?%:]+$")]
-
-
 class TrackingSettings(Section):
-    """How a run is logged in Weights & Biases (see `configs/tracking`)."""
+    """Logging of a run in Weights & Biases (see `configs/tracking`)."""
 
     kind: Literal["wandb"]
     mode: Literal["offline", "online"]
     project: _UrlPart
     entity: _UrlPart | None
     group: _Word | None
-    tags: Annotated[tuple[_Word, ...], BeforeValidator(as_tuple)]
+    tags: Annotated[tuple[_Word, ...], _SEVERAL]
     directory: Path
-    examples: Annotated[StrictInt, Field(ge=0, le=_MAX_TRACKED_IMAGES)]
+    examples: Annotated[StrictInt, Field(ge=0, le=_MAX_PICTURES)]
     timeout: Annotated[Real, Field(ge=1, le=_MAX_TIMEOUT)]
 
 
 class PathSettings(Section):
-    """Where things are read and written; all absolute."""
+    """Folders in which things are read and written; all absolute."""
 
     root: Path
     results: Path
@@ -358,31 +353,20 @@ class PathSettings(Section):
 
 
 class PixelIndexSettings(Section):
-    """How the value range enters the Pixel-index."""
+    """Share of the value range that enters the Pixel-index."""
 
-    amplitude_share: Literal["range", "half"]
+    amplitude_share: AmplitudeShare
 
-
-# Everything that one run needs to know, and what of it determines the numbers.
-
-RETRAINED = ("retraining", "transfer", "distances")
-"""What `measure` says where networks are retrained."""
-
-ATTACK_PREFIX = "foolbox.attacks."
-"""The module of all attacks, which the identity of a run names too."""
 
 # Of a data set: where it is, and which part of it is meant.
 _PLACES = {"root", "train_root", "file", "train_file"}
 _PARTS = ("name", "split", "train_split", "image_column", "label_column")
-
 # What a network does to images and outputs is in the digest of its weights.
 _NOT_OF_A_MODEL = {"label", "path", "labels"}
-# In one figure.
-_MAX_PICTURES = 100
 
 
 class RunSettings(Section):
-    """Everything that one run needs to know."""
+    """Settings of one run: everything that it needs to know."""
 
     name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     profile: StrictStr | None
@@ -450,23 +434,23 @@ class RunSettings(Section):
 
     @property
     def takes_gradients(self) -> bool:
-        """Whether what is measured goes through a network backwards, or into it."""
+        """Tell whether what is measured goes through a network backwards, or into it."""
         return bool(self.attack) or self.measure in ("activations", "transfer", "distances")
 
     def on_device(self, device: str) -> Self:
-        """The same run on one device."""
+        """Return the same run on one device."""
         engine = self.engine.model_copy(update={"devices": device})
         return self.model_copy(update={"engine": engine})
 
     def in_group(self, group: str) -> Self:
-        """The same run, logged with the others of a group unless it has one of its own."""
+        """Return the same run, logged with a group unless it names one of its own."""
         if self.tracking is None or self.tracking.group is not None:
             return self
         tracking = self.tracking.model_copy(update={"group": group})
         return self.model_copy(update={"tracking": tracking})
 
     def identity(self) -> dict[str, Any]:
-        """What determines the numbers, as plain data.
+        """Return what determines the numbers, as plain data.
 
         Left out: words, pictures, where the run is logged, and where files lie; their contents are hashed elsewhere.
         """
@@ -509,5 +493,5 @@ class RunSettings(Section):
 
 
 def fingerprint(*parts: Any) -> str:
-    """A hexadecimal SHA-256 over plain data."""
+    """Return a hexadecimal SHA-256 over plain data."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

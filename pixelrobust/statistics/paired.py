@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.statistics.rates import CONFIDENCE, Interval
+from pixelrobust.statistics.rates import CONFIDENCE, Interval, variance_between_images
 
 MARGIN = 0.01
 
@@ -22,6 +22,8 @@ Verdict = Literal["equivalent", "different", "not decided"]
 
 # Up to here all 2^13 sign patterns are fewer than the default number of random ones.
 _MOST_ENUMERATED = 13
+# Shares of equal counts differ by rounding errors; beyond these decimals nothing is meant.
+_DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two conditions compared in pairs of images, in share units.
+    """Result of comparing two conditions in pairs of images, in share units.
 
     Attributes:
         mean: of first minus second, in -1..1.
@@ -57,7 +59,7 @@ class Difference:
 
 
 def mcnemar(first_wrong: ArrayLike, second_wrong: ArrayLike) -> float:
-    """Two-sided p-value of the exact McNemar test (McNemar 1947; exact form Cochran 1950).
+    """Return the two-sided p-value of McNemar's exact test (McNemar 1947; exact: Cochran 1950).
 
     Args:
         first_wrong, second_wrong: (N,) bool, whether each image was wrong.
@@ -68,7 +70,7 @@ def mcnemar(first_wrong: ArrayLike, second_wrong: ArrayLike) -> float:
     Raises:
         InputError: the arrays differ in shape, are empty, or hold something other than 0 and 1.
     """
-    first, second = paired_shares(first_wrong, second_wrong)
+    first, second = _paired_shares(first_wrong, second_wrong)
     if not np.isin([first, second], (0, 1)).all():
         raise InputError("McNemar's test takes one outcome an image, each 0 or 1, not shares.")
     only_first, only_second = int((first > second).sum()), int((second > first).sum())
@@ -78,7 +80,7 @@ def mcnemar(first_wrong: ArrayLike, second_wrong: ArrayLike) -> float:
 
 
 def sign_flip_test(differences: ArrayLike, *, seed: int = 0, permutations: int = 10_000) -> float:
-    """Two-sided sign-flip permutation test that the mean difference is zero (Fisher 1935).
+    """Return the two-sided p-value of a sign-flip test that the mean difference is 0 (Fisher 1935).
 
     Exact where at most 13 differences are not zero, otherwise Monte Carlo with
     p = (1 + count) / (1 + permutations) (Phipson & Smyth 2010), which is never zero.
@@ -113,7 +115,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0, permutations: int =
 
 
 def _random_sums(sizes: NDArray[np.float64], permutations: int, seed: int) -> NDArray[np.float64]:
-    """(permutations,) sums under random signs.
+    """Draw (permutations,) sums under random signs.
 
     Shares of a few draws take few values. Among images of one value only the number of plus signs
     matters, and that is binomial: memory does not grow with the images, and time hardly.
@@ -126,7 +128,7 @@ def _random_sums(sizes: NDArray[np.float64], permutations: int, seed: int) -> ND
 
 
 def paired_test(first: ArrayLike, second: ArrayLike, draws: int) -> float:
-    """Two-sided p-value that both conditions have the same wrong rate.
+    """Return the two-sided p-value that both conditions have the same wrong rate.
 
     Args:
         first, second: (N,) shares in 0..1.
@@ -137,12 +139,12 @@ def paired_test(first: ArrayLike, second: ArrayLike, draws: int) -> float:
     """
     if draws < 1:
         raise InputError(f"draws is {draws}; it must be 1 or more.")
-    one, two = paired_shares(first, second)
+    one, two = _paired_shares(first, second)
     return mcnemar(one, two) if draws == 1 else sign_flip_test(one - two)
 
 
 def compare_pairs(first: ArrayLike, second: ArrayLike) -> Difference:
-    """The mean difference of two wrong rates with interval and test.
+    """Compare two wrong rates: their mean difference with interval and test.
 
     The test is the exact one of McNemar where every share is 0 or 1, else the sign-flip test; on
     such shares both have the same null distribution.
@@ -153,15 +155,15 @@ def compare_pairs(first: ArrayLike, second: ArrayLike) -> Difference:
     Raises:
         InputError: the shares do not match each other.
     """
-    one, two = paired_shares(first, second)
+    one, two = _paired_shares(first, second)
     interval = difference_interval(one, two)
     whole = bool(np.isin([one, two], (0, 1)).all())
-    p = paired_test(one, two, 1 if whole else 2)
+    p = mcnemar(one, two) if whole else sign_flip_test(one - two)
     return Difference(float((one - two).mean()), interval.low, interval.high, p)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Holm's adjusted p-values (Holm 1979), in the order given.
+    """Adjust p-values by Holm's correction (Holm 1979); they stay in the order given.
 
     Raises:
         InputError: a value of the list is missing or outside 0..1.
@@ -179,7 +181,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def equivalence(
     first: ArrayLike, second: ArrayLike, margin: float = MARGIN, confidence: float = CONFIDENCE
 ) -> Equivalence:
-    """Two one-sided tests (Schuirmann 1987) that two wrong rates differ by less than `margin`.
+    """Test, by two one-sided tests (Schuirmann 1987), that two wrong rates differ by less than `margin`.
 
     Args:
         first, second: (N,) shares in 0..1.
@@ -200,7 +202,7 @@ def equivalence(
             f"margin is {margin} and confidence {confidence}; an equivalence test needs a margin "
             "above 0 and a confidence above 0.5 and below 1."
         )
-    one, two = paired_shares(first, second)
+    one, two = _paired_shares(first, second)
     difference = float((one - two).mean())
     inner = difference_interval(one, two, 2 * confidence - 1)
     unseen = unseen_bound(len(one), 2 * confidence - 1)
@@ -216,7 +218,7 @@ def equivalence(
 
 
 def image_slopes(shares_by_num: ArrayLike, nums: ArrayLike) -> NDArray[np.float64]:
-    """Least-squares slope of each image's wrong share over log2(num): change at each doubling.
+    """Fit each image's wrong share over log2(num) by least squares: the change at each doubling.
 
     Args:
         shares_by_num: (N, K) shares in 0..1.
@@ -236,7 +238,7 @@ def image_slopes(shares_by_num: ArrayLike, nums: ArrayLike) -> NDArray[np.float6
 
 
 def largest_slope(nums: ArrayLike) -> float:
-    """The largest size that a slope of `image_slopes` can have."""
+    """Return the largest size that a slope of `image_slopes` can have."""
     return float(np.maximum(_slope_weights(nums), 0).sum())
 
 
@@ -251,7 +253,7 @@ def _slope_weights(nums: ArrayLike) -> NDArray[np.float64]:
 def mean_interval(
     values: ArrayLike, confidence: float = CONFIDENCE, *, limit: float = math.inf
 ) -> Interval:
-    """Student's t interval (Student 1908) for the mean of per-image numbers.
+    """Return Student's t interval (Student 1908) for the mean of one number an image.
 
     It takes the mean as nearly normal and covers too seldom where few images differ from the rest;
     for differences of shares use `difference_interval`.
@@ -281,25 +283,16 @@ def mean_interval(
     return Interval(max(mean - half_width, -limit), min(mean + half_width, limit))
 
 
-# Intervals for the difference of two wrong rates over the same images.
-
-# Shares of equal counts differ by rounding errors; beyond these decimals nothing is meant.
-_DECIMALS = 9
-
-# As in `statistics.effective_sample_size`: imaginary images that differ wholly or not at all.
-_PRIOR_IMAGES = 2
-
-
 def difference_interval(
     first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Interval for the mean paired difference, first minus second, within -1..1.
+    """Return the interval for the mean paired difference, first minus second, within -1..1.
 
     Tango's score interval for paired proportions (Tango 1998); where draws make differences other
     than -1, 0 and 1, Tango's on the effective number of images, as `wrong_rate_interval` does with
     Wilson's; where none differs, `unseen_bound`. A t interval covers far too seldom when few images
     differ. This one still does where many images differ a little, rare ones wholly, and the sample
-    holds none of those; `comparisons.equivalence` allows for them.
+    holds none of those; `equivalence` allows for them.
 
     Args:
         first, second: (N,) shares in 0..1.
@@ -308,7 +301,7 @@ def difference_interval(
     Raises:
         InputError: the shares do not match each other.
     """
-    one, two = paired_shares(first, second)
+    one, two = _paired_shares(first, second)
     # Differences of equal shares must be equal, or rounding would pass for several draws.
     differences = np.round(one - two, _DECIMALS)
     if not differences.any():
@@ -322,7 +315,7 @@ def difference_interval(
 
 
 def unseen_bound(images: int, confidence: float = CONFIDENCE) -> float:
-    """Largest share of images of a kind of which the sample holds none (Clopper & Pearson 1934).
+    """Bound the share of images of a kind of which the sample holds none (Clopper & Pearson 1934).
 
     The upper end of the two-sided exact interval: 3.7 / images at 95 %.
     """
@@ -330,28 +323,23 @@ def unseen_bound(images: int, confidence: float = CONFIDENCE) -> float:
 
 
 def _effective_images(differences: NDArray[np.float64], confidence: float) -> float:
-    """How many images with differences of -1, 0 and 1 the images are worth (Korn & Graubard 1998).
+    """Count how many images with differences of -1, 0 and 1 the images are worth.
 
-    The variance between images is shrunk towards its largest possible value for these shares of
-    change up and down, and the number reduced for the estimate's few degrees of freedom.
+    As `effective_sample_size`; the largest variance is that of these shares of change up and down.
     """
     images, mean = len(differences), float(differences.mean())
     if np.isin(differences, (-1, 0, 1)).all():
         return float(images)
     largest = float(np.abs(differences).mean()) - mean**2
-    squares = float(((differences - mean) ** 2).sum())
-    freedom = images - 1 + _PRIOR_IMAGES
-    variance = (squares + _PRIOR_IMAGES * largest) / freedom
-    tail = (1 + confidence) / 2
-    reduction = float(special.ndtri(tail) / special.stdtrit(freedom, tail)) ** 2
+    variance, reduction = variance_between_images(differences, largest, confidence)
     return images * largest / variance * reduction
 
 
 def _tango_low(up: float, down: float, n: float, z: float) -> float:
-    """Lower end of Tango's interval for (up - down) / n; the counts need not be whole."""
+    """Return the lower end of Tango's interval for (up - down) / n; counts need not be whole."""
 
     def excess(delta: float) -> float:
-        """Above 0 where the score test rejects `delta`; the usual statistic without division."""
+        """Return more than 0 where the score test rejects `delta`: its statistic, undivided."""
         linear = -up - down + (2 * n - up + down) * delta
         root = math.sqrt(max(linear**2 + 8 * n * down * delta * (1 - delta), 0))
         down_share = (root - linear) / (4 * n)
@@ -365,14 +353,10 @@ def _tango_low(up: float, down: float, n: float, z: float) -> float:
     return float(optimize.brentq(excess, -1, end))
 
 
-def paired_shares(
+def _paired_shares(
     first: ArrayLike, second: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two (N,) arrays of shares, checked.
-
-    Raises:
-        InputError: they are empty, differ in shape, or hold values outside 0..1.
-    """
+    """Return both as (N,) arrays; InputError unless they are shares in 0..1 of the same images."""
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if one.ndim != 1 or one.shape != two.shape or len(one) == 0:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Intervals for wrong rates."""
+"""Wrong rates: what they are made of image by image, and their intervals over images."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import Cell
@@ -18,25 +18,27 @@ CONFIDENCE = 0.95
 # towards. Twenty images of which one flips now and then say little about that variance; without
 # this the intervals of such samples cover less than 90 %. With hundreds of images it vanishes.
 _PRIOR_IMAGES = 2
+# Stands for no amplitude and no area, which may be 0 and 1.
+_UNLIMITED = -1
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided interval for a share; 0 <= low <= high <= 1."""
+    """Two ends of an interval; low <= high."""
 
     low: float
     high: float
 
 
 def wilson_interval(rate: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """Wilson's score interval (Wilson 1927) for a share.
+    """Return Wilson's score interval (Wilson 1927) for a share, within 0..1.
 
     Args:
         rate: the observed share, in 0..1.
         n: the number of observations, above 0; need not be whole.
         confidence: in 0..1.
     """
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half_width = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     low = 0.0 if rate == 0 else max(centre - half_width, 0.0)
@@ -47,7 +49,7 @@ def wilson_interval(rate: float, n: float, confidence: float = CONFIDENCE) -> In
 def wrong_rate_interval(
     wrong_per_image: ArrayLike, draws: int, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Interval for the wrong rate of a population of images, from a sample of them.
+    """Return the interval for the wrong rate of a population of images, from a sample of them.
 
     Args:
         wrong_per_image: (N,) how many of an image's draws were wrong, each in 0..draws.
@@ -64,37 +66,47 @@ def wrong_rate_interval(
 
 
 def effective_sample_size(shares: ArrayLike, draws: int, confidence: float = CONFIDENCE) -> float:
-    """How many independent outcomes the images are worth (Korn & Graubard 1998).
+    """Count how many independent outcomes the images are worth (Korn & Graubard 1998).
 
-    The variance of the mean is estimated between images, shrunk towards its largest possible
-    value, and the sample size reduced for the estimate's few degrees of freedom. One draw an image,
-    or nothing or everything wrong, gives the number of images.
+    One draw an image, or nothing or everything wrong, gives the number of images.
 
     Args:
         shares: (N,) share of wrong draws of each image, in 0..1.
         draws: independent changes of each image.
+        confidence: in 0..1.
     """
     shares = np.asarray(shares, dtype=float)
     images, rate = len(shares), float(shares.mean())
     if draws == 1 or rate in (0.0, 1.0):
         return float(images)
-    binary_variance = rate * (1 - rate)
-    squares = float(((shares - rate) ** 2).sum())
-    freedom = images - 1 + _PRIOR_IMAGES
-    variance = (squares + _PRIOR_IMAGES * binary_variance) / freedom
+    largest = rate * (1 - rate)
+    variance, reduction = variance_between_images(shares, largest, confidence)
+    return min(largest / (variance / images) * reduction, float(images * draws))
+
+
+def variance_between_images(
+    values: NDArray[np.float64], largest: float, confidence: float
+) -> tuple[float, float]:
+    """Estimate the variance of one number an image, shrunk towards the largest possible one.
+
+    Args:
+        values: (N,) numbers.
+        largest: the variance that numbers of their mean can have at most.
+        confidence: of the interval that the variance is for, in 0..1.
+
+    Returns:
+        The variance, and the factor in 0..1 by which the estimate's few degrees of freedom reduce
+        an effective sample size.
+    """
+    freedom = len(values) - 1 + _PRIOR_IMAGES
+    squares = float(((values - float(values.mean())) ** 2).sum())
     tail = (1 + confidence) / 2
-    reduction = float(stats.norm.ppf(tail) / stats.t.ppf(tail, freedom)) ** 2
-    return min(binary_variance / (variance / images) * reduction, float(images * draws))
-
-
-# Wrong shares image by image: what paired comparisons of cells and models are made of.
-
-# No amplitude and no area, which may be 0 and 1.
-_UNLIMITED = -1
+    reduction = float(special.ndtri(tail) / special.stdtrit(freedom, tail)) ** 2
+    return (squares + _PRIOR_IMAGES * largest) / freedom, reduction
 
 
 class WrongShares:
-    """For every model and cell, each image's share of draws that were wrong.
+    """Shares of draws that were wrong: of each image, for every model and cell.
 
     Args:
         outcomes: columns of `pixelrobust.outcomes.kinds.OUTCOMES`, of the same images for every model and cell.
@@ -109,9 +121,10 @@ class WrongShares:
     def __init__(self, outcomes: pd.DataFrame) -> None:
         changed = outcomes[outcomes["num"] > 0]
         self.models = [str(model) for model in outcomes["model"].unique()]
-        self.nums = _values(changed["num"])
-        self.amplitudes = _values(changed["amplitude"])
-        self.areas = _values(changed["area"])
+        self.nums, self.amplitudes, self.areas = (
+            sorted(int(value) for value in changed[column].dropna().unique())
+            for column in ("num", "amplitude", "area")
+        )
         self.draws = int(changed["draw"].max()) + 1 if len(changed) else 1
         keys = outcomes[["model", "num", "image"]].astype({"model": str, "image": str})
         limits = outcomes[["amplitude", "area"]].astype("Int64").fillna(_UNLIMITED)
@@ -121,11 +134,11 @@ class WrongShares:
         self._images = sorted(set(keys["image"]))
 
     def has(self, model: str, *cells: Cell) -> bool:
-        """Whether the outcomes hold this model in all these cells."""
+        """Tell whether the outcomes hold this model in all these cells."""
         return all(_key(model, cell) in self._shares.index for cell in cells)
 
     def of(self, model: str, cell: Cell) -> NDArray[np.float64]:
-        """(N,) shares in 0..1, images in the order of their keys.
+        """Return (N,) shares in 0..1, images in the order of their keys.
 
         Raises:
             InputError: the outcomes lack this model in this cell, or some of its images.
@@ -141,20 +154,10 @@ class WrongShares:
         return np.asarray(shares.to_numpy(dtype=float))
 
     def over(self, model: str, cells: Sequence[Cell]) -> NDArray[np.float64]:
-        """(N, len(cells)) shares, a column a cell.
-
-        Raises:
-            InputError: as for `of`.
-        """
+        """Return (N, len(cells)) shares, a column a cell; InputError as for `of`."""
         return np.stack([self.of(model, cell) for cell in cells], axis=1)
 
 
 def _key(model: str, cell: Cell) -> tuple[str, int, int, int]:
-    amplitude, area = (
-        _UNLIMITED if limit is None else limit for limit in (cell.amplitude, cell.area)
-    )
-    return model, cell.num, amplitude, area
-
-
-def _values(column: "pd.Series[int]") -> list[int]:
-    return sorted(int(value) for value in column.dropna().unique())
+    amplitude = _UNLIMITED if cell.amplitude is None else cell.amplitude
+    return model, cell.num, amplitude, _UNLIMITED if cell.area is None else cell.area

@@ -41,7 +41,7 @@ class SurvivalCurve:
 
 
 def pixels_to_flip(outcomes: pd.DataFrame, draw: int = 0) -> pd.DataFrame:
-    """For each model and image the smallest num at which one draw is wrong.
+    """Find, for each model and image, the smallest num at which one draw is wrong.
 
     An image that is wrong at 4 and right again at 8 flips at 4. Rows of num 0 are ignored.
 
@@ -78,7 +78,7 @@ def pixels_to_flip(outcomes: pd.DataFrame, draw: int = 0) -> pd.DataFrame:
 def survival_curve(
     num: ArrayLike, flipped: ArrayLike, confidence: float = CONFIDENCE
 ) -> SurvivalCurve:
-    """Kaplan-Meier estimate (Kaplan & Meier 1958) with log-log intervals (Kalbfleisch & Prentice).
+    """Estimate survival (Kaplan & Meier 1958), with log-log intervals (Kalbfleisch & Prentice).
 
     Args:
         num: (N,) smallest num at which each image flips, or the largest tried; above 0.
@@ -105,11 +105,11 @@ def survival_curve(
 
 
 def logrank(first: pd.DataFrame, second: pd.DataFrame) -> float:
-    """Two-sided p-value of the log-rank test (Mantel 1966) that two groups flip alike.
+    """Return the two-sided p-value of the log-rank test (Mantel 1966) that two groups flip alike.
 
     The test takes the groups as independent. Two models share their images and the pixels changed,
     so their flips go together and the p-value is approximate: with that positive dependence it is
-    usually too large, that is cautious. `comparisons.paired_test` at one num is the paired test.
+    usually too large, that is cautious. `paired_test` at one num is the paired test.
 
     Args:
         first, second: rows of `pixels_to_flip`, of one model each; columns num and flipped.
@@ -144,7 +144,7 @@ def _censored(num: ArrayLike, flipped: ArrayLike) -> stats.CensoredData:
 def _filled(
     survival: NDArray[np.float64], low: ArrayLike, high: ArrayLike, images: int, confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The band with Wilson's bounds where all images or none are left.
+    """Give the band Wilson's bounds where all images or none are left.
 
     At the ends the log-log interval is undefined (or of no width), though few images say little.
     """
@@ -156,7 +156,7 @@ def _filled(
 
 
 def _reach(nums: NDArray[np.float64], shares: NDArray[np.float64]) -> float | None:
-    """The first num at which the shares have come down to one half."""
+    """Return the first num at which the shares have come down to one half."""
     # Products of shares carry rounding errors, and one half is a common share of few images.
     below = np.flatnonzero(shares <= 0.5 + 1e-12)
     return float(nums[below[0]]) if len(below) else None
