@@ -20,7 +20,7 @@ from pixelrobust.retraining import HISTORY_COLUMNS, Recipe, count_samples, train
 from pixelrobust.retraining.samples import Samples
 from pixelrobust.retraining.stochastic import KeyedDropout
 from pixelrobust.retraining.trainer import epoch_batches, epoch_order, rank_share, split_frozen
-from tests.retraining_cases import CHANGE, CLASSES, SIDE, classifier, images, keys, train
+from tests.retraining.cases import CHANGE, CLASSES, SIDE, classifier, images, keys, train
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ SIDE = 8
 # A server that has everything imported and has never trained: its children start at once, and
 # autograd, which does not survive forking, works in them.
 FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(["pixelrobust.retraining", "tests.retraining_cases"])
+FORKING.set_forkserver_preload(["pixelrobust.retraining", "tests.retraining.cases"])
 
 CHANGE = PixelAugmentation(6)
 

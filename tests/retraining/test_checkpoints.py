@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -23,7 +24,7 @@ from pixelrobust.perturbation.augmentations import PixelAugmentation
 from pixelrobust.retraining import Recipe, training_fingerprint
 from pixelrobust.retraining.checkpoint import read_checkpoint
 from pixelrobust.settings import ModelSettings
-from tests.retraining_cases import (
+from tests.retraining.cases import (
     CHANGE,
     CLASSES,
     FORKING,
@@ -240,6 +241,35 @@ def test_fingerprints_tell_retrainings_apart() -> None:
     for index, other in enumerate(others):
         found.add(training_fingerprint(*good[:index], other, *good[index + 1 :]))  # type: ignore[arg-type]
     assert len(found) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("options", "digest"),
+    [
+        ({"seed": 3}, "e8786b7340e81c800274dd9a6fa7b2446605ab4bfb86af199660e0ee1cce8cd9"),
+        (
+            {
+                "trainable": "last", "head": "copied", "epochs": 5, "learning_rate": 0.05,
+                "optimizer": "adam", "momentum": 0.0, "weight_decay": 0.1, "batch_size": 7,
+                "originals": True, "redraw": True, "batch_norm": "train", "precision": "bf16",
+            },
+            "3a504c2abf4442605748dc47181df8d898931db1137cf4a9db750bd56169d98b",
+        ),
+    ],
+)  # fmt: skip
+def test_networks_that_caches_hold_are_found_again(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], digest: str
+) -> None:
+    """Digests of an earlier version: another one would have everybody retrain everything."""
+    monkeypatch.setattr(torch, "__version__", "2.0.0")
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    for parameter in module.parameters():
+        parameter.data = torch.arange(parameter.numel()).view(parameter.shape) / 8
+    pixels = np.arange(36, dtype=np.uint8).reshape(3, 3, 2, 2)
+    found = training_fingerprint(
+        module, [1, 0], pixels, list("abc"), [0, 1, 1], PixelAugmentation(2), Recipe(**options)
+    )
+    assert found == digest
 
 
 # --- finished models --------------------------------------------------------------------------
