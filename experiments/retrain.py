@@ -42,7 +42,7 @@ from pixelrobust.evaluation.adversarial import (
     unrounded_and_rounded,
 )
 from pixelrobust.evaluation.boundary import linearized_distances, measured_distances
-from pixelrobust.evaluation.cells import count_passes
+from pixelrobust.evaluation.cells import count_forward
 from pixelrobust.evaluation.selection import Selection, image_list_digest, select
 from pixelrobust.files import check_writable
 from pixelrobust.models.build import Classifier, check_classifier
@@ -369,7 +369,7 @@ def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
     """Outcomes of every network on every set of test images (Table 10)."""
     cells, draws = session.settings.perturbation.cells(), session.settings.draws
     tests = chosen.test_sets()
-    passes = sum(count_passes(cells, len(images.keys), draws) for images in tests.values())
+    passes = sum(count_forward(cells, len(images.keys), draws) for images in tests.values())
     session = replace(session, passes=passes)
     parts = []
     for network in networks(session, chosen):
