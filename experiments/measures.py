@@ -21,7 +21,7 @@ from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 from pixelrobust.evaluation.activations import layer_changes
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
-from pixelrobust.evaluation.cells import count_passes
+from pixelrobust.evaluation.cells import count_forward
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.evaluation.shards import evaluate_shards, shard
@@ -115,7 +115,7 @@ def outcomes_of(
     # The bar shows the first process's share.
     part = shard(len(chosen.keys), engine.batch_size, session.context)
     ahead = [cell for cell in design.cells if cell.num or unchanged is None]
-    total = count_passes(ahead, part.stop - part.start, design.draws)
+    total = count_forward(ahead, part.stop - part.start, design.draws)
     with session.progress.task(words, total) as advance:
         task = chosen.task(engine, name)
         return evaluate_shards(session.context, task, design, advance, unchanged, store)

@@ -37,7 +37,7 @@ from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.distributed import Context
 from pixelrobust.engine import Predicted, find_device
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation.cells import count_passes
+from pixelrobust.evaluation.cells import count_forward
 from pixelrobust.evaluation.selection import Selection, select
 from pixelrobust.files import check_writable
 from pixelrobust.models.build import check_classifier
@@ -208,7 +208,7 @@ def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:
 def _passes_ahead(settings: RunSettings, images: int) -> int:
     """Forward passes of each network, should all images be classified correctly."""
     cells = [cell for cell in settings.perturbation.cells() if cell.num]
-    return images + count_passes(
+    return images + count_forward(
         cells, min(settings.dataset.limit or images, images), settings.draws
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ from pixelrobust.evaluation.adversarial import (
     unrounded_and_rounded,
 )
 from pixelrobust.evaluation.boundary import linearized_distances, measured_distances
-from pixelrobust.evaluation.cells import count_passes
+from pixelrobust.evaluation.cells import count_forward
 from pixelrobust.evaluation.selection import Selection, image_list_digest, select
 from pixelrobust.files import check_writable
 from pixelrobust.models.build import Classifier, check_classifier
@@ -61,13 +61,12 @@ from pixelrobust.perturbation.augmentations import (
     Unchanged,
 )
 from pixelrobust.retraining import (
-    Recipe,
     count_samples,
     retrain,
     training_fingerprint,
 )
 from pixelrobust.retraining.checkpoint import read_checkpoint
-from pixelrobust.settings import RetrainSettings, RunSettings, fingerprint
+from pixelrobust.settings import Recipe, RetrainSettings, RunSettings, fingerprint
 from pixelrobust.tables.retraining import ALL_CLASSES, HELDOUT, ORIGINAL, SAME
 
 
@@ -265,7 +264,7 @@ class _Training:
     Attributes:
         name: what tables call the network.
         augmentation: how its training images are changed.
-        recipe: how it is trained.
+        recipe, seed: how it is trained.
         fingerprint: of all that determines the network.
         directory: where it is kept.
     """
@@ -273,23 +272,24 @@ class _Training:
     name: str
     augmentation: Augmentation
     recipe: Recipe
+    seed: int
     fingerprint: str
     directory: Path
 
     def words(self) -> str:
-        return f"{self.name} (seed {self.recipe.seed})"
+        return f"{self.name} (seed {self.seed})"
 
 
 def _trainings(session: Session, chosen: Plan) -> Iterator[_Training]:
     """Those that the settings ask for."""
     settings, images = session.settings, chosen.training
+    recipe = _recipe(settings.retrain, len(images.keys))
     for seed in settings.retrain.seeds:
-        recipe = _recipe(settings.retrain, seed, len(images.keys))
         for suffix, augmentation in _augmentations(settings.retrain).items():
-            fingerprint = training_fingerprint(*_material(chosen), augmentation, recipe)
+            fingerprint = training_fingerprint(*_material(chosen), augmentation, recipe, seed)
             folder = settings.paths.cache / "retrained" / fingerprint[:32]
             name = f"{chosen.classifier.name}-{suffix}"
-            yield _Training(name, augmentation, recipe, fingerprint, folder)
+            yield _Training(name, augmentation, recipe, seed, fingerprint, folder)
 
 
 def _material(
@@ -309,7 +309,7 @@ def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
 
 def _retrained(session: Session, chosen: Plan, training: _Training) -> Network:
     settings, name, recipe = session.settings, training.name, training.recipe
-    seed, samples = recipe.seed, count_samples(len(chosen.training.keys), recipe)
+    seed, samples = training.seed, count_samples(len(chosen.training.keys), recipe)
     with session.progress.task(f"retraining {name}", samples) as bar:
 
         def report(row: dict[str, Any]) -> None:
@@ -320,6 +320,7 @@ def _retrained(session: Session, chosen: Plan, training: _Training) -> Network:
             *_material(chosen),
             training.augmentation,
             recipe,
+            seed=seed,
             directory=training.directory,
             context=session.context,
             advance=bar,
@@ -328,41 +329,26 @@ def _retrained(session: Session, chosen: Plan, training: _Training) -> Network:
         )
     chosen.histories.append(made.history.assign(model=name, training_seed=seed))
     if settings.retrain.save and session.context.is_main:
-        _save(settings, chosen, made.module, name, recipe)
+        _save(settings, chosen, made.module, training)
     return Network(name, seed, made.module)
 
 
-def _save(
-    settings: RunSettings, chosen: Plan, module: nn.Module, name: str, recipe: Recipe
-) -> None:
+def _save(settings: RunSettings, chosen: Plan, module: nn.Module, training: _Training) -> None:
     """Keep a network where `model=checkpoint`, and other software, finds it."""
     assert settings.retrain.save
-    model = settings.models[chosen.key]
-    folder = name if recipe.seed == settings.retrain.seeds[0] else f"{name}-seed{recipe.seed}"
-    about = {"name": name, "outputs": model.classes, "recipe": asdict(recipe)}
+    model, name, seed = settings.models[chosen.key], training.name, training.seed
+    folder = name if seed == settings.retrain.seeds[0] else f"{name}-seed{seed}"
+    about = {"name": name, "outputs": model.classes, "recipe": training.recipe.with_seed(seed)}
     save_model(settings.retrain.save / folder, module, model, chosen.classes, about)
 
 
-def _recipe(settings: RetrainSettings, seed: int, images: int) -> Recipe:
-    epochs = settings.epochs
-    if settings.steps is not None:
-        samples = images * (2 if settings.originals else 1)
-        epochs = math.ceil(settings.steps / math.ceil(samples / settings.batch_size))
-    return Recipe(
-        trainable=settings.trainable,
-        head=settings.head,
-        epochs=epochs,
-        learning_rate=settings.learning_rate,
-        optimizer=settings.optimizer,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        batch_size=settings.batch_size,
-        originals=settings.originals,
-        redraw=settings.redraw,
-        batch_norm=settings.batch_norm,
-        precision=settings.precision,
-        seed=seed,
-    )
+def _recipe(settings: RetrainSettings, images: int) -> Recipe:
+    """Return the recipe for so many images, with as many epochs as `steps` asks for."""
+    if settings.steps is None:
+        return settings
+    a_pass = settings.model_copy(update={"epochs": 1})
+    steps = math.ceil(count_samples(images, a_pass) / settings.batch_size)
+    return settings.model_copy(update={"epochs": math.ceil(settings.steps / steps)})
 
 
 # What is measured of retrained networks: Tables 10 and 11, and the distances of Eq. 3 to 6.
@@ -382,7 +368,7 @@ def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
     """Outcomes of every network on every set of test images (Table 10)."""
     cells, draws = session.settings.perturbation.cells(), session.settings.draws
     tests = chosen.test_sets()
-    passes = sum(count_passes(cells, len(images.keys), draws) for images in tests.values())
+    passes = sum(count_forward(cells, len(images.keys), draws) for images in tests.values())
     session = replace(session, passes=passes)
     parts = []
     for network in networks(session, chosen):

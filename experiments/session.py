@@ -44,7 +44,7 @@ from pixelrobust.engine import (
 )
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.selection import clean_predictions
-from pixelrobust.evaluation.store import AnswerStore, RowStore
+from pixelrobust.evaluation.store import PredictionStore, RowStore
 from pixelrobust.files import write_text
 from pixelrobust.models.build import Classifier, load_classifier
 from pixelrobust.models.weights import weights_digest
@@ -422,7 +422,7 @@ _ABOUT = "about.json"
 
 def answer_store(
     session: Session, name: str, engine: Engine, module: nn.Module, images: str, count: int
-) -> AnswerStore:
+) -> PredictionStore:
     """Where the answers of a network for some images are kept.
 
     Args:
@@ -445,7 +445,7 @@ def answer_store(
     directory = settings.paths.results / STORE / "answers" / fingerprint(about)[:32]
     write_text(directory / _ABOUT, json.dumps(about, indent=1) + "\n")
     session.record.note_answers(name, directory, count)
-    store = AnswerStore(directory, session.progress.say, range(count))
+    store = PredictionStore(directory, session.progress.say, range(count))
     if settings.recompute:
         store.forget(settings.perturbation.cells())
     return store

@@ -16,7 +16,7 @@ from rich.text import Text
 from experiments.exits import default_results, exit_code
 from experiments.session import DONE, FAILURE, RUN, STORE
 from pixelrobust.errors import InputError, printable
-from pixelrobust.evaluation.store import AnswerStore, cell_name
+from pixelrobust.evaluation.store import PredictionStore, cell_name
 from pixelrobust.perturbation.grid import Cell, build_grid
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
@@ -109,7 +109,7 @@ def _cells(about: dict[str, Any], results: Path) -> tuple[int, list[str]]:
 def _is_finished(folder: Path, cell: Cell, images: int, settings: dict[str, Any]) -> bool:
     """Whether all answers are there."""
     wanted = images * int(settings["draws"])
-    return AnswerStore(folder, lambda sentence: None, range(images)).count(cell) >= wanted
+    return PredictionStore(folder, lambda sentence: None, range(images)).count(cell) >= wanted
 
 
 def _print(runs: Sequence[RunStatus]) -> None:

@@ -24,7 +24,7 @@ from pixelrobust.tables.amplification import (
 )
 from tests.claim_cases import activations
 from tests.conftest import REPOSITORY
-from tests.layer_cases import (
+from tests.evaluation.cases import (
     SIDE,
     Square,
     convolutional,

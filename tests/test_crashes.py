@@ -17,7 +17,7 @@ from experiments.status import main as status
 from experiments.status import run_statuses
 from pixelrobust.distributed import Context
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.forward import Design, Passes, Task
+from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.perturbation.grid import Cell
 from tests.conftest import REPOSITORY, Run
 from tests.fault_cases import folder_of, images, network, saved, state
@@ -130,13 +130,13 @@ def test_nothing_is_computed_twice_unless_asked_for(
     small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shown: list[int] = []
-    answers = Passes.answers
+    predict = ForwardPass.predict
 
     def counted(self: Any, image: Any, draw: Any, cells: Any) -> Any:
         shown.append(len(image) * len(cells))
-        return answers(self, image, draw, cells)
+        return predict(self, image, draw, cells)
 
-    monkeypatch.setattr("pixelrobust.evaluation.forward.Passes.answers", counted)
+    monkeypatch.setattr("pixelrobust.evaluation.forward.ForwardPass.predict", counted)
     assert small().code == 0
     assert sum(shown) == 4 * 3 * 2
     shown.clear()

@@ -30,7 +30,7 @@ from pixelrobust.models.heads import replace_head
 from pixelrobust.perturbation.grid import build_grid
 from tests.conftest import REPOSITORY
 from tests.distributed_cases import fail
-from tests.retraining_cases import CLASSES, FORKING, classifier, images, keys, train
+from tests.retraining.cases import CLASSES, FORKING, classifier, images, keys, train
 
 TWO = ["cpu", "cpu"]
 CELLS = build_grid([4, 20], None, None)

@@ -31,8 +31,8 @@ from pixelrobust.settings import TrackingSettings
 from pixelrobust.tracking import NO_TRACKER, About, make_tracker
 from tests.conftest import REPOSITORY, Ended, Run
 from tests.fault_cases import sentence
-from tests.retraining_cases import FORKING
-from tests.test_retraining_runs import data, make_world, network
+from tests.retraining.cases import FORKING
+from tests.retraining.test_runs import data, make_world, network
 from tests.tracked_runs import FallingSilent, KeptRun, kept_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nobody")

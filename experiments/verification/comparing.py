@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.evaluation.cells import draws_of
-from pixelrobust.evaluation.forward import Passes, Task
+from pixelrobust.evaluation.forward import ForwardPass, Task
 from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.perturbation.pixels import PixelChange
@@ -55,8 +55,8 @@ class Shown(NamedTuple):
     draws: int
     advance: Advance
 
-    def passes(self) -> Passes:
-        return Passes(self.task, self.seed, self.advance)
+    def forward(self) -> ForwardPass:
+        return ForwardPass(self.task, self.seed, self.advance)
 
     def positions(self, stored: pd.DataFrame) -> NDArray[np.int64]:
         """Where the images of some rows are among these."""
@@ -113,7 +113,7 @@ def outcomes_again(shown: Shown, stored: pd.DataFrame, words: str = "") -> pd.Da
         stored["prediction"].to_numpy(np.int64),
         shown.named(shown.task.labels[image]),
     )
-    again = shown.named(shown.passes().answers(image, draw, [cell])[cell].classes)
+    again = shown.named(shown.forward().predict(image, draw, [cell])[cell].classes)
     gaps, faults = np.full(len(stored), np.nan), np.full(len(stored), "", dtype=object)
     change = PixelChange(cell.num, cell.amplitude, cell.area, shown.seed)
     for index in np.flatnonzero(prediction != again).tolist():

@@ -1,1 +1,1 @@
-"""From classifiers and images to rows: selection, forward passes, and what is measured."""
+"""From classifiers and images to rows: selection, forward passes, and all that is measured."""

@@ -1,4 +1,4 @@
-"""How far each layer's activations move when an image changes: by a few pixels, and by noise.
+"""Moves of each layer's activations when an image changes: by a few pixels, and by noise.
 
 The noise is the control that the paper lacks: Gaussian, and of the same L2 norm as the pixel change
 of the same image. `pixelrobust.tables.amplification` says what the table means.
@@ -26,7 +26,7 @@ from pixelrobust.tables.amplification import CHANGES
 
 MAX_NORM_MISMATCH = 0.01
 
-# Apart from the streams of `pixelrobust.perturbation.pixels`: noise shares no word with a pixel change.
+# Noise shares no word with a pixel change, whose streams `pixelrobust.perturbation.pixels` has.
 _NOISE_STREAM = 16
 # Each step of the norm's matching gains a digit or more, unless most values are clipped.
 _MATCHING_STEPS = 100
@@ -44,7 +44,7 @@ def layer_changes(
     batch_size: int,
     advance: Advance = lambda done: None,
 ) -> pd.DataFrame:
-    """How far each layer's activations f move, ||f(changed) - f(image)|| / ||f(image)|| (L2).
+    """Measure how far each layer's activations f move, ||f(changed) - f(image)|| / ||f(image)|| (L2).
 
     Args:
         module: float (B, C, H, W) in [0, 1] -> (B, K) logits, as `load_classifier` makes it; run in
@@ -116,7 +116,7 @@ def _check_arguments(
 def _matched_noise(
     clean: Tensor, changed: Tensor, philox_keys: Tensor, draw: int
 ) -> tuple[Tensor, list[float]]:
-    """Images (B, C, H, W) plus noise as large as their changes, and each one's norm mismatch."""
+    """Add noise as large as their changes to images (B, C, H, W); return each one's norm mismatch too."""
     pairs = [
         _scaled_noise(image, _norm(other - image), _gaussian(key, draw, image.numel()))
         for image, other, key in zip(clean, changed, philox_keys, strict=True)
@@ -125,7 +125,7 @@ def _matched_noise(
 
 
 def _scaled_noise(image: Tensor, target: float, direction: Tensor) -> tuple[Tensor, float]:
-    """clip(image + scale * direction) whose distance from the image comes up to the target."""
+    """Return clip(image + scale * direction) whose distance from the image comes up to the target."""
     direction = direction.view_as(image)
     scale = target / _norm(direction)
     for _ in range(_MATCHING_STEPS):
@@ -139,7 +139,7 @@ def _scaled_noise(image: Tensor, target: float, direction: Tensor) -> tuple[Tens
 
 
 def _gaussian(philox_key: Tensor, draw: int, count: int) -> Tensor:
-    """(count,) float64: standard normal numbers of one image and draw (Box & Muller 1958)."""
+    """Return (count,) float64 standard normal numbers of one image and draw (Box & Muller 1958)."""
     blocks = torch.arange(-(-count // WORDS_PER_BLOCK))
     zero = torch.zeros((), dtype=torch.int64)
     words = philox(
@@ -152,7 +152,7 @@ def _gaussian(philox_key: Tensor, draw: int, count: int) -> Tensor:
 
 
 def _relative_changes(module: nn.Module, versions: Tensor) -> dict[str, Tensor]:
-    """(2, B) for each layer, from images, changed and noisy ones in one batch (3B, …)."""
+    """Return (2, B) for each layer, from images, changed and noisy ones in one batch (3B, …)."""
     found: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
 
@@ -178,9 +178,9 @@ def _relative_changes(module: nn.Module, versions: Tensor) -> dict[str, Tensor]:
 
 @contextmanager
 def _leaf_outputs(module: nn.Module, record: Callable[[str, Any], None]) -> Iterator[None]:
-    """In eval mode, hand every output of a leaf module to `record` before anything follows it.
+    """Hand every output of a leaf module, in eval mode, to `record` before anything follows it.
 
-    Kept for later it would be wrong: an in-place ReLU overwrites the output of the layer before.
+    An output that is kept for later would be wrong: an in-place ReLU overwrites that of the layer before.
     """
 
     def hook(name: str, _module: nn.Module, _arguments: Any, output: Any) -> None:
@@ -203,7 +203,7 @@ def _leaf_outputs(module: nn.Module, record: Callable[[str, Any], None]) -> Iter
 
 
 def _norms(values: Tensor) -> Tensor:
-    """(B,) L2 norms in float32, right to about 1e-5; float64 would take as long as the layers."""
+    """Return (B,) L2 norms in float32, right to about 1e-5; float64 would take as long as the layers."""
     dimensions = tuple(range(1, values.ndim))
     dtype = torch.promote_types(values.dtype, torch.float32)
     norms: Tensor = torch.linalg.vector_norm(values, dim=dimensions, dtype=dtype)
@@ -211,14 +211,14 @@ def _norms(values: Tensor) -> Tensor:
 
 
 def _norm(image: Tensor) -> float:
-    """The L2 norm of one image, in float64."""
+    """Return the L2 norm of one image, in float64."""
     return float(torch.linalg.vector_norm(image, dtype=torch.float64))
 
 
 def _as_table(
     layers: dict[str, NDArray[np.float64]], keys: list[str], mismatches: NDArray[np.float64]
 ) -> pd.DataFrame:
-    """The rows of `layer_changes`, from (2, N) for each layer."""
+    """Return the rows of `layer_changes`, from (2, N) for each layer."""
     values = np.stack(list(layers.values()), axis=-1).transpose(1, 0, 2)
     image, change, layer = (index.ravel() for index in np.indices(values.shape))
     return pd.DataFrame(

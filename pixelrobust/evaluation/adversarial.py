@@ -1,4 +1,4 @@
-"""Do pixel changes bring adversarial images back to their true class? (Section 6.1.4, Table 9.)"""
+"""Adversarial images under pixel changes, which may recover their true class (Section 6.1.4, Table 9)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ def evaluate_adversarial(
     advance: Advance = lambda done: None,
     keep: Keep = compute_anew,
 ) -> pd.DataFrame:
-    """Outcomes of changed adversarial images.
+    """Evaluate changed adversarial images.
 
     For each epsilon, images are attacked in their order until `wanted` of them fool the network or
     they end. Those are changed, and classified again: as the attack left them, and rounded to 8 bits.
@@ -117,7 +117,7 @@ def fooling_batches(
 
 
 def attack_batches(images: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """Which of so many images are attacked together, by their positions."""
+    """Split image indices into attack batches."""
     every = np.arange(images)
     return [every[start : start + batch_size] for start in range(0, images, batch_size)]
 
@@ -152,7 +152,7 @@ def attack_batch(
 
 
 def _outcomes(task: Task, fooling: Fooling, rounded: bool, design: Design) -> pd.DataFrame:
-    """Outcomes of some adversarial images, unrounded and, if asked for, rounded."""
+    """Evaluate some adversarial images, unrounded and, if asked for, rounded."""
     shown = task._replace(keys=fooling.keys, labels=fooling.labels)
     parts = [
         evaluate_cells(shown._replace(images=images), design).assign(rounded=kind)
@@ -170,7 +170,7 @@ def _outcomes(task: Task, fooling: Fooling, rounded: bool, design: Design) -> pd
 
 
 def unrounded_and_rounded(images: Tensor) -> dict[bool, Tensor]:
-    """Adversarial images as the attack leaves them (False), and rounded to 8 bits (True)."""
+    """Return adversarial images as the attack leaves them (False), and rounded to 8 bits (True)."""
     return {False: images, True: round_to_8_bits(images)}
 
 

@@ -1,4 +1,4 @@
-"""How far images lie from a classifier's decision boundary (the paper's Eq. 3 to 6).
+"""Distances of images to a classifier's decision boundary (the paper's Eq. 3 to 6).
 
 The paper draws the boundary as a line, from which the distance of x is (w · x + b) / ||w||. A
 network's boundary is curved. Either it is replaced by its tangents, which takes gradients at the
@@ -35,7 +35,7 @@ def linearized_distances(
     batch_size: int = 16,
     candidates: int | None = None,
 ) -> NDArray[np.float64]:
-    """Signed distances to the nearest boundary between the label y and another class k.
+    """Return signed distances to the nearest boundary between the label y and another class k.
 
     The least over k of (f_y - f_k) / ||grad (f_y - f_k)||, the first step of DeepFool
     (Moosavi-Dezfooli, Fawzi & Frossard 2016). Where y wins it is the distance to the nearest of the
@@ -79,7 +79,7 @@ def measured_distances(
     candidates: int | None = 9,
     steps: int = 50,
 ) -> NDArray[np.float64]:
-    """Sizes of the smallest changes that DeepFool finds to fool the classifier.
+    """Return the sizes of the smallest changes that DeepFool finds to fool the classifier.
 
     Args:
         module: as in `linearized_distances`.
@@ -117,7 +117,7 @@ def measured_distances(
 def _nearest_tangent(
     module: nn.Module, images: Tensor, labels: Tensor, candidates: int | None
 ) -> Tensor:
-    """(B,) float64, see `linearized_distances`; images are float32 in [0, 1]."""
+    """Return (B,) float64, see `linearized_distances`; images are float32 in [0, 1]."""
     with torch.inference_mode(False), torch.enable_grad():
         # Nothing is kept for gradients of weights, which nobody wants.
         weights = {name: parameter.detach() for name, parameter in module.named_parameters()}
@@ -140,14 +140,14 @@ def _nearest_tangent(
 
 
 def _rivals(logits: Tensor, targets: Tensor, candidates: int | None) -> Tensor:
-    """(B, R) int64: the classes besides (B, 1) targets, by falling logits."""
+    """Return (B, R) int64: the classes besides (B, 1) targets, by falling logits."""
     others = logits.shape[1] - 1
     without = logits.scatter(1, targets, -torch.inf)
     return without.topk(min(candidates or others, others), dim=1).indices
 
 
 def _norms(changes: Tensor) -> Tensor:
-    """(B,) float64 L2 norms of (B, …); NaN where they are not finite."""
+    """Return (B,) float64 L2 norms of (B, …); NaN where they are not finite."""
     norms: Tensor = torch.linalg.vector_norm(changes.flatten(1), dim=1, dtype=torch.float64)
     return torch.where(torch.isfinite(norms), norms, torch.nan)
 
@@ -158,7 +158,7 @@ def _batches(
     labels: Tensor | NDArray[np.int64],
     batch_size: int,
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Where each batch lies, its images as they are, and its int64 labels, on the module's device."""
+    """Yield each batch's place, its images as they are, and its int64 labels, on the module's device."""
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before measuring it.")
     _check_count("batch_size", batch_size)

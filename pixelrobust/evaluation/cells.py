@@ -1,4 +1,4 @@
-"""From images and a classifier to outcomes: what it predicts for every change of every image."""
+"""Evaluating classifiers: from images to the outcomes of every change of every image."""
 
 import copy
 import warnings
@@ -16,18 +16,19 @@ from pixelrobust.datasets.lists import as_keys
 from pixelrobust.engine import make_engine
 from pixelrobust.engine.base import as_floats
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.evaluation.forward import Design, Passes, Task
-from pixelrobust.evaluation.store import UNKNOWN, AnswerStore
+from pixelrobust.evaluation.forward import Design, ForwardPass, Task
+from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
 from pixelrobust.models.checks import check_module, try_module
 from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.kinds import make_outcomes
 from pixelrobust.perturbation.grid import Cell, build_grid
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
-from pixelrobust.settings import EngineName, EngineSettings, Precision, engine_settings
+from pixelrobust.settings import EngineName, Precision, engine_settings
 
 CONTROL = Cell(0)
-# Forward passes of a cell that are lost where a run is killed, at most.
+# A run that is killed loses at most so many forward passes of a cell.
 _PAIRS_IN_BLOCK = 2048
+_MAX_OUTCOMES = 200_000_000
 
 
 def evaluate(
@@ -47,7 +48,7 @@ def evaluate(
     engine: EngineName | Literal["auto"] = "auto",
     precision: Precision = "fp32",
 ) -> pd.DataFrame:
-    """Outcomes of any classifier on any images, over a grid of changes.
+    """Evaluate any classifier on any images, over a grid of changes.
 
     Args:
         model: float images (B, C, H, W) in [0, 1] -> logits (B, K), or an object with `logits`;
@@ -60,9 +61,9 @@ def evaluate(
         draws: independent changes of each image in each cell.
         seed: 0 or more.
         keys: N names, which an image's changes hang on; by default "0", "1", ….
-        name: what to call the model in the outcomes.
+        name: of the model, in the outcomes.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        batch_size: images a forward pass; None: what suits device and images.
+        batch_size: images a forward pass; None: a number that suits device and images.
         engine: what runs the model: "eager", "compile", "openvino", or "auto", the fastest that the
             work is worth starting for.
         precision: "fp32", "bf16", or, on a GPU, "tf32" or "fp16".
@@ -78,31 +79,17 @@ def evaluate(
     settings = engine_settings(
         name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
     )
-    return evaluate_cells(prepare(model, images, labels, keys, name, design, settings), design)
-
-
-def prepare(
-    model: nn.Module,
-    images: Tensor | NDArray[np.generic],
-    labels: Sequence[int] | Tensor | NDArray[np.integer],
-    keys: Sequence[str] | None,
-    name: str,
-    design: Design,
-    settings: EngineSettings,
-) -> Task:
-    """Check arguments of `evaluate`, and start an engine; args and errors are those."""
-    tensor, truth = as_images(images), as_labels(labels)
+    tensor, truth = _as_images(images), _as_labels(labels)
     names = as_keys(keys, len(tensor))
     if not len(tensor) == len(truth) == len(names) or not names:
         raise InputError(
             f"{len(tensor)} images came with {len(truth)} labels and {len(names)} keys; "
             "give at least one image, and one label and one key for each."
         )
-    check_draws(design.draws)
-    passes = count_passes(design.cells, len(tensor), design.draws)
-    check_room(passes, design.draws)
-    module = as_classifier(model, tensor, truth, name)
-    return Task(make_engine(module, settings, tensor, passes), tensor, names, truth, name)
+    n_forward = _check_size(design, len(tensor))
+    module = _as_classifier(model, tensor, truth, name)
+    started = make_engine(module, settings, tensor, n_forward)
+    return evaluate_cells(Task(started, tensor, names, truth, name), design)
 
 
 def evaluate_cells(
@@ -110,9 +97,9 @@ def evaluate_cells(
     design: Design,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
-    store: AnswerStore | None = None,
+    store: PredictionStore | None = None,
 ) -> pd.DataFrame:
-    """Outcomes of one classifier in every cell.
+    """Evaluate one classifier in every cell.
 
     The control (num = 0) has one draw, since it does not depend on it.
 
@@ -122,7 +109,7 @@ def evaluate_cells(
         advance: told how many forward passes are done, or were done before.
         unchanged: (N,) the engine's predictions for the unchanged images, where they are known;
             they are the outcomes of the control then.
-        store: where answers are kept, and taken from where they are known.
+        store: keeps predictions, and gives those that it has.
 
     Raises:
         InputError: a cell does not fit the images, or the model gives logits that are not finite.
@@ -136,9 +123,9 @@ def predict_cells(
     design: Design,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
-    store: AnswerStore | None = None,
+    store: PredictionStore | None = None,
 ) -> dict[Cell, NDArray[np.int64]]:
-    """Predicted classes in every cell, (N, draws) each, one draw for the control.
+    """Predict the classes in every cell, (N, draws) each, one draw for the control.
 
     Args and errors are those of `evaluate_cells`.
     """
@@ -146,44 +133,43 @@ def predict_cells(
     height, width = task.images.shape[-2:]
     for cell in cells:
         cell.check_fits((height, width))
-    check_draws(draws)
-    check_room(count_passes(cells, count, draws), draws)
-    passes = Passes(task, seed, advance)
+    _check_size(design, count)
+    forward = ForwardPass(task, seed, advance)
     found: dict[Cell, NDArray[np.int64]] = {}
     if CONTROL in cells and unchanged is None:
         first = np.arange(count), np.zeros(count, dtype=np.int64)
-        unchanged = passes.answers(*first, [CONTROL])[CONTROL].classes
+        unchanged = forward.predict(*first, [CONTROL])[CONTROL].classes
     changed = [cell for cell in cells if cell != CONTROL]
-    for claimed in store.claims(changed) if store else [changed]:
-        found |= _predict_changed(passes, claimed, count, draws, advance, store)
+    for own in store.locked(changed) if store else [changed]:
+        found |= _predict_changed(forward, own, count, draws, advance, store)
     if unchanged is not None and CONTROL in cells:
         found[CONTROL] = unchanged[:, None]
     for cell in cells:
-        check_finite(found[cell], cell, task.keys, task.name)
+        _check_finite(found[cell], cell, task.keys, task.name)
     return {cell: found[cell] for cell in cells}
 
 
 def draws_of(cell: Cell, draws: int) -> int:
-    """How many draws of each image there are in a cell of a run with so many."""
+    """Return how many draws of each image a cell has in a run with so many."""
     return 1 if cell.num == 0 else draws
 
 
-def count_passes(cells: Sequence[Cell], images: int, draws: int) -> int:
-    """Forward passes that `evaluate_cells` makes, in images."""
+def count_forward(cells: Sequence[Cell], images: int, draws: int) -> int:
+    """Count the forward passes that `evaluate_cells` makes, in images."""
     return sum(images * draws_of(cell, draws) for cell in cells)
 
 
 def _predict_changed(
-    passes: Passes,
+    forward: ForwardPass,
     cells: Sequence[Cell],
     images: int,
     draws: int,
     advance: Advance,
-    store: AnswerStore | None,
+    store: PredictionStore | None,
 ) -> dict[Cell, NDArray[np.int64]]:
-    """Predicted classes in some cells, block by block, of which each is kept when it is done."""
+    """Predict the classes in some cells, block by block, and keep each block when it is done."""
     classes = {
-        cell: store.load(cell, draws).classes
+        cell: store.load(cell, draws)
         if store
         else np.full((images, draws), UNKNOWN, dtype=np.int64)
         for cell in cells
@@ -195,17 +181,17 @@ def _predict_changed(
         }
         for rows, together in _alike(missing):
             pairs = image[rows], draw[rows]
-            for cell, answers in passes.answers(*pairs, together).items():
-                classes[cell][pairs] = answers.classes
-                if store and (answers.classes >= 0).all():
-                    store.keep(cell, *pairs, answers)
+            for cell, predicted in forward.predict(*pairs, together).items():
+                classes[cell][pairs] = predicted.classes
+                if store and (predicted.classes >= 0).all():
+                    store.keep(cell, *pairs, predicted)
     return classes
 
 
 def _alike(
     missing: Mapping[Cell, NDArray[np.int64]],
 ) -> Iterator[tuple[NDArray[np.int64], list[Cell]]]:
-    """Rows that cells lack, with all cells that lack just these: they share images and positions."""
+    """Yield rows that cells lack, with all cells that lack just these: they share images and positions."""
     groups: dict[bytes, list[Cell]] = {}
     for cell, rows in missing.items():
         groups.setdefault(rows.tobytes(), []).append(cell)
@@ -215,7 +201,7 @@ def _alike(
 
 
 def _blocks(images: int, draws: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All (image, draw) pairs, some at a time: all images of draw 0, then of draw 1, and so on.
+    """Yield all (image, draw) pairs, some at a time: all images of draw 0, then of draw 1, and so on.
 
     Where a block ends depends on the number of images alone, so runs of few and of many draws, and
     interrupted ones, make the same batches.
@@ -229,7 +215,7 @@ def _blocks(images: int, draws: int) -> Iterator[tuple[NDArray[np.int64], NDArra
             yield np.tile(some_images, len(some_draws)), some_draws.repeat(len(some_images))
 
 
-def check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
+def _check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
     if (classes < 0).any():
         raise InputError(
             f"model {name} gives NaN or infinite logits for {keys[int(np.argwhere(classes < 0)[0, 0])]!r} "
@@ -237,13 +223,24 @@ def check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], na
         )
 
 
-# What callers of `pixelrobust.evaluate` give, checked before anything is computed.
+def _check_size(design: Design, images: int) -> int:
+    """Return the forward passes of a design; InputError where memory has no room for its outcomes."""
+    draws = design.draws
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+        raise InputError(
+            f"draws={draws!r} is not a number of changes; give an integer of 1 or more."
+        )
+    outcomes = count_forward(design.cells, images, draws)
+    if outcomes > _MAX_OUTCOMES:
+        raise InputError(
+            f"draws={draws} makes {outcomes:,} outcomes of a model, more than {_MAX_OUTCOMES:,}; give "
+            "fewer draws, fewer cells or fewer images."
+        )
+    return outcomes
 
-_MAX_OUTCOMES = 200_000_000
 
-
-def as_images(images: Any) -> Tensor:
-    """Images as a tensor; InputError unless they are (N, C, H, W), uint8 or float in [0, 1]."""
+def _as_images(images: Any) -> Tensor:
+    """Return images as a tensor; InputError unless they are (N, C, H, W), uint8 or float in [0, 1]."""
     try:
         with warnings.catch_warnings():
             # Memory-mapped images are read-only; nothing here writes to them.
@@ -259,8 +256,8 @@ def as_images(images: Any) -> Tensor:
     return tensor
 
 
-def as_labels(labels: Any) -> NDArray[np.int64]:
-    """Labels as an array; InputError unless they are a sequence of integers of 0 or more."""
+def _as_labels(labels: Any) -> NDArray[np.int64]:
+    """Return labels as an array; InputError unless they are a sequence of integers of 0 or more."""
     array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise InputError(
@@ -271,8 +268,10 @@ def as_labels(labels: Any) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def as_classifier(model: nn.Module, images: Tensor, labels: NDArray[np.int64], name: str) -> Any:
-    """A copy of a model, in eval mode and float32, that gives logits.
+def _as_classifier(
+    model: nn.Module, images: Tensor, labels: NDArray[np.int64], name: str
+) -> nn.Module:
+    """Copy a model, in eval mode and float32, so that it gives logits.
 
     Raises:
         InputError: it cannot be measured on these images.
@@ -295,26 +294,9 @@ def as_classifier(model: nn.Module, images: Tensor, labels: NDArray[np.int64], n
 
 
 def _in_float32(name: str, module: nn.Module) -> nn.Module:
-    """The module with weights in float32: `precision` says what is computed in, not the weights."""
+    """Return the module with weights in float32: `precision` says what is computed in, not the weights."""
     tensors = [*module.parameters(), *module.buffers()]
     if any(tensor.is_meta for tensor in tensors):
         raise InputError(f"model {name} has weights without values (device meta); load them.")
     kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
     return module.float() if kinds - {torch.float32} else module
-
-
-def check_draws(draws: Any) -> None:
-    """Raise InputError unless draws is an integer of 1 or more."""
-    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
-        raise InputError(
-            f"draws={draws!r} is not a number of changes; give an integer of 1 or more."
-        )
-
-
-def check_room(outcomes: int, draws: int) -> None:
-    """Raise InputError where a model would have more outcomes than memory has room for."""
-    if outcomes > _MAX_OUTCOMES:
-        raise InputError(
-            f"draws={draws} makes {outcomes:,} outcomes of a model, more than {_MAX_OUTCOMES:,}; give "
-            "fewer draws, fewer cells or fewer images."
-        )

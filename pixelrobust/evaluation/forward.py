@@ -1,7 +1,7 @@
-"""What is evaluated: a network that is shown images, and the changes that they get."""
+"""Forward passes over changed images: changes are made while the network runs."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrobust.datasets.decoded import Advance
-from pixelrobust.engine import Engine
+from pixelrobust.engine import Engine, Predicted
 from pixelrobust.engine.base import label_margins, predicted_classes
 from pixelrobust.engine.feeding import Images, make_feed
-from pixelrobust.evaluation.store import Answers
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.perturbation.pixels import ChangeRandomness, apply_change, image_keys
+
+# Random numbers cost least when they are made for many images at once.
+_IMAGES_AT_ONCE = 64
+_PIXELS_AT_ONCE = 2**20
 
 
 class Task(NamedTuple):
@@ -50,14 +53,7 @@ class Design(NamedTuple):
     seed: int
 
 
-# Forward passes over changed images: changes are made while the network runs.
-
-# Random numbers cost least when they are made for many images at once.
-_IMAGES_AT_ONCE = 64
-_PIXELS_AT_ONCE = 2**20
-
-
-class Passes:
+class ForwardPass:
     """Shows changes of some images to one network.
 
     Args:
@@ -74,17 +70,21 @@ class Passes:
         self._labels = torch.as_tensor(task.labels).to(device)
         self._advance = advance
 
-    def answers(
+    def predict(
         self, image: NDArray[np.int64], draw: NDArray[np.int64], cells: Sequence[Cell]
-    ) -> dict[Cell, Answers]:
-        """Every change in every cell.
+    ) -> dict[Cell, Predicted]:
+        """Predict P changed images in every cell.
 
         All cells share the images and their random numbers. Nothing waits for the device before
         the last batch.
 
         Args:
-            image, draw: (P,) which images, by their positions, and which of their draws.
+            image, draw: (P,) the images, by their positions, and which of their draws.
             cells: the grid, one cell at least.
+
+        Returns:
+            For each cell, P classes, and margins: how far the true class's logit lies above the
+            largest other one, negative where the image is misclassified.
         """
         # Small results of every batch, kept one by one, would fragment the heap, which then grows.
         device = self._engine.device
@@ -99,7 +99,7 @@ class Passes:
             margins[cell][where] = label_margins(logits, labels)
             self._advance(len(logits))
         return {
-            cell: Answers(classes[cell].cpu().numpy(), margins[cell].cpu().numpy())
+            cell: Predicted(classes[cell].cpu().numpy(), margins[cell].cpu().numpy())
             for cell in cells
         }
 
@@ -110,7 +110,7 @@ class Passes:
         cells: Sequence[Cell],
         underway: "deque[_Batch]",
     ) -> Iterator[Tensor]:
-        """Changed images, batch by batch; what each is, is appended to `underway`."""
+        """Yield changed images, batch by batch, and append to `underway` what each batch is."""
         size, device = self._engine.batch_size, self._engine.device
         largest = max(cell.num for cell in cells)
         at_once = min(max(size, _IMAGES_AT_ONCE), max(1, _PIXELS_AT_ONCE // max(largest, 1)))
@@ -132,7 +132,7 @@ class Passes:
 
 
 class _Batch(NamedTuple):
-    """Of a batch under way: its cell, where its answers belong, and its labels."""
+    """A batch under way: its cell, where its predictions belong, and its labels."""
 
     cell: Cell
     where: slice
@@ -140,14 +140,14 @@ class _Batch(NamedTuple):
 
 
 def _sent(index: NDArray[np.int64], device: torch.device) -> Tensor:
-    """An array on the device, without waiting for what that is computing."""
+    """Send an array to the device, without waiting for what that is computing."""
     tensor = torch.as_tensor(index)
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor
 
 
-def _reserve(randomness: ChangeRandomness, cells: Iterable[Cell]) -> None:
+def _reserve(randomness: ChangeRandomness, cells: Sequence[Cell]) -> None:
     """Draw positions and words once, at the largest num of each area."""
     largest: dict[int | None, int] = {}
     for cell in cells:
@@ -155,5 +155,4 @@ def _reserve(randomness: ChangeRandomness, cells: Iterable[Cell]) -> None:
     for area, num in largest.items():
         if num:
             randomness.positions(num, area)
-    if largest:
-        randomness.words(max(largest.values()))
+    randomness.words(max(largest.values()))

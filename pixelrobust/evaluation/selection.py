@@ -1,4 +1,4 @@
-"""Which images take part: those that every model classifies correctly before any change."""
+"""Selecting the images that every model classifies correctly before any change."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from pixelrobust.settings import fingerprint
 
 @dataclass(frozen=True)
 class Selection:
-    """The images of a run, and how they came to be chosen.
+    """The chosen images of a run, and how they came to be chosen.
 
     Attributes:
         indices: (M,) ascending positions in the image set.
@@ -81,7 +81,7 @@ def select(
 
 
 def image_list_digest(images: ImageSet, indices: Sequence[int]) -> str:
-    """A digest of keys, labels and pixels of the images at these positions."""
+    """Return a digest of keys, labels and pixels of the images at these positions."""
     return fingerprint(
         [(images.keys[i], int(images.labels[i]), images.digests[i]) for i in indices]
     )
@@ -95,7 +95,7 @@ def clean_predictions(
     cache: Path,
     advance: Advance,
 ) -> Predicted:
-    """What the unchanged images at M positions are taken for, from the cache where it has them.
+    """Predict the unchanged images at M positions, or read that from the cache where it is known.
 
     An entry is keyed by weights, network, images, engine, precision, batch size and versions.
     """
@@ -124,7 +124,7 @@ def clean_predictions(
 
 
 def _read(path: Path, count: int) -> Predicted | None:
-    """The predictions for so many images in a cache entry; None where there is no sound one."""
+    """Read the predictions for so many images from a cache entry; None where there is no sound one."""
     try:
         with np.load(path, allow_pickle=False) as known:
             predicted = Predicted(known["classes"], known["margins"])

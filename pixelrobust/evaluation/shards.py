@@ -1,4 +1,4 @@
-"""Images shared among processes."""
+"""Sharing the images of a run among processes."""
 
 from typing import Any, cast
 
@@ -10,13 +10,13 @@ from pixelrobust.datasets.decoded import Advance, PixelRows
 from pixelrobust.distributed import Context
 from pixelrobust.evaluation.cells import draws_of, predict_cells
 from pixelrobust.evaluation.forward import Design, Task
-from pixelrobust.evaluation.store import AnswerStore
+from pixelrobust.evaluation.store import PredictionStore
 from pixelrobust.outcomes.kinds import make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
 
 def shard(count: int, batch_size: int, context: Context) -> slice:
-    """Which of `count` items a process takes: each item is in one slice, and none is in two.
+    """Return the slice of `count` items that a process takes: each item is in one, and none in two.
 
     Slices follow each other by rank and begin at multiples of the batch size, so that batches are
     those of a single process. A slice may be empty.
@@ -34,9 +34,9 @@ def evaluate_shards(
     design: Design,
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
-    store: AnswerStore | None = None,
+    store: PredictionStore | None = None,
 ) -> pd.DataFrame:
-    """`pixelrobust.evaluation.cells.evaluate_cells` by several processes, each its share of the images.
+    """Evaluate one classifier in every cell by several processes, each its share of the images.
 
     Args:
         context: this process; all are given the same other arguments, but for the engine's device.

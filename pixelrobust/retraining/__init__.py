@@ -1,6 +1,5 @@
 """Retraining classifiers on changed images, and keeping what comes of it."""
 
-from pixelrobust.retraining.samples import Recipe
 from pixelrobust.retraining.trainer import HISTORY_COLUMNS
 from pixelrobust.retraining.training import (
     Retrained,
@@ -8,12 +7,14 @@ from pixelrobust.retraining.training import (
     retrain,
     training_fingerprint,
 )
+from pixelrobust.settings import Recipe, recipe_settings
 
 __all__ = [
     "HISTORY_COLUMNS",
     "Recipe",
     "Retrained",
     "count_samples",
+    "recipe_settings",
     "retrain",
     "training_fingerprint",
 ]

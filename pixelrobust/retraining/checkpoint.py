@@ -1,4 +1,4 @@
-"""Where a retraining stands after an epoch, on disk, so that it can be continued.
+"""Checkpoints of a retraining, by which it can be continued after any epoch.
 
 Weights and the optimiser's tensors are safetensors files that carry the epoch in their names; the
 JSON file, which is written last, says which of them count. Whatever the moment a process dies at,
@@ -27,12 +27,12 @@ _KINDS = ("weights", "optimizer")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is read back.
+    """A retraining after some of its epochs.
 
     Attributes:
         fingerprint: of everything that determines the result.
-        epochs: how many are done.
-        history: their rows.
+        epochs: how many of them are done.
+        history: a row for each.
         weights: the tensors that training changes, by name.
         optimizer: the optimiser's tensors, "<parameter>:<kind>".
     """
@@ -45,12 +45,7 @@ class Checkpoint:
 
 
 def write_checkpoint(directory: Path, checkpoint: Checkpoint, about: Mapping[str, Any]) -> None:
-    """Write a checkpoint and remove those before it.
-
-    Args:
-        directory: its folder.
-        checkpoint: what to write.
-        about: plain data for readers.
+    """Write a checkpoint, with plain data about it for readers, and remove those before it.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -79,12 +74,12 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, about: Mapping[str
 def read_checkpoint(
     directory: Path, fingerprint: str, say: Callable[[str], None] = lambda sentence: None
 ) -> Checkpoint | None:
-    """The checkpoint of a folder; None where there is none, it is damaged, or of something else.
+    """Return the checkpoint of a folder; None where there is none, it is damaged, or of something else.
 
     Args:
-        directory: its folder.
-        fingerprint: of what is to be continued.
-        say: told in a sentence that it is damaged.
+        directory: the folder.
+        fingerprint: of the retraining that is to be continued.
+        say: told in a sentence that the checkpoint is damaged.
     """
     if not (directory / _RECORD).exists():
         return None
@@ -104,14 +99,14 @@ def read_checkpoint(
 
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
-    """The tensors of a file; safetensors never unpickles."""
+    """Read the tensors of a file, which never unpickles anything."""
     if file_sha256(path) != digest:
         raise ValueError(f"{path.name} is not what was written")
     return load_file(path)
 
 
 def changing_weights(network: nn.Module) -> dict[str, Tensor]:
-    """What training changes: parameters that want gradients, and buffers; as `portable`."""
+    """Return what training changes, as `portable`: parameters that want gradients, and buffers."""
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     fixed = {name for name, _ in network.named_parameters()} - trained
     state = network.state_dict()
@@ -121,7 +116,7 @@ def changing_weights(network: nn.Module) -> dict[str, Tensor]:
 def optimizer_tensors(
     optimizer: optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
-    """The optimiser's state by name of parameter; as `portable`."""
+    """Return the optimiser's state by name of parameter, as `portable`."""
     return portable(
         {
             f"{name}:{kind}": value
@@ -141,7 +136,7 @@ def restore(
     """Put a checkpoint's tensors into a network and its optimiser, where they are.
 
     Args:
-        network, optimizer: changed.
+        network, optimizer: both are changed.
         parameters: the trained ones, by name, in the optimiser's order.
         checkpoint: of the same network and recipe.
 
@@ -165,7 +160,7 @@ def restore(
 
 
 def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
-    """The value in the parameter's memory layout, since layouts can decide the last bit of sums."""
+    """Return the value in the parameter's memory layout, which can decide the last bit of sums."""
     if value.shape != parameter.shape:
         return value
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value).detach()

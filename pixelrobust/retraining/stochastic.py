@@ -28,14 +28,14 @@ from torchvision.ops import StochasticDepth
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.philox import WORDS_PER_BLOCK, philox
 
-# Apart from the streams of changes, noise, augmentations and order. Originals have the next one.
+# Changes, noise, augmentations and order have other streams; originals have the next one.
 _DROPOUT_STREAM = 48
 # Each 32-bit word decides twice.
 _STEPS = 1 << 16
 
 
 class _Dropping(NamedTuple):
-    """What a layer drops: how likely, which units together, and whether the others make up for it."""
+    """A layer's dropout: how likely it is, which units drop together, and whether the others make up for it."""
 
     probability: float
     unit: Literal["value", "channel", "image"]
@@ -63,12 +63,12 @@ class KeyedDropout:
 
     @property
     def names(self) -> set[str]:
-        """Dotted names of the layers that drop anything."""
+        """Return the dotted names of the layers that drop anything."""
         return set(self._layers)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Inside, the layers drop, from the first `begin` on. The network is to be in eval mode."""
+        """Have the layers drop, from the first `begin` on, in a network that is in eval mode."""
         handles = [
             part.register_forward_hook(partial(self._drop, name, dropping))
             for name, (part, dropping) in self._layers.items()
@@ -81,7 +81,7 @@ class KeyedDropout:
                 handle.remove()
 
     def begin(self, philox_keys: Tensor, copies: Tensor, epoch: int) -> None:
-        """Say what the next forward pass is about.
+        """Set the images of the next forward pass.
 
         Args:
             philox_keys: (B, 2) int64, from `pixelrobust.perturbation.pixels.image_keys`.
@@ -118,7 +118,7 @@ class KeyedDropout:
 def keep_mask(
     philox_keys: Tensor, counter: tuple[int, int, Tensor], units: int, kept: int
 ) -> Tensor:
-    """(B, units) bool: whether each unit of each image is kept.
+    """Return (B, units) bool: whether each unit of each image is kept.
 
     Args:
         philox_keys: (B, 2) int64.
@@ -140,7 +140,7 @@ def keep_mask(
 
 
 def _dropping(part: nn.Module) -> _Dropping | None:
-    """What a layer drops; None for layers that are not keyed."""
+    """Return the dropout of a layer; None for layers that are not keyed."""
     if isinstance(part, nn.Dropout):
         return _Dropping(part.p, "value")
     if isinstance(part, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):

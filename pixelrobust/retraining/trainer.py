@@ -1,9 +1,13 @@
-"""Which samples meet in which batch: a function of seed and epoch, whatever the number of devices."""
+"""Training what can be trained of a network, epoch by epoch, in one process or several.
+
+Where only the last layer is trained on images that stay the same, all that comes before the first
+trained or dropping layer gives the same values in every epoch. It is cut off by torch.fx, and
+computed only once.
+"""
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Set
 from typing import Any
 
 import numpy as np
@@ -16,151 +20,17 @@ from torch.nn.parallel import DistributedDataParallel
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.distributed import Context
 from pixelrobust.errors import InputError
-from pixelrobust.perturbation.philox import philox
-from pixelrobust.perturbation.pixels import image_keys
-from pixelrobust.retraining.samples import Recipe, Samples, to_device
+from pixelrobust.retraining.samples import Samples, rank_share, split_batches, to_device
 from pixelrobust.retraining.stochastic import KeyedDropout
-
-# Apart from the streams of changes, noise, augmentations and dropout.
-_ORDER_STREAM = 64
-
-
-def epoch_order(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """(samples,) a permutation of 0..samples-1; the same on every machine."""
-    key = image_keys([""], seed)[0]
-    zero = torch.zeros((), dtype=torch.int64)
-    counter = (torch.arange(samples), zero, zero + epoch, zero + _ORDER_STREAM)
-    words = philox(counter, (key[0], key[1]))
-    # 63 random bits a sample: that two are alike never matters, since sorting is stable.
-    ranks = (words[:, 0] << 31) | (words[:, 1] >> 1)
-    order: NDArray[np.int64] = ranks.argsort(stable=True).numpy()
-    return order
-
-
-def epoch_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """The samples of each step, over all devices; the last step may have fewer."""
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def rank_share(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
-    """What one of several processes takes of a batch; sizes differ by one at most, and may be 0."""
-    return np.array_split(batch, world_size)[rank]
-
-
-# What training cannot change in a network, apart from what it can. Where only the last layer is
-# trained on images that stay the same, all that comes before the first trained or dropping layer
-# gives the same values in every epoch; they need be computed only once.
-
-
-def split_frozen(
-    network: nn.Module, dropping: Set[str], images: Tensor
-) -> tuple[nn.Module, nn.Module] | None:
-    """A network as two, run one after the other.
-
-    Args:
-        network: in eval mode; its parameters that want gradients are the trained ones. Kept: the
-            two share its layers.
-        dropping: names of layers whose outputs differ from epoch to epoch.
-        images: (B, C, H, W), a few to try the two on.
-
-    Returns:
-        (frozen, rest): `rest(*frozen(images))` are the logits, and frozen's outputs (B, …) are the
-        same in every epoch. None where the network cannot be taken apart: torch.fx cannot follow
-        it, or images meet in it.
-    """
-    if any(part.training for part in network.modules()):
-        return None
-    try:
-        graph = _Tracer().trace(network)
-        frozen, rest = _cut(network, graph, _varying(network, graph, dropping))
-        return (frozen, rest) if _is_same(network, frozen, rest, images) else None
-    # Tracing code that was not written for it can raise nearly anything, and so can running it.
-    except Exception:
-        return None
-
-
-class _Tracer(fx.Tracer):
-    """Follows a network down to its layers, whoever wrote them, and not into them."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        is_leaf = next(m.children(), None) is None
-        return is_leaf or super().is_leaf_module(m, module_qualified_name)
-
-
-def _varying(network: nn.Module, graph: fx.Graph, dropping: Set[str]) -> set[fx.Node]:
-    """The nodes whose values change from epoch to epoch."""
-    varying: set[fx.Node] = set()
-    for node in graph.nodes:
-        if (
-            node.op == "output"
-            or any(source in varying for source in node.all_input_nodes)
-            or (node.op == "call_module" and _is_varying_layer(network, str(node.target), dropping))
-            or (node.op == "get_attr" and _wants_gradients(network, str(node.target)))
-        ):
-            varying.add(node)
-    return varying
-
-
-def _is_varying_layer(network: nn.Module, name: str, dropping: Set[str]) -> bool:
-    part = network.get_submodule(name)
-    names = {f"{name}.{inner}" if inner else name for inner, _ in part.named_modules()}
-    return bool(names & dropping) or any(p.requires_grad for p in part.parameters())
-
-
-def _wants_gradients(network: nn.Module, name: str) -> bool:
-    path, _, attribute = name.rpartition(".")
-    value = getattr(network.get_submodule(path), attribute, None)
-    return isinstance(value, Tensor) and value.requires_grad
-
-
-def _cut(
-    network: nn.Module, graph: fx.Graph, varying: set[fx.Node]
-) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Two graphs; what flows from one to the other are outputs of the first, inputs of the second."""
-    parameters = {n for n in graph.nodes if n.op == "get_attr" and n not in varying}
-    used = {
-        node
-        for node in graph.nodes
-        if node not in varying and any(user in varying for user in node.users)
-    }
-    crossing = [node for node in graph.nodes if node in used - parameters]
-    first, second = fx.Graph(), fx.Graph()
-    in_first: dict[fx.Node, fx.Node] = {}
-    in_second = {node: second.placeholder(node.name) for node in crossing}
-    for node in graph.nodes:
-        if node not in varying:
-            in_first[node] = first.node_copy(node, in_first.__getitem__)
-        # Parameters have no row for each image; both graphs can have them.
-        if node in varying or node in used & parameters:
-            in_second[node] = second.node_copy(node, in_second.__getitem__)
-    first.output(tuple(in_first[node] for node in crossing))
-    return fx.GraphModule(network, first), fx.GraphModule(network, second)
-
-
-@torch.no_grad()
-def _is_same(network: nn.Module, frozen: nn.Module, rest: nn.Module, images: Tensor) -> bool:
-    """Whether the two give the network's logits, from tensors that have one row an image."""
-    together: tuple[Any, ...] = frozen(images)
-    alone: tuple[Any, ...] = frozen(images[:1])
-    for one, other in zip(together, alone, strict=True):
-        if not isinstance(one, Tensor) or len(one) != len(images) or not _close(one[:1], other):
-            return False
-    return _close(rest(*together), network(images))
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one, other, rtol=1e-4, atol=1e-5)
-
-
-# Training what can be trained of a network, epoch by epoch, in one process or several.
+from pixelrobust.settings import Recipe
 
 HISTORY_COLUMNS = ["epoch", "loss", "accuracy", "seconds", "images_per_second"]
 
-# What is computed once is kept in memory, unless it is larger than this.
-_MOST_FROZEN_BYTES = 2**31
+# The frozen part's outputs are kept in memory, unless they are larger than this.
+_MAX_FROZEN_BYTES = 2**31
 
 Inputs = Callable[[NDArray[np.int64], int], tuple[Tensor, ...]]
-"""What the trained part of a network takes, of some samples in an epoch."""
+"""From samples and an epoch to the inputs of the trained part of a network."""
 
 
 class Trainer:
@@ -199,12 +69,11 @@ class Trainer:
         del self._model
 
     def epoch(self, epoch: int, advance: Advance) -> dict[str, Any]:
-        """Train for one epoch; its row of the history."""
+        """Train for one epoch, and return its row of the history."""
         start = time.perf_counter()
         count = len(self._samples)
         totals = torch.zeros(2, dtype=torch.float64, device=self._context.device)
-        order = epoch_order(count, self._recipe.seed, epoch)
-        for batch in epoch_batches(order, self._recipe.batch_size):
+        for batch in self._samples.batches(epoch):
             totals += self._step(batch, epoch)
             if self._context.is_main:
                 advance(len(batch))
@@ -218,7 +87,7 @@ class Trainer:
         return dict(zip(HISTORY_COLUMNS, values, strict=True))
 
     def _step(self, batch: NDArray[np.int64], epoch: int) -> Tensor:
-        """Take one step; (2,) this process's sum of losses, and how many changed images won."""
+        """Take one step, and return (2,): this process's sum of losses, and its correct changed images."""
         context = self._context
         share = rank_share(batch, context.rank, context.world_size)
         # A process without samples takes part in averaging gradients by one that weighs nothing.
@@ -228,7 +97,7 @@ class Trainer:
         inputs = self._inputs(taken, epoch)
         self._dropout.begin(philox_keys, copies, epoch)
         self._optimizer.zero_grad(set_to_none=True)
-        with _precision(self._recipe, context.device):
+        with self._autocast():
             logits: Tensor = self._model(*inputs)
         losses = cross_entropy(logits.float(), targets, reduction="none")
         # Averaged over processes, this is the mean over the whole batch.
@@ -239,8 +108,12 @@ class Trainer:
         correct = (logits.detach().argmax(dim=1) == targets) & (copies == 0)
         return torch.stack((losses.detach().double().sum(), correct.double().sum()))
 
+    def _autocast(self) -> torch.autocast:
+        is_lower = self._recipe.precision == "bf16"
+        return torch.autocast(self._context.device.type, torch.bfloat16, enabled=is_lower)
+
     def _trained_part(self, network: nn.Module) -> tuple[nn.Module, Inputs]:
-        """The network, or where the rest stays the same throughout, its end; and what it takes."""
+        """Return the network, or its end where the rest is frozen, and the inputs of that."""
 
         def images(taken: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
             return (self._samples.pixels(taken, epoch),)
@@ -250,30 +123,27 @@ class Trainer:
         # Two images, if there are: networks in which images meet are noticed so.
         (few,) = images(np.arange(min(2, len(self._samples))), 0)
         parts = split_frozen(network, self._dropout.names, few)
-        if parts is None:
-            return network, images
-        frozen, rest = parts
-        kept = self._compute_once(frozen, images)
-        if kept is None:
+        features = self._compute_once(parts[0], images) if parts else None
+        if parts is None or features is None:
             return network, images
 
-        def features(taken: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
+        def kept(taken: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
             rows = torch.tensor(taken)
-            return tuple(to_device(one[rows], self._context.device) for one in kept)
+            return tuple(to_device(one[rows], self._context.device) for one in features)
 
-        return rest, features
+        return parts[1], kept
 
     @torch.no_grad()
     def _compute_once(self, frozen: nn.Module, images: Inputs) -> list[Tensor] | None:
-        """What the frozen part gives for all samples, on the CPU; None where it is too much."""
+        """Return the frozen part's outputs for all samples, on the CPU; None where they are too large."""
         kept: list[Tensor] = []
         count = len(self._samples)
-        for batch in epoch_batches(np.arange(count), self._recipe.batch_size):
-            with _precision(self._recipe, self._context.device):
+        for batch in split_batches(np.arange(count), self._recipe.batch_size):
+            with self._autocast():
                 parts: tuple[Tensor, ...] = frozen(*images(batch, 0))
             if not kept:
                 sizes = [part[0].numel() * part.element_size() for part in parts]
-                if sum(sizes) * count > _MOST_FROZEN_BYTES:
+                if sum(sizes) * count > _MAX_FROZEN_BYTES:
                     return None
                 kept = [torch.empty(count, *p.shape[1:], dtype=p.dtype) for p in parts]
             for whole, part in zip(kept, parts, strict=True):
@@ -282,25 +152,109 @@ class Trainer:
 
 
 def _parallel(part: nn.Module, device: torch.device) -> nn.Module:
+    """Wrap the trained part for several processes, which leave buffers as they are."""
     devices = [device] if device.type == "cuda" else None
     with warnings.catch_warnings():
         # torch 2.15 has another word for it, which older versions do not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-        # Training by several processes leaves buffers as they are.
         return DistributedDataParallel(part, device_ids=devices, broadcast_buffers=False)
 
 
-def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+def split_frozen(
+    network: nn.Module, dropping: Set[str], images: Tensor
+) -> tuple[nn.Module, nn.Module] | None:
+    """Split a network into a frozen part and the rest, run one after the other.
 
+    Args:
+        network: in eval mode; its parameters that want gradients are the trained ones. Kept: the
+            two share its layers.
+        dropping: names of layers whose outputs differ from epoch to epoch.
+        images: (B, C, H, W), a few to try the two on.
 
-@contextmanager
-def reproducible() -> Iterator[None]:
-    """Inside, cuDNN takes algorithms that give the same bits every time."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
+    Returns:
+        (frozen, rest): `rest(*frozen(images))` are the logits, and frozen's outputs (B, …) are the
+        same in every epoch. None where the network cannot be taken apart: torch.fx cannot follow
+        it, or images meet in it.
+    """
+    if any(part.training for part in network.modules()):
+        return None
     try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
+        graph = _Tracer().trace(network)
+        frozen, rest = _cut(network, graph, _varying(network, graph, dropping))
+        return (frozen, rest) if _is_same(network, frozen, rest, images) else None
+    # Tracing code that was not written for it can raise nearly anything, and so can running it.
+    except Exception:
+        return None
+
+
+class _Tracer(fx.Tracer):
+    """Follows a network down to its layers, whoever wrote them, and not into them."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        is_leaf = next(m.children(), None) is None
+        return is_leaf or super().is_leaf_module(m, module_qualified_name)
+
+
+def _varying(network: nn.Module, graph: fx.Graph, dropping: Set[str]) -> set[fx.Node]:
+    """Return the nodes whose values change from epoch to epoch."""
+    varying: set[fx.Node] = set()
+    for node in graph.nodes:
+        if (
+            node.op == "output"
+            or any(source in varying for source in node.all_input_nodes)
+            or (node.op == "call_module" and _is_varying_layer(network, str(node.target), dropping))
+            or (node.op == "get_attr" and _wants_gradients(network, str(node.target)))
+        ):
+            varying.add(node)
+    return varying
+
+
+def _is_varying_layer(network: nn.Module, name: str, dropping: Set[str]) -> bool:
+    part = network.get_submodule(name)
+    names = {f"{name}.{inner}" if inner else name for inner, _ in part.named_modules()}
+    return bool(names & dropping) or any(p.requires_grad for p in part.parameters())
+
+
+def _wants_gradients(network: nn.Module, name: str) -> bool:
+    path, _, attribute = name.rpartition(".")
+    value = getattr(network.get_submodule(path), attribute, None)
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _cut(
+    network: nn.Module, graph: fx.Graph, varying: set[fx.Node]
+) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Cut a graph in two; what flows between them is the first's outputs and the second's inputs."""
+    parameters = {n for n in graph.nodes if n.op == "get_attr" and n not in varying}
+    used = {
+        node
+        for node in graph.nodes
+        if node not in varying and any(user in varying for user in node.users)
+    }
+    crossing = [node for node in graph.nodes if node in used - parameters]
+    first, second = fx.Graph(), fx.Graph()
+    in_first: dict[fx.Node, fx.Node] = {}
+    in_second = {node: second.placeholder(node.name) for node in crossing}
+    for node in graph.nodes:
+        if node not in varying:
+            in_first[node] = first.node_copy(node, in_first.__getitem__)
+        # Parameters have no row for each image; both graphs can have them.
+        if node in varying or node in used & parameters:
+            in_second[node] = second.node_copy(node, in_second.__getitem__)
+    first.output(tuple(in_first[node] for node in crossing))
+    return fx.GraphModule(network, first), fx.GraphModule(network, second)
+
+
+@torch.no_grad()
+def _is_same(network: nn.Module, frozen: nn.Module, rest: nn.Module, images: Tensor) -> bool:
+    """Check that the two give the network's logits, from tensors that have one row an image."""
+    together: tuple[Any, ...] = frozen(images)
+    alone: tuple[Any, ...] = frozen(images[:1])
+    for one, other in zip(together, alone, strict=True):
+        if not isinstance(one, Tensor) or len(one) != len(images) or not _close(one[:1], other):
+            return False
+    return _close(rest(*together), network(images))
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-5)

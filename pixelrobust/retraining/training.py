@@ -1,8 +1,9 @@
 """Retraining a classifier on changed images, for some of its classes."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,15 @@ from pixelrobust.retraining.checkpoint import (
     restore,
     write_checkpoint,
 )
-from pixelrobust.retraining.samples import (
-    Images,
-    Recipe,
-    Samples,
-    check_training_images,
-    read_rows,
-)
-from pixelrobust.retraining.trainer import HISTORY_COLUMNS, Trainer, reproducible
-from pixelrobust.settings import fingerprint
+from pixelrobust.retraining.samples import Images, Samples, check_training_images, read_rows
+from pixelrobust.retraining.trainer import HISTORY_COLUMNS, Trainer
+from pixelrobust.settings import Recipe, fingerprint
 
 # Part of every fingerprint: raised when the same settings come to mean other numbers.
 _VERSION = 1
 _ROWS_AT_A_TIME = 256
+
+Labels = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -64,22 +61,23 @@ def retrain(
     classes: Sequence[int],
     images: Images,
     keys: Sequence[str],
-    labels: Sequence[int] | NDArray[np.int64],
+    labels: Labels,
     augmentation: Augmentation,
     recipe: Recipe,
     *,
+    seed: int = 0,
     directory: Path,
     context: Context = SINGLE,
     advance: Advance = lambda done: None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Retrained:
-    """A copy of a classifier, with a new last layer, retrained on changed images.
+    """Retrain a copy of a classifier, with a new last layer, on changed images.
 
-    Every random choice is a function of the recipe's seed and of image key, epoch or layer name:
-    neither the number of processes nor an interruption matters, but for the rounding of sums. A
-    checkpoint is written after each epoch; where one of the very same retraining is found, it goes
-    on from there, and on one CPU ends with the same bits. One of anything else is replaced.
+    Every random choice is a function of the seed and of image key, epoch or layer name: neither the
+    number of processes nor an interruption matters, but for the rounding of sums. A checkpoint is
+    written after each epoch; where one of the very same retraining is found, it goes on from there,
+    and on one CPU ends with the same bits. One of anything else is replaced.
 
     Dropout and stochastic depth are trained with as `pixelrobust.retraining.stochastic` says;
     everything else is in eval mode, batch normalisation as the recipe wants it.
@@ -92,6 +90,7 @@ def retrain(
         labels: N of the classes.
         augmentation: how images are changed.
         recipe: how to train.
+        seed: of the new layer, order, changes and dropout, an integer of 0 or more.
         directory: of the checkpoint; of nothing else. All processes see it.
         context: this process among those that train together, all by the same arguments; the first
             of them writes, and reports.
@@ -109,15 +108,15 @@ def retrain(
     """
     _check_device(recipe, context)
     targets = _targets(labels, classes)
-    samples = Samples(images, keys, targets, augmentation, recipe, context.device)
+    samples = Samples(images, keys, targets, augmentation, recipe, seed, context.device)
     if context.is_main:
         check_writable(directory, "directory")
-    identity = context.broadcast(
-        training_fingerprint(module, classes, images, keys, labels, augmentation, recipe)
+    digest = context.broadcast(
+        training_fingerprint(module, classes, images, keys, labels, augmentation, recipe, seed)
         if context.is_main
         else ""
     )
-    network = replace_head(module, classes, recipe.head, recipe.seed)
+    network = replace_head(module, classes, recipe.head, seed)
     flags = [parameter.requires_grad for parameter in network.parameters()]
     network.eval().to(context.device).to(memory_format=torch.channels_last)
     parameters = _trained_parameters(network, recipe, samples)
@@ -125,7 +124,7 @@ def retrain(
         for part in network.modules():
             part.training = isinstance(part, _BatchNorm)
     optimizer = _optimizer(parameters, recipe)
-    known = read_checkpoint(directory, identity, say)
+    known = read_checkpoint(directory, digest, say)
     if known:
         restore(network, optimizer, parameters, known)
     history = known.history if known else []
@@ -133,25 +132,28 @@ def retrain(
         report(row)
     if history and context.is_main:
         advance(len(history) * len(samples))
-    # Nor may any write before all have read.
+    # No process may write before all have read.
     if len(set(context.gather(len(history)))) > 1:
         raise InputError(
             f"the processes see different checkpoints in {directory}; give a folder that all share."
         )
-
-    def keep(history: list[dict[str, Any]]) -> None:
-        report(history[-1])
-        if context.is_main:
-            weights, state = changing_weights(network), optimizer_tensors(optimizer, parameters)
-            checkpoint = Checkpoint(identity, len(history), history, weights, state)
-            write_checkpoint(directory, checkpoint, _about(classes, recipe, augmentation))
-
+    about = {
+        "classes": [int(one) for one in classes],
+        "recipe": recipe.with_seed(seed),
+        "augmentation": augmentation.name,
+    }
     if len(history) < recipe.epochs:
-        with reproducible(), Trainer(network, samples, optimizer, recipe, context) as trainer:
+        with _reproducible(), Trainer(network, samples, optimizer, recipe, context) as trainer:
             for epoch in range(len(history), recipe.epochs):
                 history = [*history, trainer.epoch(epoch, advance)]
-                keep(history)
-    # Whoever comes back first may look for what the first process has written.
+                report(history[-1])
+                if context.is_main:
+                    weights, state = (
+                        changing_weights(network), optimizer_tensors(optimizer, parameters)
+                    )  # fmt: skip
+                    checkpoint = Checkpoint(digest, len(history), history, weights, state)
+                    write_checkpoint(directory, checkpoint, about)
+    # A process that comes back first may look for what the first process has written.
     context.barrier()
     for parameter, flag in zip(network.parameters(), flags, strict=True):
         parameter.requires_grad_(flag)
@@ -159,17 +161,20 @@ def retrain(
     return Retrained(network.eval(), pd.DataFrame(history, columns=HISTORY_COLUMNS))
 
 
-def _about(classes: Sequence[int], recipe: Recipe, augmentation: Augmentation) -> dict[str, Any]:
-    """What a checkpoint tells of itself."""
-    return {
-        "classes": [int(one) for one in classes],
-        "recipe": asdict(recipe),
-        "augmentation": augmentation.name,
-    }
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """Have cuDNN take algorithms that give the same bits every time."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def count_samples(images: int, recipe: Recipe) -> int:
-    """How many samples a whole retraining passes through the network."""
+    """Count the samples that a whole retraining passes through the network."""
     return images * (2 if recipe.originals else 1) * recipe.epochs
 
 
@@ -178,11 +183,12 @@ def training_fingerprint(
     classes: Sequence[int],
     images: Images,
     keys: Sequence[str],
-    labels: Sequence[int] | NDArray[np.int64],
+    labels: Labels,
     augmentation: Augmentation,
     recipe: Recipe,
+    seed: int,
 ) -> str:
-    """A hexadecimal digest of all that determines what `retrain` gives; arguments as there.
+    """Return a hexadecimal digest of all that determines what `retrain` gives; arguments as there.
 
     Devices and their number are no part of it: they decide how sums are rounded, and nothing else.
     Augmentations are told apart by their `repr`.
@@ -198,7 +204,7 @@ def training_fingerprint(
         [int(one) for one in classes],
         [pixels.hexdigest(), list(images.shape), list(keys), np.asarray(labels).tolist()],
         [_origin(augmentation), repr(augmentation)],
-        asdict(recipe),
+        recipe.with_seed(seed),
     )
 
 
@@ -218,16 +224,14 @@ def _check_device(recipe: Recipe, context: Context) -> None:
         )
 
 
-def _targets(
-    labels: Sequence[int] | NDArray[np.int64], classes: Sequence[int]
-) -> NDArray[np.int64]:
-    """(N,) the positions of labels among classes."""
+def _targets(labels: Labels, classes: Sequence[int]) -> NDArray[np.int64]:
+    """Return (N,) the positions of labels among classes."""
     position = {int(one): index for index, one in enumerate(classes)}
     values = np.asarray(labels).tolist()
-    strangers = sorted({label for label in values if label not in position})
-    if strangers:
+    unknown = sorted(set(values) - set(position))
+    if unknown:
         raise InputError(
-            f"label {strangers[0]} is not among the {len(position)} classes that take part; leave "
+            f"label {unknown[0]} is not among the {len(position)} classes that take part; leave "
             "its images out, or add it."
         )
     return np.array([position[label] for label in values], dtype=np.int64)
@@ -236,10 +240,10 @@ def _targets(
 def _trained_parameters(
     network: nn.Module, recipe: Recipe, samples: Samples
 ) -> dict[str, nn.Parameter]:
-    """The parameters to train, by name; they alone want gradients from now on.
+    """Return the parameters to train, by name; they alone want gradients from now on.
 
-    Those that logits do not depend on, as of auxiliary classifiers, are left out: no process would
-    have a gradient for them.
+    Parameters that logits do not depend on, as of auxiliary classifiers, are left out: no process
+    would have a gradient for them.
     """
     head = find_head(network)
     inside = f"{head}." if head else ""

@@ -6,6 +6,7 @@ from pixelrobust.settings.build import (
     engine_settings,
     model_settings,
     preprocessing_settings,
+    recipe_settings,
     retrain_settings,
 )
 from pixelrobust.settings.schema import (
@@ -22,6 +23,7 @@ from pixelrobust.settings.schema import (
     ModelSettings,
     Precision,
     PreprocessingSettings,
+    Recipe,
     RetrainSettings,
     RunSettings,
     TrackingSettings,
@@ -44,6 +46,7 @@ __all__ = [
     "ModelSettings",
     "Precision",
     "PreprocessingSettings",
+    "Recipe",
     "RetrainSettings",
     "RunSettings",
     "TrackingSettings",
@@ -55,5 +58,6 @@ __all__ = [
     "model_label",
     "model_settings",
     "preprocessing_settings",
+    "recipe_settings",
     "retrain_settings",
 ]

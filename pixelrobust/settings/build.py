@@ -17,6 +17,7 @@ from pixelrobust.settings.schema import (
     GridDraws,
     ModelSettings,
     PreprocessingSettings,
+    Recipe,
     RetrainSettings,
     RunSettings,
     Section,
@@ -96,6 +97,11 @@ def attack_settings(**values: Any) -> AttackSettings:
 def retrain_settings(**values: Any) -> RetrainSettings:
     """Build settings of a retraining from its keys; InputError where one is wrong."""
     return _validate(RetrainSettings, values, "retrain.")
+
+
+def recipe_settings(**values: Any) -> Recipe:
+    """Return a recipe of retraining by its keys; InputError where one is wrong."""
+    return _validate(Recipe, values, "retrain.")
 
 
 def preprocessing_settings(**values: Any) -> PreprocessingSettings:

@@ -275,8 +275,45 @@ class AttackSettings(Section):
         return self
 
 
-class RetrainSettings(Section):
-    """Retraining of a network, and what it is compared with (see `configs/retrain`)."""
+class Recipe(Section):
+    """How a network is retrained. Defaults are the paper's where it gives a value: 20 epochs, step 0.001.
+
+    Attributes:
+        trainable: "all" parameters, or the "last" layer's only.
+        head: the new last layer's first values, see `pixelrobust.models.heads.replace_head`.
+        epochs: passes over the images.
+        learning_rate: the same throughout.
+        optimizer: "sgd", or "adam" (Kingma & Ba 2015), as torch has them.
+        momentum: of SGD; Adam has its own.
+        weight_decay: 0 or more.
+        batch_size: images a step, over all devices.
+        originals: train on the unchanged images too, as samples of their own beside the changed.
+        redraw: change images anew in every epoch; else as in epoch 0, over and over.
+        batch_norm: "eval": batch normalisation goes by its running statistics, and these stay as
+            they were. "train": it goes by each batch, and the statistics follow.
+        precision: "bf16": autocast, on GPUs; weights stay in float32.
+    """
+
+    trainable: Literal["last", "all"] = "all"
+    head: Literal["random", "copied"] = "random"
+    epochs: Annotated[StrictInt, Field(ge=1, le=_MAX_EPOCHS)] = 20
+    learning_rate: Annotated[Real, Field(gt=0, le=1e38)] = 0.001
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[Real, Field(ge=0, le=1000)] = 0.0
+    batch_size: Batch = 32
+    originals: StrictBool = False
+    redraw: StrictBool = False
+    batch_norm: Literal["eval", "train"] = "eval"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def with_seed(self, seed: int) -> dict[str, Any]:
+        """Return the values of the recipe, and a seed, as digests and saved networks hold them."""
+        return self.model_dump(include=set(Recipe.model_fields)) | {"seed": seed}
+
+
+class RetrainSettings(Recipe):
+    """How networks are retrained, and with what they are compared (see `configs/retrain`)."""
 
     model: StrictStr | None
     num: Annotated[tuple[NotNegative, ...], _SEVERAL]
@@ -286,19 +323,7 @@ class RetrainSettings(Section):
     images: Positive
     categories: Positive | None
     selected: StrictBool
-    trainable: Literal["last", "all"]
-    head: Literal["random", "copied"]
-    epochs: Annotated[StrictInt, Field(ge=1, le=_MAX_EPOCHS)]
     steps: Annotated[StrictInt, Field(ge=1, le=_MAX_STEPS)] | None
-    learning_rate: Annotated[Real, Field(gt=0, le=1e38)]
-    optimizer: Literal["sgd", "adam"]
-    momentum: Annotated[Real, Field(ge=0, lt=1)]
-    weight_decay: Annotated[Real, Field(ge=0, le=1000)]
-    batch_size: Batch
-    originals: StrictBool
-    redraw: StrictBool
-    batch_norm: Literal["eval", "train"]
-    precision: Literal["fp32", "bf16"]
     boundaries: Positive | None
     measured: NotNegative
     save: Path | None

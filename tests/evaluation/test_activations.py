@@ -13,7 +13,7 @@ from pixelrobust import InputError, PixelChange
 from pixelrobust.evaluation.activations import _gaussian, layer_changes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.perturbation.pixels import image_keys
-from tests.layer_cases import (
+from tests.evaluation.cases import (
     CELL,
     Square,
     convolutional,

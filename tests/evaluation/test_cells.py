@@ -1,4 +1,6 @@
-"""Outcomes of classifiers whose answers can be worked out by hand."""
+"""Outcomes of classifiers whose predictions can be worked out by hand."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,9 @@ from torch import Tensor, nn
 from pixelrobust import InputError, evaluate
 from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.cells import count_passes, evaluate_cells
+from pixelrobust.evaluation.cells import count_forward, evaluate_cells
 from pixelrobust.evaluation.forward import Design, Task
-from pixelrobust.perturbation.grid import Cell, build_grid
+from pixelrobust.perturbation.grid import build_grid
 
 CLASSES = 70
 
@@ -26,13 +28,38 @@ class CountsChangedPixels(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         assert images.dtype == torch.float32
         assert float(images.max()) <= 1
-        inner = images[..., self.margin :, self.margin :] if self.margin else images
+        inner = images[..., self.margin :, self.margin :]
         changed = ((inner * 255).round() != 128).any(dim=1).flatten(1).sum(dim=1)
         return nn.functional.one_hot(changed, CLASSES).float()
 
 
-def grey(count: int, side: int = 12) -> Tensor:
-    return torch.full((count, 3, side, side), 128, dtype=torch.uint8)
+class Sensitive(nn.Module):
+    """A small random network with predictions near its decision boundaries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
+        )
+        self(torch.zeros(2, 3, 12, 12))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images - 0.5)
+
+
+class Broken(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full((len(images), 4), float("nan"))
+
+
+def grey(count: int) -> Tensor:
+    return torch.full((count, 3, 12, 12), 128, dtype=torch.uint8)
+
+
+def noise(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 3, 12, 12), dtype=torch.uint8, generator=generator)
 
 
 def test_every_cell_changes_exactly_num_pixels() -> None:
@@ -40,22 +67,16 @@ def test_every_cell_changes_exactly_num_pixels() -> None:
     assert len(outcomes) == 3 * (1 + 2 * 2)
     assert (outcomes["prediction"] == outcomes["num"]).all()
     assert (outcomes["wrong"] == (outcomes["num"] != outcomes["label"])).all()
-    assert outcomes.loc[outcomes["image"] == "2"].query("num == 4")["wrong"].sum() == 0
 
 
 def test_the_control_has_one_draw_and_no_limits() -> None:
-    outcomes = evaluate(CountsChangedPixels(), grey(2), [0, 0], num=4, amplitude=9, area=8, draws=3)
-    control = outcomes[outcomes["num"] == 0]
+    outcomes = evaluate(CountsChangedPixels(), grey(2), [0, 1], num=4, amplitude=9, area=8, draws=3)
+    control, changed = (rows for _, rows in outcomes.groupby("num"))
     assert control["draw"].tolist() == [0, 0]
     assert control[["amplitude", "area"]].isna().all(axis=None)
-    changed = outcomes[outcomes["num"] == 4]
-    assert set(changed["amplitude"]) == {9}
-    assert set(changed["area"]) == {8}
-
-
-def test_the_control_may_stand_alone() -> None:
-    outcomes = evaluate(CountsChangedPixels(), grey(2), [0, 1], num=0, draws=3)
-    assert outcomes["wrong"].tolist() == [False, True]
+    assert (set(changed["amplitude"]), set(changed["area"])) == ({9}, {8})
+    alone = evaluate(CountsChangedPixels(), grey(2), [0, 1], num=0, draws=3)
+    assert alone["wrong"].tolist() == control["wrong"].tolist() == [False, True]
 
 
 def test_areas_keep_changes_in_the_centre() -> None:
@@ -70,35 +91,12 @@ def test_floating_point_images_are_taken_as_they_are() -> None:
     assert outcomes["prediction"].tolist() == [0, 0, 8, 8]
 
 
-class Sensitive(nn.Module):
-    """A small random network with answers near its decision boundaries."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
-        )
-        self(torch.zeros(2, 3, 12, 12))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images - 0.5)
-
-
-def noise(count: int) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (count, 3, 12, 12), dtype=torch.uint8, generator=generator)
-
-
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_batch_size_does_not_matter(batch_size: int) -> None:
-    arguments = {"num": [4, 32], "draws": 3, "amplitude": [None, 60]}
-    model = Sensitive()
-    images, labels = noise(9), [1] * 9
-    usual = evaluate(model, images, labels, **arguments)
-    pd.testing.assert_frame_equal(
-        evaluate(model, images, labels, batch_size=batch_size, **arguments), usual
-    )
+    arguments: dict[str, Any] = {"num": [4, 32], "draws": 3, "amplitude": [None, 60]}
+    usual = evaluate(Sensitive(), noise(9), [1] * 9, **arguments)
+    other = evaluate(Sensitive(), noise(9), [1] * 9, batch_size=batch_size, **arguments)
+    pd.testing.assert_frame_equal(other, usual)
     assert 0 < usual["wrong"].mean() < 1
 
 
@@ -118,27 +116,15 @@ def test_the_model_is_left_as_it_was() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_memory_mapped_rows_are_read_where_they_lie() -> None:
-    pixels = noise(6).numpy()
-    rows = PixelRows(pixels, np.array([5, 1]))
+def test_images_are_read_where_they_lie_and_every_forward_pass_is_counted() -> None:
+    pixels, done = noise(6).numpy(), list[int]()
     engine = EagerEngine(Sensitive().eval(), torch.device("cpu"), 2)
-    task = Task(engine, pixels[[5, 1]], ["e", "a"], np.array([1, 1]), "m")
-    design = Design(build_grid(8), 2, 0)
-    mapped = evaluate_cells(task._replace(images=rows), design)
-    pd.testing.assert_frame_equal(mapped, evaluate_cells(task, design))
-
-
-def test_progress_counts_every_forward_pass() -> None:
-    cells, done = build_grid([4, 8]), []
-    engine = EagerEngine(Sensitive().eval(), torch.device("cpu"), 4)
-    task = Task(engine, noise(5), list("abcde"), np.zeros(5, dtype=np.int64), "m")
-    evaluate_cells(task, Design(cells, 3, 0), done.append)
-    assert sum(done) == count_passes(cells, 5, 3) == 5 * (1 + 2 * 3)
-
-
-class Broken(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.full((len(images), 4), float("nan"))
+    task = Task(engine, pixels[[5, 1, 2]], list("abc"), np.array([1, 1, 1]), "m")
+    design = Design(build_grid([4, 8]), 3, 0)
+    mapped = task._replace(images=PixelRows(pixels, np.array([5, 1, 2])))
+    outcomes = evaluate_cells(mapped, design, done.append)
+    pd.testing.assert_frame_equal(outcomes, evaluate_cells(task, design))
+    assert sum(done) == count_forward(design.cells, 3, 3) == 3 * (1 + 2 * 3)
 
 
 @pytest.mark.parametrize(
@@ -149,17 +135,14 @@ class Broken(nn.Module):
         ({"num": -1}, "num=-1"),
         ({"num": 145}, "144 pixels"),
         ({"draws": 0}, "draws=0"),
+        ({"draws": 10**9}, "2,000,000,002 outcomes"),
         ({"device": "quantum"}, "quantum"),
         ({"images": grey(2).float()}, r"\[0, 1\]"),
         ({"images": grey(0), "labels": []}, "at least one image"),
         ({"model": Broken()}, "NaN or infinite logits for '0'"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict[str, object], word: str) -> None:
+def test_wrong_arguments_are_named(arguments: dict[str, Any], word: str) -> None:
     usual = {"model": CountsChangedPixels(), "images": grey(2), "labels": [0, 0], "num": 4}
     with pytest.raises(InputError, match=word):
         evaluate(**(usual | arguments))
-
-
-def test_a_cell_is_a_value() -> None:
-    assert len({Cell(4), Cell(4), Cell(4, 10)}) == 2

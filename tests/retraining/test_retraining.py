@@ -16,11 +16,17 @@ from pixelrobust.models.build import weights_digest
 from pixelrobust.models.heads import Normalize, replace_head
 from pixelrobust.perturbation.augmentations import Unchanged
 from pixelrobust.perturbation.pixels import image_keys
-from pixelrobust.retraining import HISTORY_COLUMNS, Recipe, count_samples, trainer, training
-from pixelrobust.retraining.samples import Samples
+from pixelrobust.retraining import (
+    HISTORY_COLUMNS,
+    count_samples,
+    recipe_settings,
+    retrain,
+    trainer,
+)
+from pixelrobust.retraining.samples import Samples, epoch_order, rank_share, split_batches
 from pixelrobust.retraining.stochastic import KeyedDropout
-from pixelrobust.retraining.trainer import epoch_batches, epoch_order, rank_share, split_frozen
-from tests.retraining_cases import CHANGE, CLASSES, SIDE, classifier, images, keys, train
+from pixelrobust.retraining.trainer import split_frozen
+from tests.retraining.cases import CHANGE, CLASSES, SIDE, classifier, images, keys, train
 
 
 @pytest.fixture(autouse=True)
@@ -50,39 +56,23 @@ def close(one: nn.Module, other: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("key", "value"),
     [
-        ("trainable", "first"),
-        ("head", "zeros"),
-        ("epochs", 0),
-        ("epochs", True),
-        ("learning_rate", 0),
-        ("learning_rate", float("nan")),
-        ("learning_rate", "fast"),
-        ("optimizer", "lion"),
-        ("momentum", 1),
-        ("weight_decay", -0.1),
-        ("batch_size", 0.5),
-        ("originals", 1),
-        ("redraw", "no"),
-        ("batch_norm", None),
-        ("precision", "fp16"),
-        ("seed", -1),
+        ("trainable", "first"), ("head", "zeros"), ("epochs", 0), ("epochs", True),
+        ("learning_rate", 0), ("learning_rate", float("nan")), ("learning_rate", "fast"),
+        ("optimizer", "lion"), ("momentum", 1), ("weight_decay", -0.1), ("batch_size", 0.5),
+        ("originals", 1), ("redraw", "no"), ("batch_norm", None), ("precision", "fp16"),
     ],
-)
-def test_values_that_are_wrong(field: str, value: object) -> None:
-    with pytest.raises(InputError, match=rf"^retrain\.{field}=.* is wrong; give .*\.$"):
-        Recipe(**{field: value})  # type: ignore[arg-type]
+)  # fmt: skip
+def test_recipes_with_a_wrong_value_are_refused(key: str, value: object) -> None:
+    with pytest.raises(InputError, match=rf"^retrain\.{key}=.* is wrong: it should .*\.$"):
+        recipe_settings(**{key: value})
 
 
-def test_every_fault_is_told() -> None:
+def test_every_fault_of_a_recipe_is_told() -> None:
     with pytest.raises(InputError) as caught:
-        Recipe(epochs=-1, seed=-1)
-    assert len(str(caught.value).splitlines()) == 2
-
-
-def test_large_seeds_are_seeds() -> None:
-    assert Recipe(seed=2**70).seed == 2**70
+        recipe_settings(epochs=-1, momentum=-1, steps=3)
+    assert len(str(caught.value).splitlines()) == 3
 
 
 # --- order ------------------------------------------------------------------------------------
@@ -103,7 +93,7 @@ def test_the_order_on_every_machine() -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_processes_share_each_batch(world_size: int) -> None:
-    batches = epoch_batches(epoch_order(13, 0, 0), 4)
+    batches = split_batches(epoch_order(13, 0, 0), 4)
     assert [len(batch) for batch in batches] == [4, 4, 4, 1]
     for batch in batches:
         parts = [rank_share(batch, rank, world_size) for rank in range(world_size)]
@@ -116,9 +106,8 @@ def test_processes_share_each_batch(world_size: int) -> None:
 
 def make_samples(**options: Any) -> Samples:
     targets = np.arange(5, dtype=np.int64)
-    return Samples(
-        images(5), keys(5), targets, CHANGE, Recipe(**options), torch.device("cpu")
-    )  # fmt: skip
+    recipe = recipe_settings(**options)
+    return Samples(images(5), keys(5), targets, CHANGE, recipe, 0, torch.device("cpu"))
 
 
 def test_samples_are_changed_images_and_originals() -> None:
@@ -331,7 +320,7 @@ def test_features_that_are_too_many_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = train(tmp_path / "fast", trainable="last")
-    monkeypatch.setattr(trainer, "_MOST_FROZEN_BYTES", 100)
+    monkeypatch.setattr(trainer, "_MAX_FROZEN_BYTES", 100)
     close(fast.module, train(tmp_path / "slow", trainable="last").module)
 
 
@@ -354,7 +343,7 @@ def test_it_learns_and_says_so(tmp_path: Path) -> None:
     assert history["accuracy"].iloc[-1] > history["accuracy"].iloc[0]
     assert (history["seconds"] > 0).all()
     np.testing.assert_allclose(history["images_per_second"] * history["seconds"], 13)
-    assert sum(done) == 13 * 30 == count_samples(13, Recipe(epochs=30))
+    assert sum(done) == 13 * 30 == count_samples(13, recipe_settings(epochs=30))
     assert not any(part.training for part in result.module.modules())
     assert all(p.requires_grad and p.grad is None for p in result.module.parameters())
     assert result.module(torch.zeros(1, 3, SIDE, SIDE)).shape == (1, len(CLASSES))
@@ -446,7 +435,7 @@ def test_losses_that_are_not_finite(tmp_path: Path) -> None:
 
 def test_arguments_that_are_wrong(tmp_path: Path) -> None:
     module = classifier()
-    good = (module, CLASSES, images(3), keys(3), [5, 2, 7], CHANGE, Recipe())
+    good = (module, CLASSES, images(3), keys(3), [5, 2, 7], CHANGE, recipe_settings())
     for index, value, message in [
         (1, [5, 2], "label 7 is not among the 2 classes"),
         (1, [5, 2, 7, 7], "classes="),
@@ -454,10 +443,12 @@ def test_arguments_that_are_wrong(tmp_path: Path) -> None:
         (2, images(3).astype(np.float32), "dtype torch.float32"),
         (3, ["a", "a", "b"], "2 different keys"),
         (4, [5], "1 labels"),
-        (6, Recipe(precision="bf16"), "precision=bf16 needs a GPU"),
+        (6, recipe_settings(precision="bf16"), "precision=bf16 needs a GPU"),
         (0, nn.Flatten(), "cannot be told"),
     ]:
         arguments = [*good[:index], value, *good[index + 1 :]]
         with pytest.raises(InputError, match=message):
-            training.retrain(*arguments, directory=tmp_path)  # type: ignore[arg-type]
+            retrain(*arguments, directory=tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="seed=-1"):
+        retrain(*good, seed=-1, directory=tmp_path)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -20,10 +21,10 @@ from pixelrobust.models.build import load_classifier, weights_digest
 from pixelrobust.models.heads import replace_head
 from pixelrobust.models.saved import load_model, save_model
 from pixelrobust.perturbation.augmentations import PixelAugmentation
-from pixelrobust.retraining import Recipe, training_fingerprint
+from pixelrobust.retraining import recipe_settings, training_fingerprint
 from pixelrobust.retraining.checkpoint import read_checkpoint
 from pixelrobust.settings import ModelSettings
-from tests.retraining_cases import (
+from tests.retraining.cases import (
     CHANGE,
     CLASSES,
     FORKING,
@@ -71,14 +72,7 @@ def interrupted(directory: Path, options: dict[str, Any], samples: int, files: i
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 NEVER = 10**9
 RECIPES: dict[str, dict[str, Any]] = {
     "all": {"redraw": True, "originals": True},
@@ -213,9 +207,10 @@ def test_a_checkpoint_holds_what_training_changes(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "checkpoint.json").read_text())
     about = record["about"]
     assert about["classes"] == CLASSES
-    assert Recipe(**about["recipe"]) == Recipe(
+    recipe = recipe_settings(
         epochs=1, batch_size=4, learning_rate=0.05, trainable="last", optimizer="adam"
     )
+    assert about["recipe"] == recipe.model_dump() | {"seed": 0}
     parameters = dict(classifier().named_parameters())
     weights = load_file(tmp_path / record["weights"])
     assert set(weights) & set(parameters) == {"1.11.weight", "1.11.bias"}
@@ -226,7 +221,7 @@ def test_a_checkpoint_holds_what_training_changes(tmp_path: Path) -> None:
 
 
 def test_fingerprints_tell_retrainings_apart() -> None:
-    good = [classifier(), CLASSES, images(3), keys(3), labels(3), CHANGE, Recipe()]
+    good = [classifier(), CLASSES, images(3), keys(3), labels(3), CHANGE, recipe_settings(), 0]
     others = [
         classifier(0.1),
         [5, 7, 2],
@@ -234,12 +229,42 @@ def test_fingerprints_tell_retrainings_apart() -> None:
         ["a", "b", "c"],
         [5, 5, 5],
         PixelAugmentation(6, first_draw=1),
-        Recipe(seed=1),
+        recipe_settings(epochs=1),
+        1,
     ]
     found = {training_fingerprint(*good), training_fingerprint(*good)}  # type: ignore[arg-type]
     for index, other in enumerate(others):
         found.add(training_fingerprint(*good[:index], other, *good[index + 1 :]))  # type: ignore[arg-type]
     assert len(found) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("options", "seed", "digest"),
+    [
+        ({}, 3, "e8786b7340e81c800274dd9a6fa7b2446605ab4bfb86af199660e0ee1cce8cd9"),
+        (
+            {
+                "trainable": "last", "head": "copied", "epochs": 5, "learning_rate": 0.05,
+                "optimizer": "adam", "momentum": 0.0, "weight_decay": 0.1, "batch_size": 7,
+                "originals": True, "redraw": True, "batch_norm": "train", "precision": "bf16",
+            },
+            0,
+            "3a504c2abf4442605748dc47181df8d898931db1137cf4a9db750bd56169d98b",
+        ),
+    ],
+)  # fmt: skip
+def test_networks_that_caches_hold_are_found_again(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], seed: int, digest: str
+) -> None:
+    """Digests of an earlier version: another one would have everybody retrain everything."""
+    monkeypatch.setattr(torch, "__version__", "2.0.0")
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    for parameter in module.parameters():
+        parameter.data = torch.arange(parameter.numel()).view(parameter.shape) / 8
+    pixels = np.arange(36, dtype=np.uint8).reshape(3, 3, 2, 2)
+    arguments = module, [1, 0], pixels, list("abc"), [0, 1, 1], PixelAugmentation(2)
+    found = training_fingerprint(*arguments, recipe_settings(**options), seed)
+    assert found == digest
 
 
 # --- finished models --------------------------------------------------------------------------

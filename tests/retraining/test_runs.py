@@ -16,11 +16,11 @@ from experiments.present import present, stored_runs
 from pixelrobust import distributed
 from pixelrobust.models.saved import load_model
 from tests.conftest import Ended, Run
-from tests.retraining_cases import FORKING
+from tests.retraining.cases import FORKING
 
 # Besides what processes of other tests import: what a whole run does.
 FORKING.set_forkserver_preload(
-    ["pixelrobust.retraining", "tests.retraining_cases", "experiments.pipeline"]
+    ["pixelrobust.retraining", "tests.retraining.cases", "experiments.pipeline"]
 )
 
 NETWORK = "test_convnext2"

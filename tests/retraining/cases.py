@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pixelrobust.models.heads import Normalize
 from pixelrobust.perturbation.augmentations import PixelAugmentation
-from pixelrobust.retraining import Recipe, Retrained, retrain
+from pixelrobust.retraining import Recipe, Retrained, recipe_settings, retrain
 
 CLASSES = [5, 2, 7]
 OUTPUTS = 9
@@ -20,7 +20,7 @@ SIDE = 8
 # A server that has everything imported and has never trained: its children start at once, and
 # autograd, which does not survive forking, works in them.
 FORKING = multiprocessing.get_context("forkserver")
-FORKING.set_forkserver_preload(["pixelrobust.retraining", "tests.retraining_cases"])
+FORKING.set_forkserver_preload(["pixelrobust.retraining", "tests.retraining.cases"])
 
 CHANGE = PixelAugmentation(6)
 
@@ -72,17 +72,15 @@ def labels(count: int) -> list[int]:
 
 def train(directory: Path, *, count: int = 13, **options: Any) -> Retrained:
     """`retrain` on the first so many images; options are its own, or the recipe's."""
-    own = ("module", "context", "advance", "augmentation", "images", "say")
-    given = {key: options.pop(key) for key in own if key in options}
-    recipe = Recipe(**{"epochs": 3, "batch_size": 4, "learning_rate": 0.05} | options)
+    recipe = {key: options.pop(key) for key in Recipe.model_fields if key in options}
     return retrain(
-        given.pop("module", None) or classifier(),
+        options.pop("module", None) or classifier(),
         CLASSES,
-        given.pop("images", images(count)),
+        options.pop("images", images(count)),
         keys(count),
         labels(count),
-        given.pop("augmentation", CHANGE),
-        recipe,
+        options.pop("augmentation", CHANGE),
+        recipe_settings(**{"epochs": 3, "batch_size": 4, "learning_rate": 0.05} | recipe),
         directory=directory,
-        **given,
+        **options,
     )
