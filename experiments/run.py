@@ -103,7 +103,7 @@ def perform(settings: RunSettings, name: str = "") -> tuple[Path, "list[Presente
     # Imported late, since it loads torch: `--help` and wrong values answer at once.
     from experiments.pipeline import run
     from pixelrobust.distributed import device_names, is_first_process, start
-    from pixelrobust.engine.base import is_out_of_memory
+    from pixelrobust.engine.devices import is_out_of_memory
     from pixelrobust.tracking import About, make_tracker
 
     preset = preset_settings(settings.name, settings.profile) if settings.profile else None

@@ -263,7 +263,7 @@ def test_limits_beyond_what_is_there_mean_everything(
 def test_a_batch_beyond_the_machines_memory_is_refused_before_it_is_tried(
     run: Run, small_network: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pixelrobust.engine.base._memory", lambda: 1e9)
+    monkeypatch.setattr("pixelrobust.engine.devices._memory", lambda: 1e9)
     root = folder_of(tmp_path / "images", "cat/a.png")
     told = sentence(run(*images(root), *small_network, "engine.batch_size=65536"))
     # 65,536 x 3 x 32 x 32 numbers of four bytes.

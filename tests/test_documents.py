@@ -27,7 +27,7 @@ from experiments.verify import main as verify
 from pixelrobust.datasets.classes import imagenet_wnids
 from scripts.readme import with_tables
 from tests.conftest import REPOSITORY, Run
-from tests.model_cases import SIDE, checkpoint, tiny
+from tests.models.cases import SIDE, checkpoint, tiny
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 from tests.datasets.cases import mnist, noise
-from tests.model_cases import checkpoint
+from tests.models.cases import checkpoint
 
 # Python runs this at its start, in every process that a process starts too.
 WATCH = """

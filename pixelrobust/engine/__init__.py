@@ -12,13 +12,11 @@ from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine.base import (
     EagerEngine,
     Engine,
-    check_batch_size,
-    find_device,
     largest_logit,
     margins,
     predicted_classes,
-    suitable_batch_size,
 )
+from pixelrobust.engine.devices import check_batch_size, find_device, suitable_batch_size
 from pixelrobust.engine.feeding import Images, make_feed
 from pixelrobust.errors import InputError
 from pixelrobust.files import package_folder
@@ -26,12 +24,20 @@ from pixelrobust.settings import EngineName, EngineSettings, Precision
 
 # OpenVINO computes several batches at once, each by one thread, whose caches these suit.
 _OPENVINO_BATCH = 4
-# Images by which an engine shows that it does what eager does.
+# So many images show that an engine gives eager's logits.
 _COMPARED = 4
+# From so many forward passes of 224 x 224 images on, an engine has won back the seconds that it takes to
+# start: converting takes 1 to 4 s and doubles the rate, compiling takes 5 to 50 s and gains a third
+# (results/benchmark.md).
+_WORTH_CONVERTING = 500
+_WORTH_COMPILING = {"cpu": 10_000, "cuda": 500_000}
+# Engines compute the same sums in another order. In float32 they differ by some 1e-5 of the largest logit,
+# and by no more than these shares of it.
+_TOLERANCE = {"fp32": 1e-3, "tf32": 0.1, "bf16": 0.5, "fp16": 0.1}
 
 
 def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, passes: int) -> Engine:
-    """The engine of a config, running this module, started and compared with eager.
+    """Return the engine of a config, running this module, started and compared with eager.
 
     Args:
         module: (B, C, H, W) float in [0, 1] -> (B, K) logits, in eval mode; it may be moved to the
@@ -57,11 +63,11 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
     if name == "eager":
         return eager
     try:
-        return _started(name, eager, module, settings, images[:_COMPARED])
+        return _started(name, eager, settings, images[:_COMPARED])
     except InputError as error:
         if settings.name != "auto":
             raise
-        # Without the advice, which is being followed.
+        # The advice behind the semicolon is being followed.
         eager.reason = str(error).partition(";")[0]
         return eager
 
@@ -73,14 +79,34 @@ def reference_engine(
     return EagerEngine(module, device, suitable_batch_size(device, image_size))
 
 
+def choose_engine(
+    device: torch.device, precision: Precision, passes: int
+) -> tuple[EngineName, str]:
+    """Choose the engine to run so many forward passes on, and say why.
+
+    A function of the machine and the work, not of timings: the same run has the same engine again.
+
+    Args:
+        device: where to run.
+        precision: the arithmetic.
+        passes: forward passes of one network that are ahead, in images.
+    """
+    if device.type == "cpu" and package_folder("openvino"):
+        if passes >= _WORTH_CONVERTING:
+            return "openvino", f"{passes:,} forward passes are worth converting a network for"
+        return "eager", f"{passes:,} forward passes are not worth converting a network for"
+    if passes < _WORTH_COMPILING[device.type]:
+        return "eager", f"{passes:,} forward passes are not worth compiling a network for"
+    if device.type == "cpu" and not shutil.which("g++"):
+        return "eager", "there is no g++ to compile with"
+    return "compile", f"{passes:,} forward passes are worth compiling a network for"
+
+
 def _started(
-    name: EngineName,
-    eager: EagerEngine,
-    module: nn.Module,
-    settings: EngineSettings,
-    images: Tensor,
+    name: EngineName, eager: EagerEngine, settings: EngineSettings, images: Tensor
 ) -> Engine:
-    """Another engine than eager, if it does what eager does."""
+    """Start another engine than eager; InputError unless it gives eager's logits."""
+    module, precision = eager.module, eager.precision
     engine: Engine
     if name == "openvino":
         # Imported late, since it is optional.
@@ -88,15 +114,30 @@ def _started(
 
         image_size = (images.shape[-2], images.shape[-1])
         suitable = suitable_batch_size(eager.device, image_size, _OPENVINO_BATCH)
-        engine = OpenVinoEngine(module, settings.batch_size or suitable, eager.precision)
+        engine = OpenVinoEngine(module, settings.batch_size or suitable, precision)
     else:
         # Imported late, since it is slow to import.
         from pixelrobust.engine.compiled import CompiledEngine
 
-        engine = CompiledEngine(module, eager.device, eager.batch_size, eager.precision)
+        engine = CompiledEngine(module, eager.device, eager.batch_size, precision)
     engine.reason = eager.reason
-    check_agreement(engine, eager, images.to(eager.device))
+    images = images.to(eager.device)
+    # A converter can misread a network.
+    if not same_logits(engine, eager.logits(images), images):
+        raise InputError(
+            f"engine={name} gives other logits than plain PyTorch for this network; give "
+            "engine=eager or engine=auto."
+        )
     return engine
+
+
+def same_logits(engine: Engine, expected: Tensor, images: Tensor) -> bool:
+    """Tell whether an engine gives (B, K) logits for (B, C, H, W) images, but for rounding."""
+    logits = engine.logits(images)
+    if logits.shape != expected.shape or not torch.equal(logits.isnan(), expected.isnan()):
+        return False
+    difference = float((logits - expected).nan_to_num().abs().max())
+    return difference <= _TOLERANCE[engine.precision] * largest_logit(expected, engine.module)
 
 
 class Predicted(NamedTuple):
@@ -111,12 +152,12 @@ class Predicted(NamedTuple):
     margins: NDArray[np.float32]
 
     def take(self, rows: NDArray[np.int64]) -> "Predicted":
-        """Those of some of the images."""
+        """Return what some of the images are taken for."""
         return Predicted(self.classes[rows], self.margins[rows])
 
 
 def predict_all(engine: Engine, pixels: Images, advance: Advance) -> Predicted:
-    """(N, C, H, W), uint8 or float in [0, 1] -> what the network takes them for, batch by batch."""
+    """Predict the classes of (N, C, H, W) images, uint8 or float in [0, 1], batch by batch."""
     every = np.arange(len(pixels))
     order = [
         every[start : start + engine.batch_size]
@@ -145,68 +186,3 @@ __all__ = [
     "reference_engine",
     "suitable_batch_size",
 ]
-
-
-# Which engine is worth its start: `engine=auto`.
-
-# Forward passes of 224 x 224 images from which on an engine has won back the seconds that it takes to
-# start: converting takes 1 to 4 s and doubles the rate, compiling takes 5 to 50 s and gains a third
-# (results/benchmark.md).
-_WORTH_CONVERTING = 500
-_WORTH_COMPILING = {"cpu": 10_000, "cuda": 500_000}
-
-
-def choose_engine(
-    device: torch.device, precision: Precision, passes: int
-) -> tuple[EngineName, str]:
-    """The engine to run so many forward passes on, and why.
-
-    A function of the machine and the work, not of timings: the same run has the same engine again.
-
-    Args:
-        device: where to run.
-        precision: of the arithmetic.
-        passes: forward passes of one network that are ahead, in images.
-    """
-    if device.type == "cpu" and package_folder("openvino"):
-        if passes >= _WORTH_CONVERTING:
-            return "openvino", f"{passes:,} forward passes are worth converting a network for"
-        return "eager", f"{passes:,} forward passes are not worth converting a network for"
-    if passes < _WORTH_COMPILING[device.type]:
-        return "eager", f"{passes:,} forward passes are not worth compiling a network for"
-    if device.type == "cpu" and not shutil.which("g++"):
-        return "eager", "there is no g++ to compile with"
-    return "compile", f"{passes:,} forward passes are worth compiling a network for"
-
-
-# Do engines agree? They compute the same sums in another order.
-
-# Of the largest logit. Engines in float32 differ by some 1e-5 of it.
-_TOLERANCE = {"fp32": 1e-3, "tf32": 0.1, "bf16": 0.5, "fp16": 0.1}
-
-
-def check_agreement(engine: Engine, eager: Engine, images: Tensor) -> None:
-    """See that an engine gives eager's logits: a converter can misread a network.
-
-    Args:
-        engine: the one to be tried.
-        eager: plain PyTorch, of the same precision.
-        images: (B, C, H, W) on their device.
-
-    Raises:
-        InputError: the logits differ by more than rounding explains.
-    """
-    if not same_logits(engine, eager.logits(images), images):
-        raise InputError(
-            f"engine={engine.name} gives other logits than plain PyTorch for this network; give "
-            "engine=eager or engine=auto."
-        )
-
-
-def same_logits(engine: Engine, expected: Tensor, images: Tensor) -> bool:
-    """Whether an engine gives (B, K) logits for (B, C, H, W) images, but for rounding."""
-    logits = engine.logits(images)
-    if logits.shape != expected.shape or not torch.equal(logits.isnan(), expected.isnan()):
-        return False
-    difference = (logits - expected).nan_to_num().abs().max()
-    return bool(difference <= _TOLERANCE[engine.precision] * largest_logit(expected))

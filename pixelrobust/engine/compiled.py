@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import EagerEngine, arithmetic, as_floats, filled_up, is_out_of_memory
+from pixelrobust.engine.base import EagerEngine, as_floats, filled_up
+from pixelrobust.engine.devices import arithmetic, is_out_of_memory
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import Precision
 
@@ -33,16 +34,16 @@ class CompiledEngine(EagerEngine):
         precision: Precision = "fp32",
     ) -> None:
         super().__init__(module, device, batch_size, precision)
-        # It would warn of every machine without a GPU.
+        # This logger would warn of every machine without a GPU.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        # On a GPU, one launch for all operations of a batch.
+        # On a GPU, one launch then starts all operations of a batch.
         mode = "reduce-overhead" if device.type == "cuda" else None
         self._compiled: Callable[[Tensor], Tensor] = torch.compile(
             self._from_images, dynamic=False, mode=mode
         )
 
     def _from_images(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._module(as_floats(images))
+        logits: Tensor = self.module(as_floats(images))
         return logits
 
     @torch.inference_mode()
@@ -58,7 +59,7 @@ class CompiledEngine(EagerEngine):
             warnings.simplefilter("ignore")
             try:
                 logits = self._compiled(full)
-            # Compilers fail in many ways.
+            # A compiler can fail in any way.
             except Exception as error:
                 if is_out_of_memory(error):
                     raise

@@ -13,21 +13,21 @@ from pixelrobust.datasets.decoded import PixelRows
 
 Images = Tensor | NDArray[np.generic] | PixelRows
 
-# Of a GPU's free memory, what images may take for good; the rest is the network's.
+# Images may take this share of a GPU's free memory for good; the rest is the network's.
 _SHARE_OF_MEMORY = 0.4
 _UPLOADED_AT_ONCE = 256
 
 
 class Feed(Protocol):
-    """Images, and how batches of them come to the device."""
+    """Brings batches of images to the device."""
 
     def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """For each array of B positions, (B, C, H, W) on the device, of the images' dtype."""
+        """Yield, for each array of B positions, (B, C, H, W) on the device, of the images' dtype."""
         ...
 
 
 def make_feed(images: Images, device: torch.device) -> Feed:
-    """How images best come to this device.
+    """Choose how images come to this device.
 
     On a GPU they live as they are, uint8, where there is room for them; else they stream through
     two buffers, the next one being filled while the network runs.
@@ -47,7 +47,7 @@ def make_feed(images: Images, device: torch.device) -> Feed:
 
 
 class InPlaceFeed:
-    """Images that are where they are needed.
+    """Takes images from where they are.
 
     Args:
         images: (N, C, H, W).
@@ -57,10 +57,10 @@ class InPlaceFeed:
         self._images = images
 
     def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """See `Feed.batches`."""
+        """Yield batches, as of `Feed`."""
         for index in order:
             if isinstance(self._images, Tensor):
-                # No copy to the device waits for what it is computing.
+                # Pinned, so that the copy does not wait for what the device is computing.
                 rows = torch.as_tensor(index)
                 if self._images.device.type == "cuda":
                     rows = rows.pin_memory().to(self._images.device, non_blocking=True)
@@ -70,7 +70,7 @@ class InPlaceFeed:
 
 
 class StreamingFeed:
-    """Images that are read, and sent to the device, while it computes.
+    """Reads images, and sends them to the device, while it computes.
 
     Args:
         images: (N, C, H, W).
@@ -82,7 +82,7 @@ class StreamingFeed:
         self._device = device
 
     def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """See `Feed.batches`."""
+        """Yield batches, as of `Feed`."""
         buffers = [_Buffer(self._device), _Buffer(self._device)]
         with ThreadPoolExecutor(1) as reader:
             waiting = None
@@ -117,7 +117,7 @@ class _Buffer:
         return self
 
     def send(self) -> Tensor:
-        """What is in it, on the device; the transfer may be under way still."""
+        """Return the images on the device; the transfer may be under way still."""
         filled = self._memory[: self._rows]
         if not self._is_cuda:
             return filled.clone()
@@ -128,13 +128,17 @@ class _Buffer:
 
 
 def image_bytes(images: Images) -> int:
-    """What all images take in memory."""
-    sample = torch.as_tensor(images[np.arange(min(1, len(images)))])
-    return sample.nbytes * len(images)
+    """Return the bytes that all images take in memory."""
+    return _first(images).nbytes * len(images)
+
+
+def _first(images: Images) -> Tensor:
+    """Return the first image as a batch; an empty one where there is none."""
+    return torch.as_tensor(images[np.arange(min(1, len(images)))])
 
 
 def _upload(images: Images, device: torch.device) -> Tensor:
-    first = torch.as_tensor(images[np.arange(min(1, len(images)))])
+    first = _first(images)
     resident = torch.empty((len(images), *first.shape[1:]), dtype=first.dtype, device=device)
     for start in range(0, len(images), _UPLOADED_AT_ONCE):
         rows = np.arange(start, min(start + _UPLOADED_AT_ONCE, len(images)))

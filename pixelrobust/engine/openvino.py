@@ -11,18 +11,19 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import Engine, as_floats, check_precision, filled_up
+from pixelrobust.engine.base import Engine, as_floats, filled_up
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import how_to_install
 from pixelrobust.settings import Precision
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-# Besides those that are being computed, so that no thread waits while the next batch is made.
+# So many requests wait besides those that are being computed, so that no thread is idle while the next
+# batch is made.
 _WAITING_REQUESTS = 2
 
 
 class _Running(NamedTuple):
-    """A request under way, the images that it reads, and of how many logits are wanted."""
+    """A request under way, the images that it reads, and how many of its logits are wanted."""
 
     request: Any
     images: Tensor
@@ -49,21 +50,18 @@ class OpenVinoEngine(Engine):
     name = "openvino"
 
     def __init__(self, module: nn.Module, batch_size: int, precision: Precision = "fp32") -> None:
-        device = torch.device("cpu")
-        check_precision(device, precision)
-        super().__init__(device, batch_size, precision)
-        self._module = module
+        super().__init__(module, torch.device("cpu"), batch_size, precision)
         self._openvino = _import_openvino()
         self._threads = torch.get_num_threads()
         self._requests: dict[tuple[object, ...], list[Any]] = {}
 
     @property
     def version(self) -> str:
-        """See `Engine.version`."""
+        """The software that computes, as of `Engine`."""
         return f"{self.name} {self._openvino.__version__}, torch {torch.__version__}"
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """See `Engine.stream`."""
+        """Yield the logits of each batch, as of `Engine`."""
         running: deque[_Running] = deque()
         with _one_thread_of_torch():
             for images in batches:
@@ -90,7 +88,7 @@ class OpenVinoEngine(Engine):
         return logits
 
     def _idle_requests(self, images: Tensor) -> list[Any]:
-        """Those of the network compiled for images of this type and shape, that can be started."""
+        """Return the requests for images of this type and shape that can be started."""
         key = (images.dtype, *images.shape[1:])
         if key not in self._requests:
             compiled = self._compile(images)
@@ -113,17 +111,17 @@ class OpenVinoEngine(Engine):
             raise _cannot_run(error) from error
 
     def _converted(self, images: Tensor) -> Any:
-        """The network for batches of images like these, not compiled."""
+        """Return the network for batches of images like these, not compiled."""
         example = images[:1].expand(2, *images.shape[1:])
         try:
             with torch.no_grad(), warnings.catch_warnings():
-                # Of tracing: OpenVINO's business.
+                # Warnings of tracing are OpenVINO's business.
                 warnings.simplefilter("ignore")
                 model = self._openvino.convert_model(
-                    _FromImages(self._module), example_input=example
+                    _FromImages(self.module), example_input=example
                 )
             model.reshape([self.batch_size, *images.shape[1:]])
-        # Converters fail in many ways.
+        # A converter can fail in any way.
         except Exception as error:
             raise _cannot_run(error) from error
         return model
@@ -147,7 +145,7 @@ def _one_thread_of_torch() -> Iterator[None]:
 
 
 class _FromImages(nn.Module):
-    """A classifier of images as they come, bytes or floats."""
+    """Classifies images as they come, bytes or floats."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pixelrobust.attacks import Adversarial, craft, round_to_8_bits
 from pixelrobust.datasets.decoded import Advance
-from pixelrobust.engine.base import release_freed_memory
+from pixelrobust.engine.devices import release_freed_memory
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation.cells import evaluate_cells
 from pixelrobust.evaluation.forward import Design, Task

@@ -36,7 +36,7 @@ class Architecture:
 
 
 def find_architecture(settings: ModelSettings) -> Architecture:
-    """The network that a model config names.
+    """Find the network that a model config names.
 
     Raises:
         InputError: the library knows no network of this name.
@@ -69,7 +69,7 @@ def _torchvision_architecture(settings: ModelSettings) -> Architecture:
 
 
 def _build_torchvision(settings: ModelSettings, weights: str | None) -> nn.Module:
-    """The network; published weights come from torchvision's cache, or are downloaded into it.
+    """Build a network; published weights come from torchvision's cache, or are downloaded into it.
 
     torchvision itself puts published weights in: some need old names translated, or their input
     transformed inside the network.
@@ -119,7 +119,7 @@ def _timm_architecture(settings: ModelSettings) -> Architecture:
 
 
 def _timm_preprocessing(config: timm.models.PretrainedCfg) -> PreprocessingSettings | None:
-    """As its authors tested it, which may be at another size than it was trained at."""
+    """Return the images that its authors tested it on, maybe of another size than in training."""
     _, height, width = config.test_input_size or config.input_size
     share = (config.test_crop_pct if config.test_input_size else None) or config.crop_pct
     if height != width:
@@ -128,7 +128,7 @@ def _timm_preprocessing(config: timm.models.PretrainedCfg) -> PreprocessingSetti
 
 
 def _preprocessing(resize: int, crop: int, interpolation: str) -> PreprocessingSettings | None:
-    """As settings; None for what images cannot be resized by here."""
+    """Return settings; None where images cannot be resized so here."""
     try:
         return PreprocessingSettings.model_validate(
             {"resize": max(resize, crop), "crop": crop, "interpolation": interpolation}

@@ -1,4 +1,4 @@
-"""Whether a network can be measured: it takes the images, and answers each with logits, always the same."""
+"""Model checks: a network takes the images, and gives each its logits, always the same."""
 
 from itertools import chain
 from typing import Any
@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import arithmetic, is_out_of_memory, largest_logit, out_of_memory
+from pixelrobust.engine.base import largest_logit
+from pixelrobust.engine.devices import arithmetic, is_out_of_memory, out_of_memory
 from pixelrobust.errors import InputError, first_line
 
-# Of the largest logit. Sums of float32 in another order differ by some 1e-5 of it.
+# Logits of one image may differ by this share of the largest. Sums of float32 in another order differ
+# by some 1e-5 of it.
 _TOLERANCE = 1e-3
 
 
@@ -47,11 +49,11 @@ def check_module(name: str, module: nn.Module, images: Tensor, largest_label: in
             f"model {name} changes its own {'buffer ' + changed[0] if changed else 'parameters'} when "
             "it is used, so its outputs would depend on what it saw before; freeze it."
         )
-    if not _agree(alone, again):
+    if not _agree(alone, again, module):
         raise InputError(
             f"model {name} gives different logits for the same image; make it deterministic."
         )
-    if not _agree(alone, together):
+    if not _agree(alone, together, module):
         raise InputError(
             f"model {name} gives an image other logits beside another image than alone; its outputs "
             "must not depend on the batch (batch normalisation needs running statistics)."
@@ -59,7 +61,7 @@ def check_module(name: str, module: nn.Module, images: Tensor, largest_label: in
 
 
 def try_module(name: str, module: nn.Module, images: Tensor) -> Any:
-    """Whatever a network gives for (B, C, H, W) images; InputError where it cannot take them."""
+    """Return whatever a network gives for (B, C, H, W) images; InputError where it cannot take them."""
     first = next(chain(module.parameters(), module.buffers()), images)
     try:
         with torch.inference_mode(), arithmetic(first.device, "fp32"):
@@ -81,7 +83,7 @@ def try_module(name: str, module: nn.Module, images: Tensor) -> Any:
 
 
 def _logits(name: str, module: nn.Module, images: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, K) float32, on the CPU."""
+    """Return the (B, K) float32 logits, on the CPU, of (B, C, H, W) images."""
     logits = try_module(name, module, images)
     if not isinstance(logits, Tensor):
         raise InputError(
@@ -102,7 +104,7 @@ def _buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _versions(module: nn.Module) -> list[tuple[str, int, int]]:
-    """What shows that parameters were written to, or replaced."""
+    """Return what shows that parameters were written to, or replaced."""
     return [(name, id(value), value._version) for name, value in module.named_parameters()]
 
 
@@ -110,9 +112,9 @@ def _same(one: Tensor, other: Tensor | None) -> bool:
     return other is not None and one.shape == other.shape and bool(torch.equal(one, other))
 
 
-def _agree(one: Tensor, other: Tensor) -> bool:
-    """Whether logits are the same but for rounding; what is not finite is told elsewhere."""
+def _agree(one: Tensor, other: Tensor, module: nn.Module) -> bool:
+    """Tell whether logits are the same but for rounding; what is not finite is told elsewhere."""
     if one.shape != other.shape:
         return False
-    difference = (one.nan_to_num() - other.nan_to_num()).abs().max()
-    return bool(difference <= _TOLERANCE * largest_logit(one))
+    difference = float((one.nan_to_num() - other.nan_to_num()).abs().max())
+    return difference <= _TOLERANCE * largest_logit(one, module)

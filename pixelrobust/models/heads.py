@@ -1,4 +1,4 @@
-"""Normalisation as a model's first layer, so that images are in [0, 1] everywhere outside."""
+"""The first and last layers of classifiers: normalisation, logits of some classes, new heads."""
 
 import copy
 import math
@@ -9,12 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pixelrobust.engine.base import known_outputs
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.pixels import check_seed
 
+HeadInit = Literal["random", "copied"]
+
+# A logit this low never wins, and takes no probability. It is finite, since logits that are not are
+# taken for faults.
+_UNKNOWN_LOGIT = -1e30
+
+# torch's CPU generator reads no more of a seed.
+_SEEDS = 2**32
+
 
 class Normalize(nn.Module):
-    """(x - mean) / std, by channel.
+    """Computes (x - mean) / std by channel, so that images are in [0, 1] everywhere outside.
 
     Args:
         mean, std: one number a channel, for images in [0, 1].
@@ -29,15 +39,12 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, C, H, W) normalised."""
+        """Normalise (B, C, H, W) in [0, 1]."""
         return (images - self.mean) / self.std
 
 
-# Networks that give more than their logits.
-
-
 class Logits(nn.Module):
-    """A network that gives its logits along with other things, as the logits alone.
+    """Gives the logits alone of a network that gives them along with other things.
 
     Args:
         network: (B, C, H, W) -> an object with `logits`, (B, K).
@@ -49,29 +56,18 @@ class Logits(nn.Module):
         self.training = network.training
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, K) logits."""
+        """Return the (B, K) logits of (B, C, H, W) images."""
         logits: Tensor = self.network(images).logits
         return logits
 
 
 def has_logits(outputs: Any) -> bool:
-    """Whether a network's outputs are an object with logits in it, as Hugging Face's are."""
+    """Tell whether a network's outputs are an object with logits in it, as Hugging Face's are."""
     return not isinstance(outputs, Tensor) and isinstance(getattr(outputs, "logits", None), Tensor)
 
 
-# The last layer of a classifier: found, made anew for other classes, or restricted to some.
-
-HeadInit = Literal["random", "copied"]
-
-# Finite, since logits that are not are taken for faults.
-_NEVER = -1e30
-
-# torch's CPU generator reads no more of a seed.
-_SEEDS = 2**32
-
-
 class RestrictedLogits(nn.Module):
-    """A classifier that knows some of another's classes only.
+    """Gives a classifier's logits of some of its classes only.
 
     Args:
         module: (B, C, H, W) -> (B, K) logits; kept, not copied.
@@ -92,21 +88,27 @@ class RestrictedLogits(nn.Module):
         self._largest = max(indices)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, len(classes)) logits."""
+        """Return the (B, len(classes)) logits of (B, C, H, W) images."""
         logits: Tensor = self.module(images)
         # On a GPU an index that is out of range would end the whole process.
         _check_largest(self._largest, logits.shape[1])
         return logits.index_select(1, self.classes)
 
+    @property
+    def known_outputs(self) -> Tensor | None:
+        """Which of the outputs the classifier knows, (len(classes),) bool; None: all."""
+        known = known_outputs(self.module)
+        return None if known is None else known[self.classes]
+
 
 class ExpandedLogits(nn.Module):
-    """A classifier of some of a data set's classes, with outputs for all of them.
+    """Gives a classifier of some of a data set's classes outputs for all of them.
 
     Args:
         module: (B, C, H, W) -> (B, len(classes)) logits; kept, not copied.
         classes: what its outputs stand for, different integers in 0..outputs-1.
-        outputs: of the new module; logits of classes that the module does not know are so low that
-            they never win.
+        outputs: how many the new module has; logits of classes that the module does not know are so
+            low that they never win, and `known_outputs` says which they are.
 
     Raises:
         InputError: not such classes; too few or too many for the module's outputs are noticed at
@@ -128,22 +130,29 @@ class ExpandedLogits(nn.Module):
         self.register_buffer("sources", torch.tensor(sources), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, outputs) logits."""
+        """Return the (B, outputs) logits of (B, C, H, W) images."""
         logits: Tensor = self.module(images)
         if logits.shape[1] != len(self.classes):
             raise InputError(
                 f"{len(self.classes)} classes do not fit the classifier's {logits.shape[1]} outputs; "
                 "give one for each."
             )
+        # Half precision has no number as low.
+        lowest = max(_UNKNOWN_LOGIT, torch.finfo(logits.dtype).min)
         # Not index_copy, which OpenVINO gets wrong, up to writing where it must not.
-        padded = nn.functional.pad(logits, (0, 1), value=_NEVER)
+        padded = nn.functional.pad(logits, (0, 1), value=lowest)
         return padded.index_select(1, self.sources)
+
+    @property
+    def known_outputs(self) -> Tensor:
+        """Which of the outputs the module knows, (outputs,) bool."""
+        return self.sources < len(self.classes)
 
 
 def find_head(module: nn.Module) -> str:
-    """The dotted name of the layer whose outputs are a classifier's logits.
+    """Find the dotted name of the layer whose outputs are a classifier's logits.
 
-    An nn.Linear, or an nn.Conv2d with a 1 x 1 kernel, whose maps are averaged, as in SqueezeNet.
+    It is an nn.Linear, or an nn.Conv2d with a 1 x 1 kernel, whose maps are averaged, as in SqueezeNet.
     timm's networks say which layer it is; in others it is the last one with parameters, in the
     order of registration.
 
@@ -179,7 +188,7 @@ def find_head(module: nn.Module) -> str:
 def replace_head(
     module: nn.Module, classes: Sequence[int], init: HeadInit, seed: int = 0
 ) -> nn.Module:
-    """A deep copy of a classifier whose head has one output for each of `classes`.
+    """Return a deep copy of a classifier whose head has one output for each of `classes`.
 
     Args:
         module: as in `find_head`, with K outputs; left as it was. Auxiliary classifiers, which only
@@ -226,7 +235,7 @@ def _copied(head: Any, classes: list[int]) -> tuple[Tensor, Tensor | None]:
 
 
 def _random(head: Any, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
-    """What `reset_parameters` of nn.Linear and nn.Conv2d draws, from a generator of its own."""
+    """Draw what `reset_parameters` of nn.Linear and nn.Conv2d draws, from a generator of its own."""
     generator = torch.Generator().manual_seed(seed % _SEEDS)
     weight = torch.empty(count, *head.weight.shape[1:], dtype=torch.float32, device="cpu")
     nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
@@ -238,7 +247,7 @@ def _random(head: Any, count: int, seed: int) -> tuple[Tensor, Tensor | None]:
 
 
 def _update_class_counts(module: nn.Module, head: str, old: int, new: int) -> None:
-    """The networks around a head remember how many classes there are; some reshape by it."""
+    """Correct the number of classes that networks around a head remember; some reshape by it."""
     path = head.split(".")
     for depth in range(len(path)):
         part = module.get_submodule(".".join(path[:depth]))
@@ -247,7 +256,7 @@ def _update_class_counts(module: nn.Module, head: str, old: int, new: int) -> No
 
 
 def _named_classifier(parts: dict[str, nn.Module], last: str) -> str:
-    """The name of what a network of timm's calls its classifier; "" for other networks.
+    """Find the name of what a network of timm's calls its classifier; "" for other networks.
 
     Args:
         parts: all modules by name.
@@ -268,7 +277,7 @@ def _is_inside(name: str, part: str) -> bool:
 
 
 def _is_linear(part: nn.Module) -> bool:
-    """Whether each output is one row of a weight, times the inputs, plus one bias."""
+    """Tell whether each output is one row of a weight, times the inputs, plus one bias."""
     kind = isinstance(part, nn.Linear) or (
         isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) and part.groups == 1
     )

@@ -13,26 +13,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from pixelrobust.datasets.classes import ClassNames, known_names, normalised_name
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import how_to_install
-from pixelrobust.models.heads import ExpandedLogits, Logits
+from pixelrobust.models.heads import Logits
+from pixelrobust.models.weights import check_finite
 from pixelrobust.settings import PreprocessingSettings
 
 _WEIGHTS, _SHARDS = "model.safetensors", "model.safetensors.index.json"
-_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
-_PROCESSORS = "processor_config.json"
-# Names of code that lies in the folder, or is fetched for it.
+_CONFIG = "config.json"
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+# These keys name code that lies in the folder, or is fetched for it.
 _CODE = ("auto_map", "custom_pipelines")
+# Switches of image processors that change no colours, or whose effect on them is known here.
+_USUAL = ("resize", "rescale", "normalize", "center_crop", "convert_rgb", "pad", "reduce_labels")
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-# Of normalised values, which are a few units large.
-_TOLERANCE = 1e-4
-_PROBED_SIDE = 32
 _CONVNEXT_CROPS_BELOW = 384
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class HuggingFaceFolder:
     """A folder that transformers' save_pretrained wrote.
 
     Attributes:
@@ -50,12 +49,12 @@ class Checkpoint:
     labels: tuple[str, ...]
 
 
-def read_checkpoint(
+def read_folder(
     path: Path | None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> Checkpoint:
-    """What a folder says of its network, without its weights.
+) -> HuggingFaceFolder:
+    """Read what a folder says of its network, without its weights.
 
     Args:
         path: the folder.
@@ -70,33 +69,33 @@ def read_checkpoint(
     labels = config.get("id2label")
     names = labels if isinstance(labels, dict) else {}
     count = len(names) if names else config.get("num_labels", 2)
-    processor = _processor(folder, required=mean is None or std is None)
-    found = ((0.0,), (1.0,)) if processor is None else _normalisation(processor, folder)
-    return Checkpoint(
+    processor: dict[str, Any] = {}
+    for name in _PROCESSORS:
+        if (folder / name).is_file() and not processor:
+            content = _read_json(folder / name)
+            nested = content.get("image_processor")
+            processor = nested if isinstance(nested, dict) else content
+    if mean is None or std is None:
+        own_mean, own_std = _normalisation(processor, folder)
+        mean, std = mean or own_mean, std or own_std
+    return HuggingFaceFolder(
         folder,
-        tuple(mean or found[0]),
-        tuple(std or found[1]),
-        None if processor is None else _preprocessing(processor),
+        tuple(mean),
+        tuple(std),
+        _preprocessing(processor),
         tuple(str(names.get(str(index), index)) for index in range(count)),
     )
 
 
-def load_network(checkpoint: Checkpoint) -> nn.Module:
-    """The network of a folder: (B, 3, H, W) normalised -> (B, K) logits, float32, in eval mode.
+def load_network(folder: HuggingFaceFolder) -> nn.Module:
+    """Load a folder's network: (B, 3, H, W) normalised -> (B, K) logits, float32, in eval mode.
 
     Raises:
         InputError: transformers knows no such image classifier, or weights are missing, unsound or
             do not fit.
     """
-    path = checkpoint.path
+    path = folder.path
     with _quiet_and_offline() as transformers:
-        modeling_auto = transformers.models.auto.modeling_auto
-        kind = _read_json(path / _CONFIG).get("model_type")
-        if kind not in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
-            raise InputError(
-                f"checkpoint {path} is of the kind {kind!r}, of which transformers has no image "
-                "classifier; give another."
-            )
         try:
             network, found = transformers.AutoModelForImageClassification.from_pretrained(
                 path,
@@ -119,15 +118,12 @@ def load_network(checkpoint: Checkpoint) -> nn.Module:
             f"checkpoint {path} lacks {len(lacking)} of the network's tensors, or holds them in other "
             f"shapes ({lacking[0]}, …); give one that was trained to classify images."
         )
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(
-                f"checkpoint {path} holds NaN or infinity in {name}; give sound weights."
-            )
+    check_finite(network.state_dict(), str(path))
     return Logits(network.eval())
 
 
 def _checked_folder(path: Path | None) -> Path:
+    """Return the folder; InputError unless it holds a network in safetensors and asks for no code."""
     if path is None:
         raise InputError("models.<name>.path is not set; give the folder of a checkpoint.")
     if not (path / _CONFIG).is_file():
@@ -135,7 +131,7 @@ def _checked_folder(path: Path | None) -> Path:
             f"models.<name>.path={path} holds no {_CONFIG}; give the folder of a Hugging Face checkpoint "
             "on this machine (models are not downloaded)."
         )
-    for name in (_CONFIG, _PROCESSOR, _PROCESSORS):
+    for name in (_CONFIG, *_PROCESSORS):
         content = _read_json(path / name) if (path / name).is_file() else {}
         asked = next((key for key in _CODE if content.get(key)), None)
         if asked is not None:
@@ -148,27 +144,22 @@ def _checked_folder(path: Path | None) -> Path:
             f"checkpoint {path} holds an adapter, not a network; merge it into its network "
             "(merge_and_unload) and save that."
         )
-    _check_weights(path)
-    return path
-
-
-def _check_weights(path: Path) -> None:
     if (path / _WEIGHTS).is_file():
-        return
+        return path
     if not (path / _SHARDS).is_file():
         raise InputError(
             f"checkpoint {path} holds no {_WEIGHTS}; other files of weights may hold code and are not "
             "read: save it by save_pretrained(…, safe_serialization=True)."
         )
     shards = _read_json(path / _SHARDS).get("weight_map")
-    names = set(shards.values()) if isinstance(shards, dict) else {None}
-    for name in names:
-        plain = isinstance(name, str) and name == Path(name).name and name.endswith(".safetensors")
-        if not plain or not (path / str(name)).is_file():
+    for shard in set(shards.values()) if isinstance(shards, dict) else {None}:
+        plain = isinstance(shard, str) and re.fullmatch(r"[^/\\]+\.safetensors", shard)
+        if not plain or not (path / str(shard)).is_file():
             raise InputError(
-                f"checkpoint {path} lacks weights, or looks for them elsewhere ({name!r} in {_SHARDS}); "
+                f"checkpoint {path} lacks weights, or looks for them elsewhere ({shard!r} in {_SHARDS}); "
                 "give a whole one."
             )
+    return path
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -183,91 +174,61 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _processor(folder: Path, required: bool) -> Any:
-    """The image processor; None where there is none and none is required."""
-    if not any((folder / name).is_file() for name in (_PROCESSOR, _PROCESSORS)):
-        if not required:
-            return None
-        raise InputError(
-            f"checkpoint {folder} does not say how images are normalised; add its {_PROCESSOR}, or give "
-            "models.<name>.mean and std."
-        )
-    with _quiet_and_offline() as transformers:
-        try:
-            return transformers.AutoImageProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:
-            raise InputError(
-                f"the image processor of checkpoint {folder} cannot be read ({first_line(error)}); give "
-                f"a whole {_PROCESSOR}."
-            ) from error
-
-
-def _normalisation(processor: Any, folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std by channel, in [0, 1]: found by showing it black, white and a colour.
-
-    So rescaling by whatever factor, offsets and normalising twice all count.
-    """
-    try:
-        black, white, seen = (_shown(processor, colour) for colour in (0, 255, (26, 128, 230)))
-    except Exception as error:
-        raise InputError(
-            f"the image processor of checkpoint {folder} cannot be used ({first_line(error)}); give "
-            "models.<name>.mean and std, and no such file."
-        ) from error
-    step = white - black
-    expected = black + step * np.array([26, 128, 230]) / 255
-    if not np.isfinite(step).all() or (step <= 0).any() or abs(seen - expected).max() > _TOLERANCE:
+def _normalisation(
+    processor: dict[str, Any], folder: Path
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return an image processor's mean and std by channel, for images in [0, 1]."""
+    switches = {key.removeprefix("do_"): on for key, on in processor.items() if key[:3] == "do_"}
+    unusual = [f"do_{name}" for name, on in switches.items() if on and name not in _USUAL]
+    unusual += ["rescale_offset"] if processor.get("rescale_offset") else []
+    if unusual:
         raise InputError(
             f"the image processor of checkpoint {folder} does more to colours than normalise each "
-            "channel, such as exchanging red and blue; that is not supported."
+            f"channel, such as exchanging red and blue ({unusual[0]}); that is not supported."
         )
-    return (
-        tuple(round(float(value), 6) for value in -black / step),
-        tuple(round(float(value), 6) for value in 1 / step),
-    )
-
-
-def _shown(processor: Any, colour: int | tuple[int, int, int]) -> Any:
-    """(3,) float64: what becomes of one colour."""
-    image = np.full((_PROBED_SIDE, _PROBED_SIDE, 3), colour, dtype=np.uint8)
-    given = processor(
-        images=image, do_resize=False, do_center_crop=False, do_pad=False, return_tensors="np"
-    )
-    return np.asarray(given["pixel_values"], dtype=np.float64)[0].mean(axis=(1, 2))
-
-
-def _preprocessing(processor: Any) -> PreprocessingSettings | None:
-    """Resizing and cropping as an image processor does them, the short side standing for both."""
-    about = processor.to_dict()
-    edge = _side(about.get("size"))
-    interpolation = _RESAMPLING.get(int(about.get("resample") or 0))
-    if edge is None or interpolation is None:
-        return None
-    kind = str(about.get("image_processor_type"))
-    crop = _side(about.get("crop_size")) if about.get("do_center_crop") else None
-    share = about.get("crop_pct")
-    resize = edge
-    if kind.startswith("ConvNext"):
-        resize = int(edge / share) if edge < _CONVNEXT_CROPS_BELOW and share else edge
-    elif share and crop:
-        resize = int(edge / share)
-    elif kind.startswith("Levit"):
-        resize = int(edge * 256 / 224)
-    sides = sorted([crop or edge, resize])
     try:
-        return PreprocessingSettings(
-            crop=sides[0],
-            resize=sides[1],
-            interpolation=interpolation,  # type: ignore[arg-type]  # one of them
+        mean, std = (np.array(processor[f"image_{key}"], dtype=float) for key in ("mean", "std"))
+        factor = float(processor.get("rescale_factor", 1 / 255))
+    except (LookupError, TypeError, ValueError):
+        mean = std = np.array(np.nan)
+    if not switches.get("normalize", True):
+        mean, std = np.zeros(3), np.ones(3)
+    if mean.shape != (3,) or std.shape != (3,) or not (np.isfinite(mean) & (std > 0)).all():
+        raise InputError(
+            f"checkpoint {folder} does not say how images are normalised; add its {_PROCESSORS[0]}, or "
+            "give models.<name>.mean and std."
         )
-    except ValueError:
+    # EfficientNet's divides by std twice.
+    std = std**2 if processor.get("include_top") else std
+    largest = 255 * (factor if switches.get("rescale", True) else 1)
+    return tuple((mean / largest).round(6).tolist()), tuple((std / largest).round(6).tolist())
+
+
+def _preprocessing(processor: dict[str, Any]) -> PreprocessingSettings | None:
+    """Return an image processor's resizing and cropping, the short side standing for both."""
+    edge, crop = _side(processor.get("size")), _side(processor.get("crop_size"))
+    if edge is None:
+        return None
+    crop = crop if processor.get("do_center_crop") else None
+    share = processor.get("crop_pct")
+    kind = str(processor.get("image_processor_type") or processor.get("feature_extractor_type"))
+    resize = edge
+    try:
+        if share and (edge < _CONVNEXT_CROPS_BELOW if kind.startswith("ConvNext") else crop):
+            resize = int(edge / share)
+        elif kind.startswith("Levit"):
+            resize = int(edge * 256 / 224)
+        return PreprocessingSettings(
+            crop=min(crop or edge, resize),
+            resize=max(crop or edge, resize),
+            interpolation=_RESAMPLING.get(processor.get("resample")),  # type: ignore[arg-type]
+        )
+    except (TypeError, ValueError):
         return None
 
 
 def _side(size: Any) -> int | None:
-    """The side of a square, or the short side."""
+    """Return the side of a square, or the short side."""
     if not isinstance(size, dict):
         return size if isinstance(size, int) else None
     known = [size.get(key) for key in ("shortest_edge", "height", "width") if size.get(key)]
@@ -276,7 +237,7 @@ def _side(size: Any) -> int | None:
 
 @contextmanager
 def _quiet_and_offline() -> Iterator[Any]:
-    """transformers, which within it downloads nothing, whatever a folder asks for, and shows no bars."""
+    """Give transformers, which within it downloads nothing, whatever a folder asks for, and shows no bars."""
     if importlib.util.find_spec("transformers") is None:
         raise InputError(
             "models of source huggingface need the package transformers, which is not installed; "
@@ -287,7 +248,6 @@ def _quiet_and_offline() -> Iterator[Any]:
     from transformers.utils import logging as untyped_logging
 
     logging: Any = untyped_logging
-
     before = constants.HF_HUB_OFFLINE, logging.get_verbosity(), logging.is_progress_bar_enabled()
     constants.HF_HUB_OFFLINE = True
     logging.set_verbosity_error()
@@ -299,79 +259,3 @@ def _quiet_and_offline() -> Iterator[Any]:
         logging.set_verbosity(before[1])
         if before[2]:
             logging.enable_progress_bar()
-
-
-# Which class of a data set each output of a network stands for.
-
-_NO_NAME = re.compile(r"(LABEL_)?\d+")
-_REMEDY = (
-    "give models.<name>.labels, a file with one class name a line in the order of its outputs, or "
-    "order where they are in the data set's order."
-)
-
-
-def arrange_outputs(name: str, labels: Sequence[str], classes: ClassNames) -> nn.Module:
-    """A last layer that brings a network's outputs into the order of a data set's classes.
-
-    An output whose class the data set lacks stands behind them, so that it can still win; a class
-    without an output never does.
-
-    Args:
-        name: what messages call the network.
-        labels: a name, or several with commas between them, of the class of each output.
-        classes: of the data set, the names of each.
-
-    Raises:
-        InputError: not one label is a class of the data set, one fits several equally well, or two
-            fit the same.
-    """
-    if all(_NO_NAME.fullmatch(label) for label in labels):
-        return nn.Identity()
-    known = known_names(classes)
-    places = [_place(name, label, own, known, classes) for own, label in enumerate(labels)]
-    if all(place is None for place in places):
-        raise InputError(
-            f"none of the outputs of model {name} ({_some(labels)}) is called like a class of the data "
-            f"set ({_some([names[0] for names in classes])}); {_REMEDY}"
-        )
-    taken: dict[int, str] = {}
-    for place, label in zip(places, labels, strict=True):
-        if place is not None and taken.setdefault(place, label) is not label:
-            raise InputError(
-                f"two outputs of model {name} are the class {classes[place][0]!r} of the data set; "
-                f"{_REMEDY}"
-            )
-    behind = iter(range(len(classes), len(classes) + len(labels)))
-    order = [next(behind) if place is None else place for place in places]
-    if order == list(range(len(classes))):
-        return nn.Identity()
-    return ExpandedLogits(nn.Identity(), order, max(len(classes), max(order) + 1))
-
-
-def _place(
-    name: str, label: str, own: int, known: dict[str, set[int]], classes: ClassNames
-) -> int | None:
-    """The class that shares most of its names with a label; None where none shares any."""
-    parts = {normalised_name(part) for part in (label, *label.split(","))} - {""}
-    fitting = set().union(*(known.get(part, set()) for part in parts))
-    if not fitting:
-        return None
-    shares = {index: _share(parts, classes[index]) for index in fitting}
-    best = [index for index in fitting if shares[index] == max(shares.values())]
-    # ImageNet has two cranes.
-    if own in best:
-        return own
-    if len(best) > 1:
-        raise InputError(
-            f"the output {label!r} of model {name} fits {len(best)} classes of the data set; {_REMEDY}"
-        )
-    return best[0]
-
-
-def _share(parts: set[str], names: Sequence[str]) -> float:
-    own = {normalised_name(name) for name in names}
-    return len(parts & own) / len(parts | own)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,18 +1,18 @@
-"""What images networks were made for, and what a run shows them: all of its models see one size."""
+"""The resizing and cropping that networks were made for; all models of a run see one size."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pixelrobust.errors import InputError
 from pixelrobust.models.architectures import find_architecture
-from pixelrobust.models.huggingface import read_checkpoint
+from pixelrobust.models.huggingface import read_folder
 from pixelrobust.settings import ModelSettings, PreprocessingSettings, model_label
 
 _PAPER = PreprocessingSettings(resize=256, crop=224, interpolation="bilinear")
 
 
 def own_preprocessing(settings: ModelSettings) -> PreprocessingSettings | None:
-    """What a model's library or checkpoint says of its images; None where it says nothing.
+    """Return what a model's library or folder says of its images; None where it says nothing.
 
     Raises:
         InputError: there is no such network, or it cannot be read.
@@ -20,14 +20,14 @@ def own_preprocessing(settings: ModelSettings) -> PreprocessingSettings | None:
     if settings.source == "checkpoint":
         return None
     if settings.source == "huggingface":
-        return read_checkpoint(settings.path, settings.mean, settings.std).preprocessing
+        return read_folder(settings.path, settings.mean, settings.std).preprocessing
     return find_architecture(settings).preprocessing
 
 
 def common_preprocessing(
     models: Mapping[str, ModelSettings], given: Mapping[str, Any], strict: bool
 ) -> dict[str, Any]:
-    """The preprocessing that all models of a run say, with what is given instead.
+    """Return the preprocessing that all models of a run ask for, with what is given instead.
 
     Where only one of resize and crop is given, the other keeps the models' proportion.
 
@@ -68,7 +68,7 @@ def common_preprocessing(
 
 
 def in_words(preprocessing: PreprocessingSettings | Mapping[str, Any]) -> str:
-    """As sentences say it."""
+    """Return preprocessing as sentences say it."""
     if isinstance(preprocessing, PreprocessingSettings):
         preprocessing = preprocessing.model_dump()
     return "resize={resize}, crop={crop}, {interpolation}".format(**preprocessing)

@@ -34,7 +34,7 @@ _RECORD = "model.json"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model read back.
+    """A model read from a folder.
 
     Attributes:
         module: (B, 3, H, W) float in [0, 1] -> (B, len(classes)) logits; in eval mode.
@@ -42,7 +42,7 @@ class SavedModel:
             weights file.
         classes: what its outputs stand for: classes of the model that it was made from.
         about: plain data that was saved with it.
-        weights_sha256: as of a `Classifier`.
+        weights_sha256: digest of all parameters and buffers, normalisation included.
     """
 
     module: nn.Module
@@ -72,7 +72,8 @@ def save_model(
         InputError: the network cannot be rebuilt from its name, or the folder not written to.
     """
     normalize, network = _parts(module)
-    own = _own_settings(settings, len(classes), normalize)
+    mean, std = (tuple(each.flatten().tolist()) for each in (normalize.mean, normalize.std))
+    own = settings.model_copy(update={"classes": len(classes), "mean": mean, "std": std})
     check_rebuildable(network, own)
     write_tensors(path / _WEIGHTS, portable(network.state_dict()))
     record = {
@@ -86,7 +87,7 @@ def save_model(
 
 
 def load_model(path: Path) -> SavedModel:
-    """A model that `save_model` wrote, on the CPU.
+    """Load a model that `save_model` wrote, on the CPU.
 
     Raises:
         InputError: the folder does not hold one, or its parts do not belong together.
@@ -137,27 +138,13 @@ def check_rebuildable(network: nn.Module, settings: ModelSettings) -> None:
 
 
 def _parts(module: nn.Module) -> tuple[Normalize, nn.Module]:
-    parts = list(module.children())
-    if not isinstance(module, nn.Sequential) or len(parts) != 2:
-        raise InputError("only normalisation and a network can be saved; see `load_classifier`.")
-    normalize, network = parts
-    if not isinstance(normalize, Normalize):
-        raise InputError("only normalisation and a network can be saved; see `load_classifier`.")
-    return normalize, network
-
-
-def _own_settings(settings: ModelSettings, classes: int, normalize: Normalize) -> ModelSettings:
-    """Settings of the retrained network: as many outputs, and the numbers that it normalises by."""
-    return settings.model_copy(
-        update={
-            "classes": classes,
-            "mean": tuple(normalize.mean.flatten().tolist()),
-            "std": tuple(normalize.std.flatten().tolist()),
-        }
-    )
+    match list(module.children()):
+        case [Normalize() as normalize, network] if isinstance(module, nn.Sequential):
+            return normalize, network
+    raise InputError("only normalisation and a network can be saved; see `load_classifier`.")
 
 
 def _rebuild(settings: ModelSettings) -> nn.Module:
-    """The network with random weights; torch's generators are left as they were."""
+    """Build the network with random weights; torch's generators are left as they were."""
     with torch.random.fork_rng():
         return find_architecture(settings).build(None).eval()

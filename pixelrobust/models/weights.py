@@ -1,4 +1,8 @@
-"""Weights from files, loaded without running any code that a file may carry."""
+"""Weights from files and libraries, loaded without running any code that a file may carry.
+
+torchvision and PyTorch check published weights while they download them, and never again; and they would
+run code that a file holds. So what lies in their cache is checked here, at every load.
+"""
 
 import hashlib
 import os
@@ -19,11 +23,15 @@ from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import file_sha256, how_to_install, package_folder, replacing
 from pixelrobust.settings import PACKAGE_PREFIX
 
+# Published DenseNets have dots in the names of layers where torchvision's modules have none.
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
+# PyTorch publishes weights under names that end in the first digits of their SHA-256.
+_DIGEST = re.compile(r"-([0-9a-f]{8,})\.[a-z]+$")
+_CODE_REFUSED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 def package_file(weights: str) -> Path:
-    """The file that `package:<module>/<path>` stands for: one that an installed package carries.
+    """Return the file of an installed package that `package:<module>/<path>` stands for.
 
     Raises:
         InputError: no such package is installed, or it has no such file.
@@ -43,7 +51,7 @@ def package_file(weights: str) -> Path:
 
 
 def read_weights(path: Path, match: str) -> dict[str, Tensor]:
-    """Named tensors from a .safetensors file, or a .pth, .pt or .bin checkpoint.
+    """Read named tensors from a .safetensors file, or a .pth, .pt or .bin checkpoint.
 
     A checkpoint may hold its tensors under `state_dict` or `model`, with or without `module.` in
     front of their names. Pickles are read with `weights_only=True`: one that holds code is refused.
@@ -110,7 +118,7 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], match: str, origin
                 "they belong to another architecture."
             )
         state = dict(zip(expected, state.values(), strict=True))
-    state = {_current_name(name): tensor for name, tensor in state.items()}
+    state = {_OLD_DENSENET_NAME.sub(r"\1", name): tensor for name, tensor in state.items()}
     # Batch normalisation counts batches only since PyTorch 0.4.1, and only training reads it.
     state |= {
         name: tensor
@@ -119,11 +127,6 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], match: str, origin
     }
     _check_fit(expected, state, origin)
     module.load_state_dict(state)
-
-
-def _current_name(name: str) -> str:
-    """Undoes the dots in DenseNet's layer names, which published files still have."""
-    return _OLD_DENSENET_NAME.sub(r"\1", name)
 
 
 def _check_fit(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:
@@ -141,6 +144,12 @@ def _check_fit(expected: dict[str, Tensor], state: dict[str, Tensor], origin: st
                 f"weights {origin} do not fit the network: {name} has shape {tuple(tensor.shape)}, "
                 f"not {tuple(expected[name].shape)}; check the architecture and models.<name>.classes."
             )
+    check_finite(state, origin)
+
+
+def check_finite(state: Mapping[str, Tensor], origin: str) -> None:
+    """Raise InputError where weights, called by their origin, hold values that are not finite."""
+    for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(
                 f"weights {origin} hold NaN or infinity in {name}; give sound weights."
@@ -148,7 +157,7 @@ def _check_fit(expected: dict[str, Tensor], state: dict[str, Tensor], origin: st
 
 
 def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers."""
+    """Return the SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         values = tensor.detach().cpu().contiguous()
@@ -166,30 +175,21 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary)
-        # What a full disk raises here.
+        # A full disk raises this here.
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
 
 def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, as safetensors wants them: contiguous, and none within another's memory."""
+    """Copy tensors to the CPU, as safetensors wants them: contiguous, none within another's memory."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
 
 
-# Published weights on disk: downloaded once, checked at every load, and read without running
-# code. torchvision and PyTorch check a file while they download it, and never again; and they
-# would run code that it holds. So what lies in their cache is checked here.
-
-# PyTorch publishes weights under names that end in the first digits of their SHA-256.
-_DIGEST = re.compile(r"-([0-9a-f]{8,})\.[a-z]+$")
-_CODE_REFUSED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-
-
 def cached_file(url: str) -> Path:
-    """Where torchvision keeps what it downloads from here."""
+    """Return where torchvision keeps what it downloads from here."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
 
 
@@ -216,14 +216,9 @@ def check_published(path: Path) -> None:
         )
 
 
-def has_digest(path: Path) -> bool:
-    """Whether a file's name says what its SHA-256 is."""
-    return _digest(path) is not None
-
-
 @contextmanager
 def weights_only() -> Iterator[None]:
-    """Within it torch.load refuses pickles that hold code, whatever its caller asks for."""
+    """Let torch.load refuse pickles that hold code, whatever its caller asks for."""
     before = os.environ.get(_CODE_REFUSED)
     os.environ[_CODE_REFUSED] = "1"
     try:
@@ -236,6 +231,6 @@ def weights_only() -> Iterator[None]:
 
 
 def _digest(path: Path) -> str | None:
-    """The digits at the end of a published file's name."""
+    """Return the digits at the end of a published file's name."""
     found = _DIGEST.search(path.name)
     return found[1] if found else None

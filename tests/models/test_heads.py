@@ -1,7 +1,6 @@
 """Heads of the usual architectures, found, replaced and restricted."""
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pixelrobust import InputError
+from pixelrobust.engine.base import known_outputs
 from pixelrobust.models.build import weights_digest
 from pixelrobust.models.heads import (
     ExpandedLogits,
@@ -19,6 +19,8 @@ from pixelrobust.models.heads import (
     find_head,
     replace_head,
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSES = [7, 0, 11]
 OUTPUTS = 12
@@ -36,14 +38,6 @@ ARCHITECTURES = {
     "resnetv2_50": (timm, 32, "1.head.fc"),
     "caformer_s18": (timm, 32, "1.head.fc.fc2"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def seeded(build: object, *arguments: object, **options: object) -> nn.Module:
@@ -91,9 +85,6 @@ def small(outputs: int = 5, *, bias: bool = True) -> nn.Module:
 
 def small_images() -> Tensor:
     return torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-
-
-# --- real architectures -----------------------------------------------------------------------
 
 
 def test_the_head_of_an_architecture(known: tuple[nn.Module, Tensor, str]) -> None:
@@ -165,9 +156,6 @@ def test_a_network_without_a_head_is_refused_and_one_behind_it_found() -> None:
     assert find_head(module) == "1"
 
 
-# --- initial values ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "layer", [nn.Linear(16, 5), nn.Conv2d(16, 5, 1), nn.Linear(16, 5, bias=False)]
 )
@@ -236,9 +224,6 @@ def test_classes_from_arrays() -> None:
         assert weights_digest(replace_head(small(), classes, "copied", 0)) == expected
 
 
-# --- restricted logits ------------------------------------------------------------------------
-
-
 def test_restricted_logits_share_the_module_and_its_mode() -> None:
     module = small()
     restricted = RestrictedLogits(module, [4, 2])
@@ -259,9 +244,6 @@ def test_restricted_logits_beyond_the_outputs() -> None:
         RestrictedLogits(small(), [1, 5])(small_images())
 
 
-# --- expanded logits --------------------------------------------------------------------------
-
-
 def test_expanded_logits_stand_where_their_classes_do() -> None:
     module = small(3)
     expanded = ExpandedLogits(module, [6, 0, 3], 8)
@@ -272,6 +254,10 @@ def test_expanded_logits_stand_where_their_classes_do() -> None:
     assert torch.equal(found[:, [6, 0, 3]], own)
     assert torch.isfinite(found).all()
     assert (found[:, [1, 2, 4, 5, 7]] < -1e20).all()
+    known = [True, False, False, True, False, False, True, False]
+    assert known_outputs(nn.Sequential(expanded)).tolist() == known
+    assert known_outputs(RestrictedLogits(expanded, [3, 2])).tolist() == [True, False]
+    assert known_outputs(RestrictedLogits(module, [2])) is None
     assert found.argmax(dim=1).tolist() == [[6, 0, 3][one] for one in own.argmax(dim=1)]
 
 
@@ -293,6 +279,13 @@ def test_restricting_what_was_expanded_gives_the_same_back() -> None:
     assert torch.equal(logits(back, small_images()), logits(module, small_images()))
 
 
+def test_half_precision_has_room_for_unknown_classes() -> None:
+    images = small_images().half().flatten(1)[:, :2]
+    found = ExpandedLogits(nn.Identity(), [2, 1], 4)(images)
+    assert found.isfinite().all()
+    assert found.argmax(dim=1).tolist() == [[2, 1][one] for one in images.argmax(dim=1)]
+
+
 def test_low_logits_stay_above_those_of_unknown_classes() -> None:
     """Even where a network gives very low ones."""
 
@@ -311,9 +304,6 @@ def test_expanded_logits_that_cannot_be() -> None:
         ExpandedLogits(small(2), [1, 1], 5)
     with pytest.raises(InputError, match="2 classes do not fit the classifier's 3 outputs"):
         ExpandedLogits(small(3), [1, 2], 5)(small_images())
-
-
-# --- errors -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [[], [1, 1], [-1], [0.5], [True], [[0]], ["a"]])

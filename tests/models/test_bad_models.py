@@ -18,7 +18,7 @@ from torchvision.models import SqueezeNet1_1_Weights
 from pixelrobust import evaluate
 from tests.conftest import Run
 from tests.fault_cases import CLASSES, folder_of, images, network, refusal, saved, sentence, state
-from tests.model_cases import checkpoint, edited
+from tests.models.cases import checkpoint, edited
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,10 +41,10 @@ SAID = {
     "a Hugging Face folder whose image processor is code": "auto_map in preprocessor_config.json), which is never run",
     "a Hugging Face folder without an image processor": "does not say how images are normalised",
     "a Hugging Face folder whose settings are no JSON": "Expecting value: line 1 column 1",
-    "a Hugging Face folder of a network that answers questions": "is of the kind 'bert', of which transformers has no image",
+    "a Hugging Face folder of a network that answers questions": "cannot be loaded as an image classifier",
     "a Hugging Face folder that exchanges red and blue": "does more to colours than normalise each channel, such as",
     "a Hugging Face folder without weights of the last layer": "lacks 1 of the network's tensors, or holds them in other shapes",
-    "a Hugging Face folder with NaN in weights": "holds NaN or infinity in classifier.bias",
+    "a Hugging Face folder with NaN in weights": "hold NaN or infinity in classifier.bias",
     "a Hugging Face folder with an adapter": "holds an adapter, not a network",
     "a Hugging Face folder whose weights lie elsewhere": "'../w.safetensors' in model.safetensors.index.json",
     "a Hugging Face folder of classes that the data set lacks": "fish, bird) is called like a class of the data set",

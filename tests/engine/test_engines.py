@@ -18,8 +18,8 @@ from pixelrobust.engine import (
     predict_all,
     same_logits,
 )
-from pixelrobust.engine.base import suitable_batch_size
 from pixelrobust.engine.compiled import CompiledEngine
+from pixelrobust.engine.devices import suitable_batch_size
 from pixelrobust.engine.feeding import InPlaceFeed, StreamingFeed
 from pixelrobust.engine.openvino import OpenVinoEngine
 from pixelrobust.evaluation.cells import evaluate_cells
@@ -70,7 +70,7 @@ def test_every_engine_computes_what_the_module_does(images: Tensor) -> None:
 
 @pytest.mark.parametrize("classes", [[2, 0, 1], [1, 4, 2, 0]], ids=["another order", "others"])
 def test_every_engine_brings_logits_to_their_classes(classes: list[int]) -> None:
-    """Those of classes that the network lacks are huge, and hide no difference."""
+    """Those of classes that the network does not know are huge, and hide no difference."""
     images = pictures(5).float() / 255
     few = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(12, len(classes)))
     expanded = ExpandedLogits(few, classes, 6).eval()
@@ -83,6 +83,8 @@ def test_every_engine_brings_logits_to_their_classes(classes: list[int]) -> None
         assert (logits.sort(dim=1).values[:, : 6 - len(classes)] < -1e20).all()
     assert same_logits(eager, eager.logits(images), images)
     assert not same_logits(eager, eager.logits(images) + 0.1, images)
+    half = EagerEngine(expanded, CPU, 5, "bf16")
+    assert half.predict(images).tolist() == eager.predict(images).tolist()
 
 
 def test_predictions_come_in_order_whatever_is_under_way() -> None:

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 def cost(folder: Path, engine: str, images: int, draws: int) -> dict[str, float]:
     arguments = [str(folder), engine, str(images), str(draws)]
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.growth_case", *arguments],
+        [sys.executable, "-m", "tests.engine.growth_case", *arguments],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return dict(json.loads(ended.stdout.splitlines()[-1]))
