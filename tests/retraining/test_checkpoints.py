@@ -122,23 +122,12 @@ def test_a_finished_retraining_is_read_back(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"seed": 1}, {"epochs": 2}, {"augmentation": PixelAugmentation(7)},
-        {"images": images(13)[::-1]}, {"module": classifier(0.1)},
-    ],
-    ids=lambda other: next(iter(other)),
-)  # fmt: skip
-def test_a_checkpoint_of_something_else_is_not_continued(
-    tmp_path: Path, other: dict[str, Any]
-) -> None:
+def test_a_checkpoint_of_something_else_is_not_continued(tmp_path: Path) -> None:
     train(tmp_path / "first", epochs=1)
     done: list[int] = []
-    options = {"epochs": 1} | other
-    result = train(tmp_path / "first", advance=done.append, **options)
+    result = train(tmp_path / "first", epochs=1, seed=1, advance=done.append)
     assert max(done) <= 4
-    fresh = train(tmp_path / "fresh", **options)
+    fresh = train(tmp_path / "fresh", epochs=1, seed=1)
     assert weights_digest(result.module) == weights_digest(fresh.module)
 
 
