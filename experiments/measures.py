@@ -21,10 +21,9 @@ from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 from pixelrobust.evaluation.activations import layer_changes
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
-from pixelrobust.evaluation.cells import count_forward
+from pixelrobust.evaluation.cells import count_forward, evaluate_cells, shard
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.selection import image_list_digest
-from pixelrobust.evaluation.shards import evaluate_shards, shard
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import ACTIVATIONS, concatenate, with_cell
 from pixelrobust.perturbation.grid import Cell
@@ -118,7 +117,7 @@ def outcomes_of(
     total = count_forward(ahead, part.stop - part.start, design.draws)
     with session.progress.task(words, total) as advance:
         task = chosen.task(engine, name)
-        return evaluate_shards(session.context, task, design, advance, unchanged, store)
+        return evaluate_cells(task, design, advance, unchanged, store, session.context)
 
 
 def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:

@@ -15,7 +15,6 @@ import torch
 from experiments import measures, session
 from experiments.status import main as status
 from experiments.status import run_statuses
-from pixelrobust.distributed import Context
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.perturbation.grid import Cell
@@ -190,14 +189,14 @@ def test_a_failed_job_is_told_and_its_cells_are_missing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    evaluate = measures.evaluate_shards
+    evaluate = measures.evaluate_cells
 
-    def failing(context: Context, task: Task, design: Design, *others: Any) -> Any:
+    def failing(task: Task, design: Design, *others: Any) -> Any:
         if Cell(64) in design.cells:
             raise ZeroDivisionError("of all things")
-        return evaluate(context, task, design, *others)
+        return evaluate(task, design, *others)
 
-    monkeypatch.setattr(measures, "evaluate_shards", failing)
+    monkeypatch.setattr(measures, "evaluate_cells", failing)
     sweep = ("-m", "perturbation.num=4,64,9")
     ended = small(*sweep)
     assert ended.code != 0
@@ -225,7 +224,7 @@ def test_a_failed_job_is_told_and_its_cells_are_missing(
     shown = capsys.readouterr().out
     assert "n64-rfull-pwhole" in shown.replace("\n", "")
     # Then everything is there, and only what was missing is computed.
-    monkeypatch.setattr(measures, "evaluate_shards", evaluate)
+    monkeypatch.setattr(measures, "evaluate_cells", evaluate)
     ended = small(*sweep)
     assert ended.code == 0
     (whole,) = set(results.glob("run-sweep-*/table.md")) - {merged}

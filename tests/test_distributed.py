@@ -22,9 +22,8 @@ from pixelrobust.distributed import (
     start,
 )
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.cells import evaluate_cells
+from pixelrobust.evaluation.cells import evaluate_cells, shard
 from pixelrobust.evaluation.forward import Design, Task
-from pixelrobust.evaluation.shards import evaluate_shards, shard
 from pixelrobust.models.build import weights_digest
 from pixelrobust.models.heads import replace_head
 from pixelrobust.perturbation.grid import build_grid
@@ -55,9 +54,7 @@ def evaluation(context: Context, count: int) -> pd.DataFrame:
     engine = EagerEngine(network(), context.device, 4)
     truth = np.arange(count) % 3
     task, design = Task(engine, images(count), keys(count), truth, "small"), Design(CELLS, 2, 0)
-    if context.world_size == 1:
-        return evaluate_cells(task, design)
-    return evaluate_shards(context, task, design)
+    return evaluate_cells(task, design, context=context)
 
 
 def work_together(context: Context, directory: Path) -> dict[str, Any]:
@@ -164,13 +161,6 @@ def test_shards_cover_everything_once(count: int, batch_size: int, world_size: i
     covered = [index for part in shards for index in range(part.start, part.stop)]
     assert covered == list(range(count))
     assert all(part.start % batch_size == 0 or part.start == count for part in shards)
-
-
-def test_several_draws_in_one_process() -> None:
-    engine = EagerEngine(network(), torch.device("cpu"), 4)
-    task = Task(engine, images(5), keys(5), np.arange(5) % 3, "small")
-    together = evaluate_shards(SINGLE, task, Design(CELLS, 3, 0))
-    pd.testing.assert_frame_equal(together, evaluate_cells(task, Design(CELLS, 3, 0)))
 
 
 # --- how processes end ------------------------------------------------------------------------

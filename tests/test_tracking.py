@@ -32,7 +32,7 @@ from pixelrobust.tracking import NO_TRACKER, About, make_tracker
 from tests.conftest import REPOSITORY, Ended, Run
 from tests.fault_cases import sentence
 from tests.retraining.cases import FORKING
-from tests.retraining.test_runs import data, make_world, network
+from tests.retraining.world import data, make_world, network
 from tests.tracked_runs import FallingSilent, KeptRun, kept_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nobody")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Run
 from tests.fault_cases import sentence
-from tests.retraining.test_runs import data, make_world, network
+from tests.retraining.world import data, make_world, network
 from tests.test_verification import Verify, call_verify
 
 SAID = {

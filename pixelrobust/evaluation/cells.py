@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.datasets.decoded import Advance
+from pixelrobust.datasets.decoded import Advance, PixelRows
 from pixelrobust.datasets.lists import as_keys
+from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import make_engine
 from pixelrobust.engine.base import as_floats
 from pixelrobust.errors import InputError, first_line
@@ -98,6 +99,7 @@ def evaluate_cells(
     advance: Advance = lambda done: None,
     unchanged: NDArray[np.int64] | None = None,
     store: PredictionStore | None = None,
+    context: Context = SINGLE,
 ) -> pd.DataFrame:
     """Evaluate one classifier in every cell.
 
@@ -106,29 +108,59 @@ def evaluate_cells(
     Args:
         task: the classifier and the images.
         design: the changes.
-        advance: told how many forward passes are done, or were done before.
+        advance: told how many forward passes this process has done, or were done before.
         unchanged: (N,) the engine's predictions for the unchanged images, where they are known;
             they are the outcomes of the control then.
         store: keeps predictions, and gives those that it has.
+        context: this process among those that share the images; all are given the same other
+            arguments, but for the engine's device.
+
+    Returns:
+        The outcomes of all images, the same in every process; columns as in
+        `pixelrobust.outcomes.kinds.make_outcomes`.
 
     Raises:
         InputError: a cell does not fit the images, or the model gives logits that are not finite.
     """
-    found = predict_cells(task, design, advance, unchanged, store)
-    return make_outcomes(task.name, task.keys, task.labels, found)
+    if context.world_size == 1:
+        found = _predict_cells(task, design, advance, unchanged, store)
+        return make_outcomes(task.name, task.keys, task.labels, found)
+    part = shard(len(task.keys), task.engine.batch_size, context)
+    own = {
+        cell: np.empty((0, draws_of(cell, design.draws)), dtype=np.int64) for cell in design.cells
+    }
+    if part.start < part.stop:
+        # Only indexed by arrays, which all kinds of images allow.
+        rows = PixelRows(cast(Any, task.images), np.arange(part.start, part.stop))
+        share = task._replace(images=rows, keys=task.keys[part], labels=task.labels[part])
+        known = None if unchanged is None else unchanged[part]
+        own = _predict_cells(share, design, advance, known, store and store.shard(part))
+    gathered = context.gather(own)
+    whole = {cell: np.concatenate([tables[cell] for tables in gathered]) for cell in own}
+    return make_outcomes(task.name, task.keys, task.labels, whole)
 
 
-def predict_cells(
+def shard(count: int, batch_size: int, context: Context) -> slice:
+    """Return the slice of `count` items that a process takes: each item is in one, and none in two.
+
+    Slices follow each other by rank and begin at multiples of the batch size, so that batches are
+    those of a single process. A slice may be empty.
+    """
+    batches = -(-count // batch_size)
+    first, last = (
+        batches * rank // context.world_size for rank in (context.rank, context.rank + 1)
+    )
+    return slice(min(first * batch_size, count), min(last * batch_size, count))
+
+
+def _predict_cells(
     task: Task,
     design: Design,
-    advance: Advance = lambda done: None,
-    unchanged: NDArray[np.int64] | None = None,
-    store: PredictionStore | None = None,
+    advance: Advance,
+    unchanged: NDArray[np.int64] | None,
+    store: PredictionStore | None,
 ) -> dict[Cell, NDArray[np.int64]]:
-    """Predict the classes in every cell, (N, draws) each, one draw for the control.
-
-    Args and errors are those of `evaluate_cells`.
-    """
+    """Predict the classes in every cell, (N, draws) each, one draw for the control."""
     (cells, draws, seed), count = design, len(task.keys)
     height, width = task.images.shape[-2:]
     for cell in cells:

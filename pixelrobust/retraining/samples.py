@@ -1,6 +1,7 @@
 """Training samples: changed images, and where they are wanted originals, as batches on a device."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +36,11 @@ class Facts(NamedTuple):
     copies: Tensor
 
 
+@dataclass(eq=False)
 class Samples:
     """N changed images, samples 0..N-1, and where originals are trained on, N..2N-1.
 
-    Args:
+    Attributes:
         images: (N, C, H, W) uint8; may be memory-mapped, and is only ever indexed by arrays.
         keys: N different image keys.
         targets: (N,) int64.
@@ -51,60 +53,47 @@ class Samples:
         InputError: counts, shape, dtype or seed are wrong, or keys repeat.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        keys: Sequence[str],
-        targets: NDArray[np.int64],
-        augmentation: Augmentation,
-        recipe: Recipe,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        check_training_images(images, keys, targets)
-        self._images = images
-        self._keys = list(keys)
-        self._targets = torch.tensor(targets)
-        self._philox_keys = image_keys(self._keys, seed)
-        self._augmentation = augmentation
-        self._recipe = recipe
-        self._seed = seed
-        self._device = device
+    images: Images
+    keys: Sequence[str]
+    targets: NDArray[np.int64]
+    augmentation: Augmentation
+    recipe: Recipe
+    seed: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        check_training_images(self.images, self.keys, self.targets)
+        self._facts = torch.tensor(self.targets), image_keys(self.keys, self.seed)
 
     def __len__(self) -> int:
-        return len(self._keys) * (2 if self._recipe.originals else 1)
-
-    @property
-    def changed(self) -> int:
-        """Return how many samples are changed images."""
-        return len(self._keys)
+        return len(self.keys) * (2 if self.recipe.originals else 1)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """Return the samples of each step of an epoch, over all devices."""
-        return split_batches(epoch_order(len(self), self._seed, epoch), self._recipe.batch_size)
+        return split_batches(epoch_order(len(self), self.seed, epoch), self.recipe.batch_size)
 
     def pixels(self, samples: NDArray[np.int64], epoch: int) -> Tensor:
         """Return B samples: (B, C, H, W) float32 in [0, 1], channels-last, on the device."""
-        rows = samples % len(self._keys)
-        batch = to_device(read_rows(self._images, rows), self._device)
-        changing = np.flatnonzero(samples < len(self._keys))
+        rows = samples % len(self.keys)
+        batch = to_device(read_rows(self.images, rows), self.device)
+        changing = np.flatnonzero(samples < len(self.keys))
         if len(changing):
-            where = to_device(torch.tensor(changing), self._device)
+            where = to_device(torch.tensor(changing), self.device)
             batch[where] = augment(
-                self._augmentation,
+                self.augmentation,
                 batch[where],
-                [self._keys[row] for row in rows[changing]],
-                seed=self._seed,
-                epoch=epoch if self._recipe.redraw else 0,
+                [self.keys[row] for row in rows[changing]],
+                seed=self.seed,
+                epoch=epoch if self.recipe.redraw else 0,
             )
         return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
     def facts(self, samples: NDArray[np.int64]) -> Facts:
         """Return what is known of B samples besides their pixels."""
-        rows = torch.tensor(samples % len(self._keys))
-        copies = torch.tensor(samples // len(self._keys))
-        parts = self._targets[rows], self._philox_keys[rows], copies
-        return Facts(*(to_device(part, self._device) for part in parts))
+        rows = torch.tensor(samples % len(self.keys))
+        copies = torch.tensor(samples // len(self.keys))
+        parts = *(known[rows] for known in self._facts), copies
+        return Facts(*(to_device(part, self.device) for part in parts))
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:

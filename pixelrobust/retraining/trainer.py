@@ -8,6 +8,7 @@ computed only once.
 import time
 import warnings
 from collections.abc import Callable, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,31 +34,27 @@ Inputs = Callable[[NDArray[np.int64], int], tuple[Tensor, ...]]
 """From samples and an epoch to the inputs of the trained part of a network."""
 
 
+@dataclass(eq=False)
 class Trainer:
     """Trains what can be trained, an epoch at a time. To be used in a `with` statement.
 
-    Args:
+    Attributes:
         network: on the device, its trained parameters wanting gradients; changed.
         samples, recipe, context: see `retrain`.
         optimizer: of the trained parameters; changed.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        samples: Samples,
-        optimizer: optim.Optimizer,
-        recipe: Recipe,
-        context: Context,
-    ) -> None:
-        self._samples = samples
-        self._optimizer = optimizer
-        self._recipe = recipe
-        self._context = context
-        self._dropout = KeyedDropout(network)
+    network: nn.Module
+    samples: Samples
+    optimizer: optim.Optimizer
+    recipe: Recipe
+    context: Context
+
+    def __post_init__(self) -> None:
+        self._dropout = KeyedDropout(self.network)
         self._hooks = self._dropout.active()
-        part, self._inputs = self._trained_part(network)
-        self._model = part if context.world_size == 1 else _parallel(part, context.device)
+        part, self._inputs = self._trained_part()
+        self._model = part if self.context.world_size == 1 else _parallel(part, self.context.device)
 
     def __enter__(self) -> "Trainer":
         self._hooks.__enter__()
@@ -71,65 +68,65 @@ class Trainer:
     def epoch(self, epoch: int, advance: Advance) -> dict[str, Any]:
         """Train for one epoch, and return its row of the history."""
         start = time.perf_counter()
-        count = len(self._samples)
-        totals = torch.zeros(2, dtype=torch.float64, device=self._context.device)
-        for batch in self._samples.batches(epoch):
+        count = len(self.samples)
+        totals = torch.zeros(2, dtype=torch.float64, device=self.context.device)
+        for batch in self.samples.batches(epoch):
             totals += self._step(batch, epoch)
-            if self._context.is_main:
+            if self.context.is_main:
                 advance(len(batch))
-        loss, correct = self._context.sum(totals).tolist()
+        loss, correct = self.context.sum(totals).tolist()
         if not np.isfinite(loss):
             raise InputError(
                 f"the loss of epoch {epoch} is not finite; give a smaller retrain.learning_rate."
             )
         seconds = time.perf_counter() - start
-        values = (epoch, loss / count, correct / self._samples.changed, seconds, count / seconds)
+        values = (epoch, loss / count, correct / len(self.samples.keys), seconds, count / seconds)
         return dict(zip(HISTORY_COLUMNS, values, strict=True))
 
     def _step(self, batch: NDArray[np.int64], epoch: int) -> Tensor:
         """Take one step, and return (2,): this process's sum of losses, and its correct changed images."""
-        context = self._context
+        context = self.context
         share = rank_share(batch, context.rank, context.world_size)
         # A process without samples takes part in averaging gradients by one that weighs nothing.
         weight = context.world_size / len(batch) if len(share) else 0.0
         taken = share if len(share) else batch[:1]
-        targets, philox_keys, copies = self._samples.facts(taken)
+        targets, philox_keys, copies = self.samples.facts(taken)
         inputs = self._inputs(taken, epoch)
         self._dropout.begin(philox_keys, copies, epoch)
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             logits: Tensor = self._model(*inputs)
         losses = cross_entropy(logits.float(), targets, reduction="none")
         # Averaged over processes, this is the mean over the whole batch.
         (losses.sum() * weight).backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        self.optimizer.step()
         if not len(share):
             return losses.new_zeros(2, dtype=torch.float64)
         correct = (logits.detach().argmax(dim=1) == targets) & (copies == 0)
         return torch.stack((losses.detach().double().sum(), correct.double().sum()))
 
     def _autocast(self) -> torch.autocast:
-        is_lower = self._recipe.precision == "bf16"
-        return torch.autocast(self._context.device.type, torch.bfloat16, enabled=is_lower)
+        is_lower = self.recipe.precision == "bf16"
+        return torch.autocast(self.context.device.type, torch.bfloat16, enabled=is_lower)
 
-    def _trained_part(self, network: nn.Module) -> tuple[nn.Module, Inputs]:
+    def _trained_part(self) -> tuple[nn.Module, Inputs]:
         """Return the network, or its end where the rest is frozen, and the inputs of that."""
 
         def images(taken: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
-            return (self._samples.pixels(taken, epoch),)
+            return (self.samples.pixels(taken, epoch),)
 
-        if self._recipe.trainable == "all" or self._recipe.redraw:
-            return network, images
+        if self.recipe.trainable == "all" or self.recipe.redraw:
+            return self.network, images
         # Two images, if there are: networks in which images meet are noticed so.
-        (few,) = images(np.arange(min(2, len(self._samples))), 0)
-        parts = split_frozen(network, self._dropout.names, few)
+        (few,) = images(np.arange(min(2, len(self.samples))), 0)
+        parts = split_frozen(self.network, self._dropout.names, few)
         features = self._compute_once(parts[0], images) if parts else None
         if parts is None or features is None:
-            return network, images
+            return self.network, images
 
         def kept(taken: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
             rows = torch.tensor(taken)
-            return tuple(to_device(one[rows], self._context.device) for one in features)
+            return tuple(to_device(one[rows], self.context.device) for one in features)
 
         return parts[1], kept
 
@@ -137,8 +134,8 @@ class Trainer:
     def _compute_once(self, frozen: nn.Module, images: Inputs) -> list[Tensor] | None:
         """Return the frozen part's outputs for all samples, on the CPU; None where they are too large."""
         kept: list[Tensor] = []
-        count = len(self._samples)
-        for batch in split_batches(np.arange(count), self._recipe.batch_size):
+        count = len(self.samples)
+        for batch in split_batches(np.arange(count), self.recipe.batch_size):
             with self._autocast():
                 parts: tuple[Tensor, ...] = frozen(*images(batch, 0))
             if not kept:

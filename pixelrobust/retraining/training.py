@@ -119,10 +119,7 @@ def retrain(
     network = replace_head(module, classes, recipe.head, seed)
     flags = [parameter.requires_grad for parameter in network.parameters()]
     network.eval().to(context.device).to(memory_format=torch.channels_last)
-    parameters = _trained_parameters(network, recipe, samples)
-    if recipe.batch_norm == "train":
-        for part in network.modules():
-            part.training = isinstance(part, _BatchNorm)
+    parameters = _prepare(network, recipe, samples)
     optimizer = _optimizer(parameters, recipe)
     known = read_checkpoint(directory, digest, say)
     if known:
@@ -148,10 +145,8 @@ def retrain(
                 history = [*history, trainer.epoch(epoch, advance)]
                 report(history[-1])
                 if context.is_main:
-                    weights, state = (
-                        changing_weights(network), optimizer_tensors(optimizer, parameters)
-                    )  # fmt: skip
-                    checkpoint = Checkpoint(digest, len(history), history, weights, state)
+                    tensors = changing_weights(network), optimizer_tensors(optimizer, parameters)
+                    checkpoint = Checkpoint(digest, len(history), history, *tensors)
                     write_checkpoint(directory, checkpoint, about)
     # A process that comes back first may look for what the first process has written.
     context.barrier()
@@ -237,10 +232,10 @@ def _targets(labels: Labels, classes: Sequence[int]) -> NDArray[np.int64]:
     return np.array([position[label] for label in values], dtype=np.int64)
 
 
-def _trained_parameters(
-    network: nn.Module, recipe: Recipe, samples: Samples
-) -> dict[str, nn.Parameter]:
+def _prepare(network: nn.Module, recipe: Recipe, samples: Samples) -> dict[str, nn.Parameter]:
     """Return the parameters to train, by name; they alone want gradients from now on.
+
+    Batch normalisation is in training mode from now on, where the recipe wants it.
 
     Parameters that logits do not depend on, as of auxiliary classifiers, are left out: no process
     would have a gradient for them.
@@ -256,6 +251,9 @@ def _trained_parameters(
         gradients = torch.autograd.grad(logits.sum(), list(wanting.values()), allow_unused=True)
     for parameter, gradient in zip(wanting.values(), gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
+    if recipe.batch_norm == "train":
+        for part in network.modules():
+            part.training = isinstance(part, _BatchNorm)
     return {name: parameter for name, parameter in wanting.items() if parameter.requires_grad}
 
 

@@ -1,4 +1,4 @@
-"""How far activations move from layer to layer, on networks whose answer is known."""
+"""Moves of activations from layer to layer, on networks where they are known by hand."""
 
 from typing import Any
 
@@ -96,24 +96,19 @@ def test_noise_is_standard_normal() -> None:
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.01
 
 
-def test_the_global_generators_are_left_alone() -> None:
-    module, images = convolutional(True), random_images(3)
-    torch.manual_seed(1)
-    first = measure(module, images)
-    state = torch.get_rng_state()
-    pd.testing.assert_frame_equal(measure(module, images), first)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_module_is_left_as_it_was() -> None:
-    module = convolutional(True).train()
+def test_nothing_of_the_callers_is_touched() -> None:
+    module, images = convolutional(True).train(), random_images(6)
     module[3].eval()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    changes = measure(module, random_images(6))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    changes = measure(module, images)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    pd.testing.assert_frame_equal(measure(module, images), changes)
     assert [part.training for part in module] == [True] * 3 + [False] + [True] * 5
     assert not any(part._forward_hooks for part in module.modules())
-    for name, tensor in module.state_dict().items():
-        assert torch.equal(tensor, before[name])
+    assert all(tensor.equal(before[name]) for name, tensor in module.state_dict().items())
     # Dropout in training mode would have made something of equal inputs.
     assert (wide(changes)["6"] == wide(changes)["7"]).all()
 
@@ -157,7 +152,7 @@ def test_layers_that_are_all_zero_have_no_relative_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("wrong", "message"),
     [
         ({"images": torch.zeros(2, 3, 4, 4)}, "dtype torch.float32"),
         ({"images": np.zeros((2, 3, 4), dtype=np.uint8)}, "shape"),
@@ -172,11 +167,11 @@ def test_layers_that_are_all_zero_have_no_relative_change() -> None:
         ({"module": nn.Flatten(0)}, "no tensor"),
     ],
 )
-def test_wrong_arguments_get_a_sentence(changed: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_get_a_sentence(wrong: dict[str, Any], message: str) -> None:
     images = np.full((2, 3, 4, 4), 9, dtype=np.uint8)
     arguments = {
         "module": nn.Flatten(), "images": images, "keys": ["a", "b"], "cell": Cell(2),
         "seed": 0, "batch_size": 2,
     }  # fmt: skip
     with pytest.raises(InputError, match=message):
-        layer_changes(**(arguments | changed))
+        layer_changes(**(arguments | wrong))

@@ -1,4 +1,4 @@
-"""Adversarial images under pixel changes, on networks whose answers are known."""
+"""Adversarial images under pixel changes, on networks whose predictions are known."""
 
 import numpy as np
 import pandas as pd

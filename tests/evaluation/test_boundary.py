@@ -1,6 +1,7 @@
 """Distances to boundaries that are known by hand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,13 @@ from pixelrobust.models.heads import Normalize
 
 SIDE = 4
 PIXELS = 3 * SIDE * SIDE
-MEASURES: list[Callable[..., NDArray[np.float64]]] = [linearized_distances, measured_distances]
+Measure = Callable[..., NDArray[np.float64]]
+both_measures = pytest.mark.parametrize("measure", [linearized_distances, measured_distances])
 # DeepFool goes 2 % and 0.0001 beyond the boundary.
 OVERSHOOT = 0.03
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -44,9 +41,15 @@ def axes(bias: list[float]) -> nn.Module:
     return linear(torch.eye(len(bias), PIXELS), torch.tensor(bias))
 
 
-def grey(count: int = 1) -> Tensor:
+def grey() -> Tensor:
     """Floats, for 8 bits have no middle."""
-    return torch.full((count, 3, SIDE, SIDE), 0.5)
+    return torch.full((1, 3, SIDE, SIDE), 0.5)
+
+
+def from_grey(module: nn.Module, label: int, **options: Any) -> float:
+    """The linearised distance of the grey image."""
+    (distance,) = linearized_distances(module, grey(), torch.tensor([label]), **options)
+    return float(distance)
 
 
 def network(*, curvature: float = 1.0) -> nn.Module:
@@ -97,9 +100,7 @@ def test_two_classes_and_a_line(bias: float) -> None:
 
 
 def test_the_nearest_of_several_boundaries() -> None:
-    module = axes([0.5, 0.3, 0.1, -1.0])
-    found = linearized_distances(module, grey(), torch.tensor([0]))
-    assert found == pytest.approx([0.2 / 2**0.5])
+    assert from_grey(axes([0.5, 0.3, 0.1, -1.0]), 0) == pytest.approx(0.2 / 2**0.5)
 
 
 def test_the_nearest_boundary_need_not_be_that_of_the_second_class() -> None:
@@ -107,27 +108,21 @@ def test_the_nearest_boundary_need_not_be_that_of_the_second_class() -> None:
     weight = torch.eye(3, PIXELS)
     weight[2] *= 10
     module = linear(weight, torch.tensor([0.5, 0.4, 0.0]))
-    found = linearized_distances(module, grey(), torch.tensor([0]))
-    assert found == pytest.approx([0.5 / 101**0.5])
-    assert linearized_distances(module, grey(), torch.tensor([0]), candidates=1) == pytest.approx(
-        [0.1 / 2**0.5]
-    )
+    assert from_grey(module, 0) == pytest.approx(0.5 / 101**0.5)
+    assert from_grey(module, 0, candidates=1) == pytest.approx(0.1 / 2**0.5)
 
 
 def test_a_wrong_image_is_below_zero_even_next_to_a_class_that_it_beats() -> None:
     """From class 1, at 0.3, classes 0 and 2 lie at -0.7 and 0.1: the latter must not decide."""
     module = axes([1.0, 0.3, 0.2])
-    found = linearized_distances(module, grey(), torch.tensor([1]))
-    assert found == pytest.approx([-0.7 / 2**0.5])
+    assert from_grey(module, 1) == pytest.approx(-0.7 / 2**0.5)
     # Over two boundaries it is at least as far as over the farther one.
-    assert linearized_distances(module, grey(), torch.tensor([2])) == pytest.approx([-0.8 / 2**0.5])
+    assert from_grey(module, 2) == pytest.approx(-0.8 / 2**0.5)
 
 
-def test_ties_are_zero_without_a_sign() -> None:
-    for labels in ([0], [1]):
-        found = linearized_distances(axes([0.5, 0.5, 0.0]), grey(), torch.tensor(labels))
-        assert found.tolist() == [0.0]
-        assert not np.signbit(found).any()
+@pytest.mark.parametrize("label", [0, 1])
+def test_ties_are_zero_without_a_sign(label: int) -> None:
+    assert str(from_grey(axes([0.5, 0.5, 0.0]), label)) == "0.0"
 
 
 def test_measured_sizes_of_a_linear_classifier() -> None:
@@ -185,20 +180,8 @@ def test_measured_changes_do_fool_and_are_never_below_a_true_distance() -> None:
         assert (module(around).argmax(dim=1) == label).all()
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-def test_the_scale_of_logits_does_not_matter(measure: Callable[..., NDArray[np.float64]]) -> None:
-    module, images = network(), pictures()
-    labels = predictions(module, images)
-    expected = measure(module, images, labels)
-    module[-1].weight.data *= 8
-    module[-1].bias.data *= 8
-    np.testing.assert_allclose(measure(module, images, labels), expected, rtol=1e-3)
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_batches_and_kinds_of_arrays_do_not_matter(
-    measure: Callable[..., NDArray[np.float64]],
-) -> None:
+@both_measures
+def test_batches_kinds_of_arrays_and_scales_of_logits_do_not_matter(measure: Measure) -> None:
     module, images = network(), pictures()
     labels = predictions(module, images)
     expected = measure(module, images, labels)
@@ -210,16 +193,11 @@ def test_batches_and_kinds_of_arrays_do_not_matter(
         inside = measure(module, images.clone(), labels.clone())
     np.testing.assert_allclose(inside, expected, rtol=1e-6)
     assert measure(module, images[:0], labels[:0]).shape == (0,)
-
-
-def test_floats_give_what_their_8_bits_give() -> None:
-    module, images = network(), pictures()
-    labels = predictions(module, images)
-    np.testing.assert_allclose(
-        linearized_distances(module, images / 255, labels),
-        linearized_distances(module, images, labels),
-        rtol=1e-6,
-    )
+    if measure is linearized_distances:
+        np.testing.assert_allclose(measure(module, images / 255, labels), expected, rtol=1e-6)
+    module[-1].weight.data *= 8
+    module[-1].bias.data *= 8
+    np.testing.assert_allclose(measure(module, images, labels), expected, rtol=1e-3)
 
 
 def test_fewer_candidates_never_come_nearer_and_keep_the_sign() -> None:
@@ -243,8 +221,8 @@ def test_candidates_of_the_measured() -> None:
     assert one.mean() >= every.mean()
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-def test_nothing_of_the_callers_is_touched(measure: Callable[..., NDArray[np.float64]]) -> None:
+@both_measures
+def test_nothing_of_the_callers_is_touched(measure: Measure) -> None:
     module, images = network(), pictures()
     labels = predictions(module, images)
     first, second, *_ = module.parameters()
@@ -285,18 +263,16 @@ def test_images_that_nothing_fools() -> None:
 
 
 def test_vanishing_gradients_are_infinitely_far() -> None:
-    module = linear(torch.zeros(3, PIXELS), torch.tensor([1.0, 0.0, 1.0]))
-    for label, expected in ((0, 0.0), (1, -np.inf)):
-        found = linearized_distances(module, grey(), torch.tensor([label]))
-        assert found.tolist() == [expected]
-    module = linear(torch.zeros(2, PIXELS), torch.tensor([1.0, 0.0]))
-    assert linearized_distances(module, grey(), torch.tensor([0])).tolist() == [np.inf]
+    flat = linear(torch.zeros(3, PIXELS), torch.tensor([1.0, 0.0, 1.0]))
+    assert (from_grey(flat, 0), from_grey(flat, 1)) == (0.0, -np.inf)
+    flat = linear(torch.zeros(2, PIXELS), torch.tensor([1.0, 0.0]))
+    assert from_grey(flat, 0) == np.inf
 
 
 def test_logits_and_gradients_that_are_not_finite_have_no_distance() -> None:
     for bad in (torch.nan, torch.inf):
         module = axes([0.5, bad, 0.0])
-        assert np.isnan(linearized_distances(module, grey(), torch.tensor([0]))).all()
+        assert np.isnan(from_grey(module, 0))
         images = (grey() * 255).to(torch.uint8)
         assert np.isnan(measured_distances(module, images, torch.tensor([0]))).all()
 
@@ -310,59 +286,55 @@ def test_logits_and_gradients_that_are_not_finite_have_no_distance() -> None:
     assert np.isnan(linearized_distances(module, images, torch.tensor([0]))).all()
 
 
-# --- errors -----------------------------------------------------------------------------------
+# --- wrong arguments --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+class Deaf(nn.Module):
+    @torch.no_grad()
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.flatten(1)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"images": pictures()[0]}, "give"),
+    ({"images": pictures().to(torch.int64)}, "dtype torch.int64"),
+    ({"labels": torch.zeros(3, dtype=torch.int64)}, "give 12 integers"),
+    ({"labels": torch.zeros(12)}, "give 12 integers"),
+    ({"module": network().train()}, "training mode"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"candidates": 0}, "candidates=0"),
+    ({"candidates": 1.5}, "candidates=1.5"),
+]
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("measure", "wrong", "message"),
     [
-        ({"images": pictures()[0]}, "give"),
-        ({"images": pictures().to(torch.int64)}, "dtype torch.int64"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "give 12 integers"),
-        ({"labels": torch.zeros(12)}, "give 12 integers"),
-        ({"module": network().train()}, "training mode"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"candidates": 0}, "candidates=0"),
-        ({"candidates": 1.5}, "candidates=1.5"),
+        *((linearized_distances, *case) for case in WRONG),
+        *((measured_distances, *case) for case in WRONG),
+        (
+            linearized_distances,
+            {"labels": torch.full((12,), 5)},
+            r"labels lie in .* outputs 0\.\.4",
+        ),
+        (
+            linearized_distances,
+            {"labels": torch.full((12,), -1)},
+            r"labels lie in .* outputs 0\.\.4",
+        ),
+        (linearized_distances, {"images": pictures() / 100}, r"leave \[0, 1\]"),
+        (measured_distances, {"images": pictures() / 255}, "uint8"),
+        (measured_distances, {"steps": 0}, "steps=0"),
+        (linearized_distances, {"module": axes([1.0])}, "two classes or more"),
+        (linearized_distances, {"module": nn.Identity().eval()}, "two classes or more"),
+        (linearized_distances, {"module": Deaf().eval()}, "no gradients"),
     ],
 )
-def test_arguments_that_are_wrong(
-    measure: Callable[..., NDArray[np.float64]], change: dict[str, object], message: str
+def test_wrong_arguments_get_a_sentence(
+    measure: Measure, wrong: dict[str, Any], message: str
 ) -> None:
     arguments = {
-        "module": network(),
-        "images": pictures(),
-        "labels": torch.zeros(12, dtype=torch.int64),
-    }
+        "module": network(), "images": pictures(), "labels": torch.zeros(12, dtype=torch.int64),
+    }  # fmt: skip
     with pytest.raises(InputError, match=message):
-        measure(**(arguments | change))
-
-
-@pytest.mark.parametrize("labels", [[5], [-1]])
-def test_labels_without_an_output(labels: list[int]) -> None:
-    with pytest.raises(InputError, match=r"labels lie in .* outputs 0\.\.4"):
-        linearized_distances(network(), pictures(1), torch.tensor(labels))
-
-
-def test_images_beyond_their_range() -> None:
-    with pytest.raises(InputError, match=r"leave \[0, 1\]"):
-        linearized_distances(network(), grey() * 3, torch.tensor([0]))
-    with pytest.raises(InputError, match="uint8"):
-        measured_distances(network(), grey(), torch.tensor([0]))
-    with pytest.raises(InputError, match="steps=0"):
-        measured_distances(network(), pictures(1), torch.tensor([0]), steps=0)
-
-
-def test_modules_that_have_no_boundary() -> None:
-    class Deaf(nn.Module):
-        @torch.no_grad()
-        def forward(self, inputs: Tensor) -> Tensor:
-            return inputs.flatten(1)
-
-    with pytest.raises(InputError, match="two classes or more"):
-        linearized_distances(axes([1.0]), grey(), torch.tensor([0]))
-    with pytest.raises(InputError, match="two classes or more"):
-        linearized_distances(nn.Identity().eval(), grey(), torch.tensor([0]))
-    with pytest.raises(InputError, match="no gradients"):
-        linearized_distances(Deaf().eval(), grey(), torch.tensor([0]))
+        measure(**(arguments | wrong))
