@@ -24,7 +24,7 @@ RETRAINING = (
 )  # fmt: skip
 FULL: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "no space for the record of a run": ("paths.results", 8, ()),
-    "no space for the answers of a network": ("paths.results", 12, ()),
+    "no space for the predictions of a network": ("paths.results", 12, ()),
     "no space for outcomes": ("paths.results", 20, ()),
     "no space for the manifest": ("paths.results", 24, ()),
     "no space for a table": ("paths.results", 28, ()),
@@ -44,7 +44,7 @@ _MEMORY_LEFT = 64 * 2**20
 
 
 def command(*arguments: str) -> dict[str, Any]:
-    """How the command line ends."""
+    """Run the command line, and return how it ends."""
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["experiments.run", *arguments]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -53,7 +53,7 @@ def command(*arguments: str) -> dict[str, Any]:
 
 
 def on_full_disk(folder: Path, key: str, kibibytes: int, arguments: list[str]) -> dict[str, Any]:
-    """How a run ends, one of whose folders is small, and which hidden files it leaves there."""
+    """Run with one small folder; return how it ends, and which hidden files it leaves there."""
     folder.mkdir()
     size = f"size={kibibytes}k"
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
@@ -63,7 +63,7 @@ def on_full_disk(folder: Path, key: str, kibibytes: int, arguments: list[str]) -
 
 
 def with_little_memory(arguments: list[str]) -> dict[str, Any]:
-    """How a run ends in a process that can have hardly more memory than it has."""
+    """Run in a process that can have hardly more memory than it has."""
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     most = pages * resource.getpagesize() + _MEMORY_LEFT
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
