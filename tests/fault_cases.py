@@ -114,13 +114,6 @@ def refusal(call: Callable[[], object], *folders: Path) -> str:
     return f"InputError: {_without(text, folders)}"
 
 
-def without_advice(text: str) -> str:
-    """Cut a sentence before what it says is to be done."""
-    complaint, semicolon, _ = text.rpartition("; ")
-    assert semicolon, text
-    return f"{complaint}."
-
-
 def _without(text: str, folders: Iterable[Path]) -> str:
     # The longest first, since one may lie in another.
     for folder in sorted(map(str, folders), key=len, reverse=True):
