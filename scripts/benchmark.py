@@ -4,7 +4,7 @@
     python -m scripts.benchmark --full --images /data/imagenet/val
 
 Four arms alternate, each run a process of its own: (a) a naive script, (b) a competent one, (c) this
-software, (d) forward passes alone. Writes benchmark.csv and benchmark.md.
+software, (d) forward passes alone. Writes benchmark.csv and benchmark.md; docs/speed.md says how it measures.
 """
 
 import argparse
@@ -498,37 +498,15 @@ def for_reading(summary: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(columns)
 
 
-_READING = (
-    "The grid of Table 6: real images with 4, 8, 16, 32 and 64 random pixels changed. Every run of an "
-    "arm is a process of its own; arms and networks alternate, so that whatever slows the machine "
-    "slows all of them. Figures are medians over runs, with their range; a ratio is between runs of one "
-    "round.",
-    "Images/s are forward passes over the seconds that they took, with all that an arm does for each "
-    "image, but without imports, loading and converting networks, and a warm-up; for (c) also without "
-    "decoding and the predictions for unchanged images, which it makes once. The whole process has all "
-    "of it.",
-    "Peak memory is anonymous resident memory (memory maps aside), seen every 50 ms, of a process "
-    "with its workers; what forked workers share with their parent counts for each. MB are 1e6 bytes.",
-)
-_ABOUT = {
-    "a": "torchvision's ImageFolder and a DataLoader; PIL decodes, NumPy changes each image in the "
-    "transform, the network runs as plain PyTorch in fp32; all of it again for each num.",
-    "b": "the same by someone who knows PyTorch: channels-last, inference mode, bytes from workers "
-    "that stay, as many as were fastest when tried, changes made in whole batches.",
-    "c": "this software, from an empty cache: `python -m experiments.run experiment=table6`.",
-    "d": "forward passes by (c)'s engine, of images that wait in memory; nothing else.",
-}
-
-
 def page(summary: "pd.DataFrame", jobs: Sequence[Job], runs: Sequence[Measured]) -> str:
-    """Return the results as Markdown: what was compared, how, and on what."""
+    """Return the results as Markdown: what was compared, and on what."""
     from pixelrobust.errors import escape_markdown
     from pixelrobust.tables.rates import markdown_table
 
-    arms = [f"- ({arm}) {ARMS[arm]}: {_ABOUT[arm]}" for arm in ARMS if arm in set(summary["arm"])]
+    how = "docs/speed.md says what the arms do and how they are measured."
     networks = [f"- {escape_markdown(_network(job, runs))}" for job in jobs]
-    parts = ["# Benchmark", markdown_table(for_reading(summary)), *_READING]
-    parts += ["\n".join(arms), "\n".join(networks), escape_markdown(_machine(jobs[0].device))]
+    machine = escape_markdown(_machine(jobs[0].device))
+    parts = ["# Benchmark", markdown_table(for_reading(summary)), how, "\n".join(networks), machine]
     return "\n\n".join(parts) + "\n"
 
 

@@ -21,13 +21,13 @@ CLASSES = ("cat", "dog")
 
 
 def picture(seed: int, width: int = 48, height: int = 40) -> Image.Image:
-    """An image of noise."""
+    """Make an image of noise."""
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
 
 
 def folder_of(root: Path, *names: str) -> Path:
-    """A picture under each name."""
+    """Write a picture under each name."""
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(root / name)
@@ -68,13 +68,13 @@ def images(root: Path, classes: Sequence[str] = CLASSES) -> list[str]:
 
 
 def manifest(results: Path) -> dict[str, Any]:
-    """The record of the only run below a results folder."""
+    """Read the record of the only run below a results folder."""
     (path,) = results.glob("run-*/outcomes/*.json")
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def caption(results: Path) -> str:
-    """The page of the only run below a results folder."""
+    """Read the page of the only run below a results folder."""
     (path,) = results.glob("run-*/table.md")
     return path.read_text(encoding="utf-8")
 
@@ -89,7 +89,7 @@ class Ended:
 
 
 def sentence(ended: Ended, *folders: Path) -> str:
-    """What a command was refused with, after checking that it is one sentence and exit code 2.
+    """Return what a command was refused with, after checking that it is one sentence and exit code 2.
 
     Args:
         ended: how it ended.
@@ -105,20 +105,13 @@ def sentence(ended: Ended, *folders: Path) -> str:
 
 
 def refusal(call: Callable[[], object], *folders: Path) -> str:
-    """What a call is refused with, an InputError of one sentence."""
+    """Return what a call is refused with, an InputError of one sentence."""
     with pytest.raises(InputError) as refused:
         call()
     text = str(refused.value)
     assert "\n" not in text, text
     assert text.endswith("."), text
     return f"InputError: {_without(text, folders)}"
-
-
-def without_advice(text: str) -> str:
-    """A sentence up to what it says is to be done."""
-    complaint, semicolon, _ = text.rpartition("; ")
-    assert semicolon, text
-    return f"{complaint}."
 
 
 def _without(text: str, folders: Iterable[Path]) -> str:

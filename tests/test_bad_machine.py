@@ -1,12 +1,18 @@
-"""What a machine lacks: rights, room on disks, memory, a GPU.
+"""Machines that lack rights, room on disks, or memory.
 
 Nothing is pretended: as root, runs are made as a user without rights; full disks are small file systems
 in a mount namespace of their own; memory is limited by the system. Where the system does not let a test
 do so, it is skipped.
+
+As a module, `unshare --mount python -m tests.test_bad_machine FOLDER`, this runs on full disks and with
+too little memory, and prints how each case ended, as JSON, on the last line.
 """
 
+import contextlib
+import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,9 +20,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from experiments.run import main
 from tests.conftest import REPOSITORY, Run
 from tests.fault_cases import (
     Ended,
@@ -27,27 +36,16 @@ from tests.fault_cases import (
     saved,
     sentence,
     state,
-    without_advice,
 )
-from tests.full_disk_cases import FULL, NO_MEMORY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SAID = {
-    "a results folder that is read-only": "cannot be written to",
-    "the same in a sweep": "the records of jobs cannot be written to",
-    "a cache that is read-only": "cannot be written to",
-}
-"""What the sentence about each case says, by the case's id."""
 _NOBODY = 65534
-
-
-# Rights
 
 
 @pytest.fixture
 def shelf() -> Iterator[Path]:
-    """A folder that every user can reach and write to."""
+    """Make a folder that every user can reach and write to."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     yield folder
@@ -71,7 +69,7 @@ def without_rights() -> Iterator[None]:
 
 @pytest.fixture
 def limited(run: Run, shelf: Path) -> Callable[..., Ended]:
-    """The command line by a user without rights, over two images in a folder of theirs."""
+    """Return the command line by a user without rights, over two images in a folder of theirs."""
     root = folder_of(shelf / "images", "cat/a.png", "cat/b.png")
     weights = saved(state(), shelf / "w.safetensors")
     usual = [*images(root), *network(weights), f"paths.cache={shelf / 'cache'}"]
@@ -89,7 +87,7 @@ def limited(run: Run, shelf: Path) -> Callable[..., Ended]:
 
 def test_an_image_that_may_not_be_read(limited: Callable[..., Ended], shelf: Path) -> None:
     (shelf / "images" / "cat" / "b.png").chmod(0)
-    stopped = without_advice(sentence(limited(), shelf))
+    stopped = sentence(limited(), shelf)
     assert limited("dataset.unreadable=skip").code == 0
     assert manifest(shelf / "results")["unreadable"] == ["cat/b.png"]
     # Neither size nor time of the file change by this. Another seed, since runs of one process share
@@ -107,16 +105,16 @@ def test_a_class_folder_that_may_not_be_read(limited: Callable[..., Ended], shel
 
 
 @pytest.mark.parametrize(
-    ("name", "extra"),
-    [("results", ()), ("results", ("-m", "draws=1,2")), ("cache", ())],
-    ids=["a results folder that is read-only", "the same in a sweep", "a cache that is read-only"],
+    ("name", "extra", "words"),
+    [
+        ("results", (), "cannot be written to"),
+        ("results", ("-m", "draws=1,2"), "the records of jobs cannot be written to"),
+        ("cache", (), "cannot be written to"),
+    ],
+    ids=["results", "results of a sweep", "cache"],
 )
 def test_a_folder_that_may_not_be_written_to(
-    name: str,
-    extra: tuple[str, ...],
-    limited: Callable[..., Ended],
-    shelf: Path,
-    words: str,
+    name: str, extra: tuple[str, ...], words: str, limited: Callable[..., Ended], shelf: Path
 ) -> None:
     (shelf / name).mkdir(mode=0o555)
     ended = limited(*extra)
@@ -124,12 +122,81 @@ def test_a_folder_that_may_not_be_written_to(
     assert words in sentence(ended, shelf)
 
 
-# Room on disks, and memory
+RETRAINING = (
+    "experiment=table10", "retrain.num=[4]", "retrain.controls=[]", "retrain.selected=false",
+    "retrain.epochs=1",
+)  # fmt: skip
+FULL: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "no space for the record of a run": ("paths.results", 8, ()),
+    "no space for the predictions of a network": ("paths.results", 12, ()),
+    "no space for outcomes": ("paths.results", 20, ()),
+    "no space for the manifest": ("paths.results", 24, ()),
+    "no space for a table": ("paths.results", 28, ()),
+    "no space for a figure": ("paths.results", 64, ()),
+    "no space for a figure in PDF": ("paths.results", 144, ()),
+    "no space for decoded images": ("paths.cache", 8, ()),
+    "no space for predictions of unchanged images": ("paths.cache", 20, ()),
+    "no space for a retrained network": ("retrain.save", 1024, RETRAINING),
+    "no space for checkpoints of retraining": ("paths.cache", 32, RETRAINING),
+}
+"""By what is tried: the key of the folder that is small, its size in KiB, and other arguments."""
+
+NO_MEMORY = "no memory for one image"
+# So much, in bytes, beyond what the process has; the first layer alone wants more for an image
+# of 1024 x 1024.
+_MEMORY_LEFT = 64 * 2**20
+
+
+def command(*arguments: str) -> dict[str, Any]:
+    """Run the command line, and return how it ends."""
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv = ["experiments.run", *arguments]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main()
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+
+
+def on_full_disk(folder: Path, key: str, kibibytes: int, arguments: list[str]) -> dict[str, Any]:
+    """Run with one small folder; return how it ends, and which hidden files it leaves there."""
+    folder.mkdir()
+    size = f"size={kibibytes}k"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
+    # The last one of a key counts.
+    ended = command(*arguments, f"{key}={folder}")
+    return ended | {"left": [str(path) for path in folder.rglob(".*")]}
+
+
+def with_little_memory(arguments: list[str]) -> dict[str, Any]:
+    """Run in a process that can have hardly more memory than it has."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+    most = pages * resource.getpagesize() + _MEMORY_LEFT
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    large = ["dataset.preprocessing.resize=1024", "dataset.preprocessing.crop=1024"]
+    return command(*arguments, *large)
+
+
+def all_cases(folder: Path) -> dict[str, dict[str, Any]]:
+    torch.set_num_threads(1)
+    weights = saved(state(), folder / "w.safetensors")
+    root = folder_of(folder / "images", "cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png")
+    usual = [*images(root), *network(weights), "perturbation.num=[4,64]"]
+    own = [f"paths.results={folder / 'results'}", f"paths.cache={folder / 'cache'}"]
+    ended = {
+        name: on_full_disk(
+            folder / f"small{number}",
+            key,
+            size,
+            [*extra, *usual, *(each for each in own if not each.startswith(key))],
+        )
+        for number, (name, (key, size, extra)) in enumerate(FULL.items())
+    }
+    ended[NO_MEMORY] = with_little_memory([*usual, *own])
+    return ended
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    """How each of tests/full_disk_cases.py ended."""
+    """Run all cases in a process of its own, and return how each ended."""
     namespace = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
     folder = tmp_path_factory.mktemp("full")
     # Whether this system lets one do so.
@@ -137,7 +204,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
     if not shutil.which("unshare") or subprocess.run(trial, capture_output=True).returncode:
         pytest.skip("this system does not let a small file system be mounted")
     finished = subprocess.run(
-        [*namespace, sys.executable, "-m", "tests.full_disk_cases", str(folder)],
+        [*namespace, sys.executable, "-m", "tests.test_bad_machine", str(folder)],
         capture_output=True, text=True, cwd=REPOSITORY,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -160,3 +227,7 @@ def test_memory_that_does_not_hold_one_image_is_told(ended: dict[str, dict[str, 
     assert "there is not enough memory on cpu for one image" in sentence(
         Ended(case["code"], case["out"], case["err"])
     )
+
+
+if __name__ == "__main__":
+    print(json.dumps(all_cases(Path(sys.argv[1]))))

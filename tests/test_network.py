@@ -46,7 +46,7 @@ for folder in Path(sys.argv[-1].partition("=")[2]).glob("*-*"):
 
 @pytest.fixture
 def watched(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file in which connections of processes that are started now are noted."""
+    """Note connections of processes that are started from now on in a file, and return it."""
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{REPOSITORY}")
@@ -67,18 +67,6 @@ def test_connections_would_be_seen(watched: Path) -> None:
     assert watched.read_text() == "socket.getaddrinfo nowhere.invalid\n"
 
 
-def own_models(folder: Path) -> list[str]:
-    """Commands with a Hugging Face folder."""
-    pictures = (
-        f"dataset=imagefolder dataset.root={folder}/images dataset.classes=folders perturbation.num=4 "
-        f"paths.results={folder}/results"
-    )
-    network = checkpoint(folder / "network")
-    return [
-        f"model=huggingface models.huggingface.path={network} models.huggingface.labels=order {pictures}",
-    ]
-
-
 def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
     for wnid, picture in zip(("n01440764", "n02123045"), colours, strict=True):
@@ -91,7 +79,14 @@ def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -
         f"retrain.controls=[] retrain.selected=false retrain.epochs=1 engine=eager "
         f"dataset.preprocessing.resize=64 dataset.preprocessing.crop=64 {small}"
     )
-    commands = ";".join([evaluating, retraining, *own_models(tmp_path)])
+    # A data set of torchvision, and a Hugging Face folder.
+    mnist(tmp_path, noise(2, 28, 28), [0, 1])
+    folder = checkpoint(tmp_path / "network", labels=[f"{digit}" for digit in range(10)])
+    others = (
+        f"model=huggingface models.huggingface.path={folder} dataset=torchvision dataset.name=MNIST "
+        f"dataset.root={tmp_path} perturbation.num=4 paths.results={tmp_path}/results"
+    )
+    commands = ";".join([evaluating, retraining, others])
     ended = subprocess.run(
         [sys.executable, "-c", COMMANDS, commands], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -100,30 +95,3 @@ def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -
     assert not watched.exists(), watched.read_text()
     # OpenVINO's reports would leave a number by which they know the machine.
     assert list((tmp_path / "home").rglob("openvino*")) == []
-
-
-LISTING = """
-import sys
-from pathlib import Path
-from tests.datasets.cases import listed
-from pixelrobust.datasets.decoded import decode
-from tests.datasets.cases import SMALL
-root = Path(sys.argv[1])
-for kind, keys in {
-    "torchvision": {"root": root, "name": "MNIST", "split": "test"},
-}.items():
-    print(kind, [decode(source, SMALL).shape for source in listed(kind, **keys).sources])
-"""
-
-
-def test_reading_torchvisions_data_sets_sends_nothing(watched: Path, tmp_path: Path) -> None:
-    mnist(tmp_path, noise(2, 28, 28), [0, 1])
-    ended = subprocess.run(
-        [sys.executable, "-c", LISTING, str(tmp_path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("(3, 32, 32), (3, 32, 32)") == 1
-    assert not watched.exists(), watched.read_text()

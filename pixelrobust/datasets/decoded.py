@@ -33,7 +33,7 @@ _AT_ONCE = 256
 
 # 16- and 32-bit integers and floats: converting them to RGB clips them to nonsense.
 _WIDE_MODES = ("I", "F")
-# Beyond it Pillow itself takes a file for an attack on memory. Enlarging a narrow strip to its short
+# Pillow itself takes a file of more pixels for an attack on memory. Enlarging a narrow strip to its short
 # side can get there too.
 _MAX_PIXELS = 178_956_970
 
@@ -66,7 +66,7 @@ class ImageSet:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """The (height, width) of the images in pixels."""
+        """Return the (height, width) of the images in pixels."""
         return self.pixels.shape[2], self.pixels.shape[3]
 
 

@@ -188,21 +188,18 @@ def read_imagenette(root: Path | None, cache: Path, split: str = "val") -> Image
     """
     root = root or cache / "imagenette"
     if not (root / _IMAGENETTE / split).is_dir():
-        _download_imagenette(root)
+        # Imported late, since it brings torch, which other data sets are listed without.
+        from torchvision.datasets import Imagenette
+
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            Imagenette(root, split="val", size="full", download=True)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"Imagenette could not be downloaded ({error}); connect to the network, or unpack "
+                f"imagenette2.tgz by hand and give dataset.root, the folder that holds {_IMAGENETTE}."
+            ) from error
     return read_class_folders(root / _IMAGENETTE / split)
-
-
-def _download_imagenette(root: Path) -> None:
-    from torchvision.datasets import Imagenette
-
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        Imagenette(root, split="val", size="full", download=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"Imagenette could not be downloaded ({error}); connect to the network, or unpack "
-            f"imagenette2.tgz by hand and give dataset.root, the folder that holds {_IMAGENETTE}."
-        ) from error
 
 
 def read_foolbox_samples() -> ImageList:

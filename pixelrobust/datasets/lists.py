@@ -1,4 +1,4 @@
-"""The images that a run may use: where each one is, what it is called, what it shows."""
+"""Lists of the images that a run may use: where each one is, what it is called, what it shows."""
 
 import hashlib
 import itertools
@@ -31,7 +31,7 @@ class ImageFile:
 
     @property
     def name(self) -> str:
-        """The name that sentences call it by."""
+        """Return the name that sentences call it by."""
         return str(self.path)
 
     def stamp(self) -> tuple[int | str, ...]:
@@ -105,7 +105,7 @@ class ImageList:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The paths of those images that are files of their own."""
+        """Return the paths of those images that are files of their own."""
         return tuple(source.path for source in self.sources if isinstance(source, ImageFile))
 
 

@@ -132,7 +132,7 @@ def _check_path(text: str, place: str) -> None:
 
 @dataclass(frozen=True)
 class _TorchvisionSet:
-    """How one of torchvision's classes is asked, and where it has what it read.
+    """Says how one of torchvision's classes is asked, and where it has what it read.
 
     Attributes:
         splits: of which all images have labels.
@@ -150,7 +150,7 @@ class _TorchvisionSet:
 
     @property
     def is_flag(self) -> bool:
-        """Whether it takes `train=True` or `False` instead of a split's name."""
+        """Tell whether it takes `train=True` or `False` instead of a split's name."""
         return self.files is None and self.labels == "targets"
 
 
@@ -158,7 +158,7 @@ _DIGITS = tuple(map(str, range(10)))
 _HALVES = ("train", "test")
 _THIRDS = ("train", "val", "test")
 
-# Of some, torchvision unpickles files, CIFAR's; it compares their MD5 with its own list before, whenever
+# torchvision unpickles files of some, CIFAR's; it compares their MD5 with its own list before, whenever
 # they are read. Before another one is added here, see that it does.
 TORCHVISION_SETS = {
     "CIFAR10": _TorchvisionSet(_HALVES),

@@ -141,7 +141,7 @@ def same_logits(engine: Engine, expected: Tensor, images: Tensor) -> bool:
 
 
 class Predicted(NamedTuple):
-    """What a network takes N images for.
+    """Predictions of a network for N images.
 
     Attributes:
         classes: (N,) int64; -1 where logits are not finite.

@@ -1,4 +1,4 @@
-"""What all engines share, from images to predicted classes; and plain PyTorch, the reference."""
+"""Engines in general, from images to predicted classes; and plain PyTorch, the reference."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -51,12 +51,12 @@ class Engine:
 
     @property
     def version(self) -> str:
-        """The software that computes: the same version gives the same logits."""
+        """Name the software that computes: the same version gives the same logits."""
         return f"{self.name}, torch {torch.__version__}"
 
     @property
     def is_reference(self) -> bool:
-        """Whether other engines are compared with this one."""
+        """Tell whether other engines are compared with this one."""
         return self.name == "eager" and self.precision == "fp32"
 
     def description(self) -> dict[str, Any]:

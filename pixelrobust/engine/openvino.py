@@ -57,7 +57,7 @@ class OpenVinoEngine(Engine):
 
     @property
     def version(self) -> str:
-        """The software that computes, as of `Engine`."""
+        """Name the software that computes, as of `Engine`."""
         return f"{self.name} {self._openvino.__version__}, torch {torch.__version__}"
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:

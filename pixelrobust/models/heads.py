@@ -96,7 +96,7 @@ class RestrictedLogits(nn.Module):
 
     @property
     def known_outputs(self) -> Tensor | None:
-        """Which of the outputs the classifier knows, (len(classes),) bool; None: all."""
+        """Tell which of the outputs the classifier knows, (len(classes),) bool; None: all."""
         known = known_outputs(self.module)
         return None if known is None else known[self.classes]
 
@@ -145,7 +145,7 @@ class ExpandedLogits(nn.Module):
 
     @property
     def known_outputs(self) -> Tensor:
-        """Which of the outputs the module knows, (outputs,) bool."""
+        """Tell which of the outputs the module knows, (outputs,) bool."""
         return self.sources < len(self.classes)
 
 

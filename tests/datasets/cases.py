@@ -18,22 +18,14 @@ from scipy.io import savemat
 
 from pixelrobust.datasets import ImageList, list_images
 from pixelrobust.settings import DatasetSettings, PreprocessingSettings
-from tests.fault_cases import SIDE, picture
+from tests.fault_cases import SIDE, folder_of
 
 SMALL = PreprocessingSettings(resize=SIDE, crop=SIDE, interpolation="bilinear")
 
 
 def config(kind: str, **keys: Any) -> DatasetSettings:
-    usual = {
-        "root": None,
-        "labels": None,
-        "classes": None,
-        "candidates": None,
-        "limit": None,
-        "preprocessing": SMALL,
-        "description": "images of a test",
-        "caveat": "",
-    }
+    unset = dict.fromkeys(("root", "labels", "classes", "candidates", "limit"))
+    usual = unset | {"preprocessing": SMALL, "description": "images of a test", "caveat": ""}
     return DatasetSettings(kind=kind, **usual | keys)
 
 
@@ -44,22 +36,12 @@ def listed(
     seed: int = 0,
     **keys: Any,
 ) -> ImageList:
-    """The images of a data set's config, or those of its training split by another listing."""
+    """List the images of a data set's config, or those of its training split by another listing."""
     return (listing or list_images)(config(kind, **keys), cache, seed)
 
 
 def labels_by_key(images: ImageList) -> dict[str, int]:
     return dict(zip(images.keys, images.labels.tolist(), strict=True))
-
-
-def sentence(ended: Any) -> str:
-    """The one sentence with which a command was refused."""
-    assert ended.code == 2, ended
-    assert "Traceback" not in ended.out + ended.err
-    assert ended.err.startswith("error: "), ended.err
-    assert ended.err.count("\n") == 1, ended.err
-    assert ended.err.endswith(".\n"), ended.err
-    return str(ended.err)
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -155,8 +137,8 @@ def stl10(
     folder.mkdir(parents=True)
     (folder / "test_X.bin").write_bytes(images.transpose(0, 3, 2, 1).tobytes())
     (folder / "test_y.bin").write_bytes(bytes(label + 1 for label in labels))
-    names = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-    (folder / "class_names.txt").write_text("\n".join(names))
+    names = "airplane bird car cat deer dog horse monkey ship truck"
+    (folder / "class_names.txt").write_text(names.replace(" ", "\n"))
     lists = [[name, md5(folder / name)] for name in ("test_X.bin", "test_y.bin")]
     patch.setattr(torchvision.datasets.STL10, "train_list", [])
     patch.setattr(torchvision.datasets.STL10, "test_list", lists)
@@ -168,25 +150,18 @@ def food101(root: Path, images: Mapping[str, Sequence[str]]) -> Path:
     meta = root / "food-101" / "meta"
     meta.mkdir(parents=True)
     for split in ("train", "test"):
-        listed = {
-            name: [f"{name}/{image}" for image in members] for name, members in images.items()
-        }
-        (meta / f"{split}.json").write_text(json.dumps(listed))
-    number = 0
-    for name, members in images.items():
-        for image in members:
-            path = root / "food-101" / "images" / name / f"{image}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture(number := number + 1).save(path)
+        names = {name: [f"{name}/{image}" for image in own] for name, own in images.items()}
+        (meta / f"{split}.json").write_text(json.dumps(names))
+    folder_of(
+        root / "food-101" / "images", *(f"{n}/{i}.jpg" for n, own in images.items() for i in own)
+    )
     return root
 
 
 def flowers102(root: Path, labels: Sequence[int], patch: pytest.MonkeyPatch) -> Path:
     """Pictures 1 to N, all of them the test split; Flowers102 counts classes from 1."""
     folder = root / "flowers-102"
-    (folder / "jpg").mkdir(parents=True)
-    for number in range(1, len(labels) + 1):
-        picture(number).save(folder / "jpg" / f"image_{number:05}.jpg")
+    folder_of(folder / "jpg", *(f"image_{n:05}.jpg" for n in range(1, len(labels) + 1)))
     ids = np.arange(1, len(labels) + 1)
     savemat(folder / "setid.mat", {"tstid": ids, "trnid": ids, "valid": ids})
     savemat(folder / "imagelabels.mat", {"labels": np.array(labels) + 1})
@@ -203,11 +178,9 @@ def pets(root: Path, images: Sequence[tuple[str, int]]) -> Path:
     """Names of images such as Abyssinian_1, with labels, as the test split."""
     folder = root / "oxford-iiit-pet"
     (folder / "annotations").mkdir(parents=True)
-    (folder / "images").mkdir()
     lines = [f"{name} {label + 1} 1 1" for name, label in images]
     (folder / "annotations" / "test.txt").write_text("\n".join(lines) + "\n")
-    for number, (name, _) in enumerate(images):
-        picture(number).save(folder / "images" / f"{name}.jpg")
+    folder_of(folder / "images", *(f"{name}.jpg" for name, _ in images))
     return root
 
 
@@ -216,7 +189,5 @@ def textures(root: Path, images: Sequence[str]) -> Path:
     folder = root / "dtd" / "dtd"
     (folder / "labels").mkdir(parents=True)
     (folder / "labels" / "test1.txt").write_text("\n".join(images) + "\n")
-    for number, name in enumerate(images):
-        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        picture(number).save(folder / "images" / name)
+    folder_of(folder / "images", *images)
     return root

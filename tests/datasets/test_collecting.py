@@ -96,11 +96,8 @@ def test_keys_tie_changes_to_images_in_any_order():
     assert predicted([0, 1, 2, 3]) == predicted([2, 0, 3, 1])
 
 
-# What is not collected
-
-
 class Endless:
-    """A data set that never ends an iteration, as torch's need not."""
+    """Never ends an iteration, as data sets of torch need not."""
 
     def __len__(self) -> int:
         return 2

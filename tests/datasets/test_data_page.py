@@ -36,7 +36,7 @@ def test_every_command_is_run_here_and_every_kind_has_one() -> None:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the page's /data holds: two pictures of each kind, the first class's among them."""
+    """Make what the page's /data holds: two pictures of each kind, the first class's among them."""
     root = tmp_path / "data"
     folder_of(root / "images", "tench/1.png", "goldfish/2.png")
     folder_of(root, "cats/1.jpg", "dogs/2.jpg")
@@ -48,7 +48,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def small(command: str, root: Path, folder: Path) -> list[str]:
-    """A command as written, on the data of the test, with a network as small as they are."""
+    """Return a command as written, on the data of the test, with a network as small as they are."""
     arguments = [part.replace("/data/", f"{root}/") for part in shlex.split(command)]
     classes = 10 if "torchvision" in command else 2
     weights = saved(state(classes), folder / "w.safetensors")

@@ -1,4 +1,4 @@
-"""Which images folders hold, what they are called and how they are labelled."""
+"""Images in folders: what they are called and how they are labelled."""
 
 import os
 import unicodedata
@@ -26,9 +26,6 @@ def touch(root: Path, *names: str) -> Path:
 def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-# Class folders
 
 
 def test_wordnet_ids_and_english_names_mean_imagenets_indices(tmp_path):
@@ -102,15 +99,19 @@ def test_images_count_below_class_folders_by_their_suffix_unless_they_are_hidden
 def test_a_root_that_is_unset_missing_or_bare_is_refused(tmp_path, kind):
     with pytest.raises(InputError, match=r"dataset\.root is not set.*dataset\.root=/data/"):
         listed(kind)
-    with pytest.raises(InputError, match=r"dataset\.root=.*absent is not a folder"):
-        listed(kind, root=tmp_path / "absent")
-    for name in ("bare", "bare/cat"):
-        (tmp_path / name).mkdir()
-        with pytest.raises(InputError, match=r"dataset\.root=.*bare holds no images"):
-            listed(kind, root=tmp_path / "bare")
-
-
-# Keys and order
+    absent, bare = tmp_path / "absent", tmp_path / "bare"
+    training = {"listing": list_training_images, "train_root": absent}
+    for key, keys in (("root", {"root": absent}), ("train_root", training)):
+        with pytest.raises(InputError, match=rf"dataset\.{key}=.*absent is not a folder"):
+            listed(kind, **keys)
+    for folder in (bare, bare / "cat"):
+        folder.mkdir()
+        for key, keys in (
+            ("root", {"root": bare}),
+            ("train_root", training | {"train_root": bare}),
+        ):
+            with pytest.raises(InputError, match=rf"dataset\.{key}=.*bare holds no images"):
+                listed(kind, **keys)
 
 
 def test_a_decomposed_file_name_gets_the_composed_key_unless_both_are_there(tmp_path):
@@ -141,9 +142,6 @@ def test_images_are_ordered_by_key_with_their_paths_and_labels(tmp_path):
     taken = images.take([2, 0])
     assert (taken.keys, taken.labels.tolist()) == (("a/x.jpg", "B/w.jpg"), [0, 2])
     assert [path.name for path in taken.paths] == ["x.jpg", "w.jpg"]
-
-
-# The ILSVRC validation folder
 
 
 def flat(folder: Path) -> Path:
@@ -203,9 +201,6 @@ def test_the_parent_of_val_stands_for_val(tmp_path):
     assert labels_by_key(listed("imagenet", root=root, labels=labels)) == {"a.JPEG": 1}
 
 
-# Images that packages and downloads bring
-
-
 def test_foolbox_brings_20_images_labelled_by_their_names(monkeypatch):
     images = listed("foolbox")
     assert len(images) == 20
@@ -248,9 +243,6 @@ def test_a_failing_download_of_imagenette_says_why_and_what_else_to_do(
         listed("imagenette", root=tmp_path)
 
 
-# Folders as classes, and training splits
-
-
 def test_folders_are_the_same_classes_in_both_splits_in_the_order_of_their_names(tmp_path):
     """Also where one split lacks some of them."""
     test = touch(tmp_path / "test", "cat/a.png", "zebra/a.png", "empty/notes.txt")
@@ -274,15 +266,6 @@ def test_a_training_split_has_the_classes_of_the_data_set(tmp_path):
     assert labels_by_key(own) == {"tench/a.jpg": 1, "goldfish/b.jpg": 0}
     for kind in ("imagefolder", "imagenet", "foolbox"):
         assert listed(kind, root=train, listing=list_training_images) is None
-
-
-def test_a_training_root_that_is_wrong_is_named(tmp_path):
-    keys = {"train_root": tmp_path / "bare", "listing": list_training_images}
-    with pytest.raises(InputError, match=r"dataset\.train_root=.*bare is not a folder"):
-        listed("imagefolder", **keys)
-    (tmp_path / "bare").mkdir()
-    with pytest.raises(InputError, match=r"dataset\.train_root=.*bare holds no images"):
-        listed("imagefolder", **keys)
 
 
 def test_candidates_keep_the_same_sample_of_either_split(tmp_path):

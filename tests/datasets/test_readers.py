@@ -1,4 +1,4 @@
-"""Which images a CSV file or a data set of torchvision stands for."""
+"""Images that a CSV file or a data set of torchvision stands for."""
 
 import json
 from collections.abc import Callable
@@ -39,7 +39,7 @@ NATIVE = {
 
 
 def pixels(images: ImageList, side: int) -> np.ndarray:
-    """(N, 3, side, side), of images of that size."""
+    """Decode images of that size to (N, 3, side, side)."""
     return np.stack([decode(source, NATIVE[side]) for source in images.sources])
 
 
@@ -50,9 +50,6 @@ def loaded(images: ImageList, cache: Path) -> ImageSet:
 def names_file(folder: Path, *names: str) -> Path:
     (folder / "names.txt").write_text("\n".join(names), encoding="utf-8")
     return folder / "names.txt"
-
-
-# CSV files
 
 
 def test_a_csv_gives_keys_as_written_wherever_the_folder_lies(tmp_path):
@@ -156,9 +153,6 @@ def test_what_a_csv_needs_is_said(tmp_path):
         listed("csv", file=csv_of(tmp_path, [("a.png", "catt")]))
     with pytest.raises(InputError, match=r"has label 2, but dataset\.classes has 2 names"):
         listed("csv", file=file, classes=names_file(tmp_path, "cat", "dog"))
-
-
-# torchvision's
 
 
 def of_torchvision(name: str, root: Path, **keys: Any) -> ImageList:
@@ -298,9 +292,6 @@ def test_a_download_that_fails_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.utils.download_url", fail)
     with pytest.raises(InputError, match=r"no network here\); connect to the network"):
         of_torchvision("CIFAR10", tmp_path, download=True)
-
-
-# One cache for all
 
 
 def test_each_kind_is_decoded_once_and_samples_go_with_their_labels(tmp_path, monkeypatch):

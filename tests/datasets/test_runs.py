@@ -1,4 +1,4 @@
-"""What runs on the command line make of odd, few, doubled or missing images, and of classes that do not fit."""
+"""Runs on the command line over odd, few, doubled or missing images, and classes that do not fit."""
 
 import re
 from collections.abc import Callable
@@ -8,8 +8,18 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Run
-from tests.datasets.cases import cifar10, csv_of, mnist, noise, sentence
-from tests.fault_cases import SIDE, caption, folder_of, images, manifest, network, saved, state
+from tests.datasets.cases import cifar10, csv_of, mnist, noise
+from tests.fault_cases import (
+    SIDE,
+    caption,
+    folder_of,
+    images,
+    manifest,
+    network,
+    saved,
+    sentence,
+    state,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,11 +34,8 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused(run: Run, small_network: list[str]) -> Refused:
-    """The sentence with which a run over a data set is refused."""
+    """Return the sentence with which a run over a data set is refused."""
     return lambda *keys: sentence(run(*small_network, *SMALL, *keys))
-
-
-# Files
 
 
 def test_files_that_are_no_images_stop_a_run_or_are_left_out_named_and_counted(
@@ -94,9 +101,6 @@ def test_any_name_will_do(run: Run, small_network: list[str], tmp_path: Path) ->
     assert set(pd.read_parquet(path)["image"]) == {f"cat/{name}" for name in NAMES}
 
 
-# How many images
-
-
 def test_one_image_gives_wide_intervals(run: Run, small_network: list[str], tmp_path: Path) -> None:
     root = folder_of(tmp_path / "images", "cat/a.png")
     ended = run(*images(root), *small_network, "perturbation.num=[4,64]", "draws=3")
@@ -133,17 +137,12 @@ def test_no_image_left_says_who_rejected_how_many(run: Run, tmp_path: Path) -> N
     assert "(squeezenet1_1 rejects 3, other rejects 3)" in told
 
 
-# Classes
-
-
-def test_a_label_without_an_output_is_refused(refused: Refused, tmp_path: Path) -> None:
+def test_labels_and_classes_that_are_not_known_are_refused(
+    refused: Refused, tmp_path: Path
+) -> None:
     root = folder_of(tmp_path / "images", "cat/a.png", "emu/a.png")
-    told = refused(*images(root, ["cat", "dog", "emu"]))
-    assert "2 outputs; check dataset.classes" in told
-
-
-def test_a_class_that_is_not_known_is_refused(refused: Refused, tmp_path: Path) -> None:
-    root = folder_of(tmp_path / "images", "catt/a.png")
+    assert "2 outputs; check dataset.classes" in refused(*images(root, ["cat", "dog", "emu"]))
+    root = folder_of(tmp_path / "others", "catt/a.png")
     assert "class folder 'catt' is not among the names in dataset.classes" in refused(*images(root))
 
 
@@ -166,9 +165,6 @@ def test_retraining_refuses_other_classes_unless_they_are_to_be_learnt(
     told = sentence(run(*command))
     assert "has 10 classes of its own, but model squeezenet1_1 has 2 outputs" in told
     assert run(*command, "dataset.classes=own").code == 0
-
-
-# Keys
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ CLASSES = ("cat", "dog")
 def checkpoint(
     folder: Path, kind: str = "vit", labels: Sequence[str] = CLASSES, favourite: int = 0
 ) -> Path:
-    """A folder as save_pretrained writes it: a tiny network that takes everything for one class."""
+    """Write a folder as save_pretrained does: a tiny network that takes everything for one class."""
     named = {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
     torch.manual_seed(0)
     transformers.utils.logging.disable_progress_bar()
@@ -63,7 +63,7 @@ KINDS = {"vit": _vit, "convnext": _convnext, "resnet": _resnet}
 
 
 def edited(folder: Path, name: str, **values: Any) -> Path:
-    """The folder, with other settings in one of its files."""
+    """Change settings in one of a folder's files."""
     content = json.loads((folder / name).read_text())
     (folder / name).write_text(json.dumps(content | values))
     return folder
@@ -72,7 +72,7 @@ def edited(folder: Path, name: str, **values: Any) -> Path:
 def tiny(
     classes: int = 2, last: nn.Module | None = None, favourite: int | None = None
 ) -> nn.Module:
-    """A network whose logits depend on all pixels, or that takes everything for one class."""
+    """Make a network whose logits depend on all pixels, or that takes everything for one class."""
     torch.manual_seed(1)
     layers = [nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten()]
     head = nn.Linear(54, classes)
@@ -88,6 +88,6 @@ def noise(count: int, side: int = SIDE) -> Tensor:
 
 
 def picture(seed: int = 0, side: int = SIDE) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """A square image of noise, and its pixels."""
+    """Make a square image of noise, and return its pixels too."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     return Image.fromarray(pixels), pixels

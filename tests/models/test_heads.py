@@ -52,7 +52,7 @@ def wrapped(network: nn.Module) -> nn.Module:
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def known(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor, str]:
-    """A classifier, two images, and the name of its head."""
+    """Make a classifier, two images, and the name of its head."""
     library, side, head = ARCHITECTURES[request.param]
     build = timm.create_model if library is timm else torchvision.models.get_model
     module = wrapped(seeded(build, request.param, num_classes=OUTPUTS))
@@ -70,7 +70,7 @@ def logits(module: nn.Module, images: Tensor) -> Tensor:
 
 
 def state(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """Where each tensor lies and how often it was written; digests of large networks take long."""
+    """Tell where each tensor lies and how often it was written; digests of large networks take long."""
     tensors = module.state_dict(keep_vars=True)
     return {name: (tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()}
 
@@ -87,14 +87,12 @@ def small_images() -> Tensor:
     return torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
 
-def test_the_head_of_an_architecture(known: tuple[nn.Module, Tensor, str]) -> None:
-    module, _, head = known
+def test_a_head_is_found_and_its_copy_gives_the_restricted_logits(
+    known: tuple[nn.Module, Tensor, str],
+) -> None:
+    module, images, head = known
     assert find_head(module) == head
     assert find_head(module.get_submodule("1")) == head.removeprefix("1.")
-
-
-def test_a_copied_head_gives_the_restricted_logits(known: tuple[nn.Module, Tensor, str]) -> None:
-    module, images, _ = known
     before = state(module)
     replaced = replace_head(module, CLASSES, "copied", 0)
     expected = logits(module, images)[:, CLASSES]
@@ -178,25 +176,16 @@ def test_random_values_on_every_machine() -> None:
     torch.testing.assert_close(weight, torch.tensor(expected), atol=5e-5, rtol=0)
 
 
-def test_random_values_follow_the_seed_alone() -> None:
-    first, same, other = (
-        weights_digest(replace_head(small(), [0, 2], "random", seed)) for seed in (1, 1, 2)
+def test_random_values_follow_the_seed_and_no_global_generator() -> None:
+    before = torch.get_rng_state()
+    first, same, other, _ = (
+        weights_digest(replace_head(small(), [0, 2], "random", seed)) for seed in (1, 1, 2, 2**70)
     )
     assert first == same != other
-
-
-def test_no_global_generator_is_touched() -> None:
-    before = torch.get_rng_state()
-    replace_head(small(), [0], "random", 1)
-    replace_head(small(), [0], "copied", 1)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_large_seeds_are_seeds() -> None:
-    replace_head(small(), [0], "random", 2**70)
-
-
-def test_more_random_outputs_than_there_were() -> None:
+def test_there_may_be_more_random_outputs_than_there_were() -> None:
     replaced = replace_head(small(), range(40), "random", 0)
     assert logits(replaced, small_images()).shape == (2, 40)
 
@@ -224,24 +213,16 @@ def test_classes_from_arrays() -> None:
         assert weights_digest(replace_head(small(), classes, "copied", 0)) == expected
 
 
-def test_restricted_logits_share_the_module_and_its_mode() -> None:
+def test_restricted_logits_share_the_module_its_mode_and_gradients() -> None:
     module = small()
     restricted = RestrictedLogits(module, [4, 2])
     assert restricted.module is module
     assert not restricted.training
-    assert torch.equal(restricted(small_images()), module(small_images())[:, [4, 2]])
-    assert weights_digest(restricted) != weights_digest(RestrictedLogits(module, [2, 4]))
-
-
-def test_restricted_logits_pass_gradients() -> None:
     images = small_images().requires_grad_()
-    RestrictedLogits(small(), [1, 3])(images).sum().backward()
+    assert torch.equal(restricted(images), module(images)[:, [4, 2]])
+    restricted(images).sum().backward()
     assert float(images.grad.abs().sum()) > 0
-
-
-def test_restricted_logits_beyond_the_outputs() -> None:
-    with pytest.raises(InputError, match=r"classes hold 5, .* 5 outputs"):
-        RestrictedLogits(small(), [1, 5])(small_images())
+    assert weights_digest(restricted) != weights_digest(RestrictedLogits(module, [2, 4]))
 
 
 def test_expanded_logits_stand_where_their_classes_do() -> None:
@@ -315,12 +296,15 @@ def test_classes_that_are_none(classes: list[object]) -> None:
 
 
 def test_arguments_that_are_wrong() -> None:
-    with pytest.raises(InputError, match="classes hold 9"):
-        replace_head(small(), [0, 9], "copied", 0)
-    with pytest.raises(InputError, match="init='zeros'"):
-        replace_head(small(), [0], "zeros", 0)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="seed=-1"):
-        replace_head(small(), [0], "random", -1)
+    for words, classes, init, seed in (
+        ("classes hold 9", [0, 9], "copied", 0),
+        ("init='zeros'", [0], "zeros", 0),
+        ("seed=-1", [0], "random", -1),
+    ):
+        with pytest.raises(InputError, match=words):
+            replace_head(small(), classes, init, seed)
+    with pytest.raises(InputError, match=r"classes hold 5, .* 5 outputs"):
+        RestrictedLogits(small(), [1, 5])(small_images())
 
 
 @pytest.mark.parametrize(

@@ -51,16 +51,14 @@ def test_a_networks_own_preprocessing_is_what_its_library_says(
 
 def test_what_is_given_wins_and_the_rest_keeps_its_proportion() -> None:
     model = timm_model("tf_efficientnet_lite1")
-    key = "dataset.preprocessing."
-    assert shown(settings_of(*model, *FOLDER, f"{key}interpolation=nearest")) == (
-        272,
-        240,
-        "nearest",
-    )
-    assert shown(settings_of(*model, *FOLDER, f"{key}crop=120")) == (136, 120, "bicubic")
-    assert shown(settings_of(*model, *FOLDER, f"{key}resize=136")) == (136, 120, "bicubic")
-    both = [f"{key}crop=10", f"{key}resize=20"]
-    assert shown(settings_of(*model, *FOLDER, *both)) == (20, 10, "bicubic")
+    for given, expected in (
+        (["interpolation=nearest"], (272, 240, "nearest")),
+        (["crop=120"], (136, 120, "bicubic")),
+        (["resize=136"], (136, 120, "bicubic")),
+        (["crop=10", "resize=20"], (20, 10, "bicubic")),
+    ):
+        keys = [f"dataset.preprocessing.{each}" for each in given]
+        assert shown(settings_of(*model, *FOLDER, *keys)) == expected
 
 
 def test_models_that_disagree_see_the_papers_size_unless_they_must_agree() -> None:
@@ -78,39 +76,34 @@ def test_models_that_disagree_see_the_papers_size_unless_they_must_agree() -> No
     assert shown(settings_of(LITES, *FOLDER, *sizes)) == (256, 224, "bicubic")
 
 
-def test_models_that_only_select_count_too() -> None:
+def test_models_that_only_select_or_say_nothing(tmp_path: Path) -> None:
     models = [*timm_model("resnet50.a1_in1k"), "selection.models=[timm,vgg16]"]
     assert shown(settings_of(*models, *FOLDER)) == (256, 224, "bilinear")
-
-
-def test_models_that_say_nothing_leave_it_to_the_paper(tmp_path: Path) -> None:
     model = ["model=checkpoint", f"models.checkpoint.path={tmp_path}"]
     assert shown(settings_of(*model, *FOLDER)) == (256, 224, "bilinear")
     with pytest.raises(InputError, match="say nothing of it"):
         settings_of(*model, *FOLDER, "dataset.preprocessing.crop=models")
 
 
-def mine(name: str, tmp_path: Path) -> list[str]:
-    """Arguments that name such a network with weights for two classes: everything is a cat."""
+def evaluated(name: str, run: Run, folder: Path, *keys: str) -> str:
+    """Evaluate such a network, with weights that take everything for a cat; return what was printed."""
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=2)
     with torch.no_grad():
         network.get_classifier().bias[0] += 10
-    save_file(network.state_dict(), tmp_path / "w.safetensors")
-    weights = f"models.timm.weights={tmp_path / 'w.safetensors'}"
-    return [*timm_model(name), weights, "models.timm.classes=2", "perturbation.num=4"]
-
-
-def images(tmp_path: Path) -> list[str]:
-    root = folder_of(tmp_path / "images", "cat/a.png", "dog/b.png")
-    return ["dataset=imagefolder", f"dataset.root={root}", "dataset.classes=folders"]
-
-
-def test_a_run_at_288_and_bicubic(run: Run, tmp_path: Path) -> None:
-    """A network by name is shown what timm itself would test it with."""
-    ended = run(*mine("resnet18.a1_in1k", tmp_path), *images(tmp_path))
+    save_file(network.state_dict(), folder / "w.safetensors")
+    root = folder_of(folder / "images", "cat/a.png", "dog/b.png")
+    ended = run(
+        *timm_model(name), f"models.timm.weights={folder / 'w.safetensors'}", "models.timm.classes=2",
+        "perturbation.num=4", "dataset=imagefolder", f"dataset.root={root}", "dataset.classes=folders",
+        *keys,
+    )  # fmt: skip
     assert ended.code == 0, ended.err
-    assert "made for others" not in ended.out
+    return " ".join(ended.out.split())
+
+
+def test_a_network_is_shown_what_its_library_would_test_it_with(run: Run, tmp_path: Path) -> None:
+    assert "made for others" not in evaluated("resnet18.a1_in1k", run, tmp_path)
     record = manifest(tmp_path / "results")
     assert record["image_size"] == [288, 288]
     preprocessing = record["config"]["dataset"]["preprocessing"]
@@ -119,9 +112,6 @@ def test_a_run_at_288_and_bicubic(run: Run, tmp_path: Path) -> None:
 
 def test_networks_that_were_made_for_other_images_are_named(run: Run, tmp_path: Path) -> None:
     smaller = ["dataset.preprocessing.crop=32", "dataset.preprocessing.resize=40"]
-    ended = run(*mine("test_resnet.r160_in1k", tmp_path), *images(tmp_path), *smaller)
-    assert ended.code == 0, ended.err
-    told = " ".join(ended.out.split())
-    assert (
-        "resize=40, crop=32, bilinear; made for others: test_resnet.r160_in1k (resize=168" in told
-    )
+    told = evaluated("test_resnet.r160_in1k", run, tmp_path, *smaller)
+    others = "made for others: test_resnet.r160_in1k (resize=168"
+    assert f"resize=40, crop=32, bilinear; {others}" in told
