@@ -481,12 +481,12 @@ def test_a_server_that_is_not_there(
 
 def test_a_key_in_the_netrc_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "home" / ".netrc"
-    assert not tracking.is_logged_in("https://api.example.org")
+    assert not tracking._is_logged_in("https://api.example.org")
     file.write_text(f"machine api.example.org login user password {KEY}\n")
-    assert tracking.is_logged_in("https://api.example.org")
-    assert not tracking.is_logged_in("https://other.example.org")
+    assert tracking._is_logged_in("https://api.example.org")
+    assert not tracking._is_logged_in("https://other.example.org")
     file.write_text("machine\n")
-    assert not tracking.is_logged_in("https://api.example.org")
+    assert not tracking._is_logged_in("https://api.example.org")
 
 
 def test_a_package_that_is_missing_is_told_before_any_work(
@@ -523,7 +523,7 @@ def test_a_fault_at_any_call_changes_nothing(
     calls = ("define_metric", "log", "log_artifact", "summary", "finish")
     for name in calls:
         with monkeypatch.context() as patched:
-            patched.setattr(tracking, "open_run", lambda *_, name=name: Broken(name))
+            patched.setattr(tracking, "_open_run", lambda *_, name=name: Broken(name))
             ended = evaluate(WANDB, results=tmp_path / "tracked")
         assert ended.code == 0
         assert warnings(ended) == [
