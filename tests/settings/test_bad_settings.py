@@ -193,6 +193,16 @@ def test_any_value_at_any_key_is_accepted_or_refused_by_a_key(
             assert line.endswith("."), line
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    key=st.sampled_from(["num", "amplitude", "area"]),
+    value=st.integers(max_value=-1) | st.floats() | st.booleans() | st.lists(st.text(), min_size=1),
+)
+def test_no_wrong_perturbation_passes(key: str, value: object) -> None:
+    with pytest.raises(InputError, match=key):
+        build_settings(changed(("perturbation", key), value), {}, common_preprocessing)
+
+
 @settings(deadline=None, max_examples=100)
 @given(key=st.sampled_from(sorted(places(USUAL))), name=st.text(min_size=1), value=JSON)
 def test_no_section_takes_a_key_that_it_does_not_have(
