@@ -335,7 +335,7 @@ def test_losses_are_logged_while_they_fall(
 
 
 def test_jobs_of_a_sweep_are_runs_of_a_group(evaluate: Call, tmp_path: Path, world: Path) -> None:
-    """One of them fails."""
+    """Let one of them fail."""
     (tmp_path / "none").mkdir()
     roots = f"dataset.root={world / 'test'},{tmp_path / 'none'}"
     ended = evaluate("-m", WANDB, roots)
