@@ -1,8 +1,9 @@
-"""One process among those that run the same function, and what they have to tell each other."""
+"""One function in several processes, a device each, and what they have to tell each other."""
 
 import datetime
 import functools
 import gc
+import itertools
 import json
 import os
 import pickle
@@ -36,13 +37,19 @@ from pixelrobust.errors import InputError
 _T = TypeVar("_T")
 
 _CPU = torch.device("cpu")
-PATIENCE = datetime.timedelta(minutes=30)
-"""How long a process waits for another."""
+# How long a process waits for another.
+_PATIENCE = datetime.timedelta(minutes=30)
+# torchrun sets them all; by hand, or by a scheduler's script, these are what it takes.
+_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+# Forked processes could use neither GPUs nor autograd.
+_START_METHOD = "spawn"
+# Numbers the groups that this process joins.
+_GROUPS = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Context:
-    """One process among those that run the same function.
+    """Place of a process among those that run the same function.
 
     All of them must make the same calls of these methods, in the same order.
 
@@ -58,11 +65,11 @@ class Context:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and reports."""
+        """Tell whether this is the process that writes and reports."""
         return self.rank == 0
 
     def broadcast(self, value: _T) -> _T:
-        """What rank 0 gave, in all processes; plain data."""
+        """Return, in all processes, what rank 0 gave; plain data."""
         if self.world_size == 1:
             return value
         values = [value]
@@ -70,7 +77,7 @@ class Context:
         return values[0]
 
     def gather(self, value: _T) -> list[_T]:
-        """What each process gave, by rank, in all processes; plain data."""
+        """Return, in all processes, what each process gave, by rank; plain data."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -78,7 +85,7 @@ class Context:
         return values
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of what each process gave, tensors of one shape on its device."""
+        """Sum what each process gave, tensors of one shape on its device."""
         total = values.clone()
         if self.world_size > 1:
             dist.all_reduce(total)
@@ -95,132 +102,13 @@ SINGLE = Context()
 """The only process, on the CPU."""
 
 
-def run_in_group(
-    function: Callable[..., _T], context: Context, store: Any, arguments: Sequence[Any]
-) -> _T:
-    """The function, inside a group of processes.
-
-    The group is left only when it ends well: whoever fails must not wait for the others.
-    """
-    is_cuda = context.device.type == "cuda"
-    if is_cuda:
-        torch.cuda.set_device(context.device)
-    dist.init_process_group(
-        "nccl" if is_cuda else "gloo",
-        store=store,
-        rank=context.rank,
-        world_size=context.world_size,
-        timeout=PATIENCE,
-    )
-    result = function(context, *arguments)
-    # What still refers to the group has to go first, or some processes abort at their exit.
-    gc.collect()
-    context.barrier()
-    dist.destroy_process_group()
-    return result
-
-
-# Processes that are started here, a device each, and what becomes of their failures.
-
-# Forked processes could use neither GPUs nor autograd.
-_START_METHOD = "spawn"
-
-
-def run_in_processes(
-    function: Callable[..., Any], devices: list[torch.device], arguments: Sequence[Any]
-) -> Any:
-    """`function(context, *arguments)` in a process for each device; what rank 0 returns.
-
-    Raises:
-        InputError: the function raised it in any process.
-        RuntimeError: a process failed otherwise; the others are ended.
-    """
-    with tempfile.TemporaryDirectory(prefix="pixelrobust-") as folder:
-        threads = max(1, torch.get_num_threads() // len(devices))
-        processes = start_processes(  # type: ignore[no-untyped-call]
-            _rank_main,
-            (Path(folder), function, devices, threads, arguments),
-            nprocs=len(devices),
-            join=False,
-            start_method=_START_METHOD,
-        )
-        try:
-            while not processes.join():
-                pass
-        except (ProcessRaisedException, ProcessExitedException) as error:
-            raise _failure(Path(folder), processes.processes, error) from None
-        finally:
-            for process in processes.processes:
-                process.kill()
-        return pickle.loads((Path(folder) / "result").read_bytes())
-
-
-def _rank_main(
-    rank: int,
-    folder: Path,
-    function: Callable[..., Any],
-    devices: list[torch.device],
-    threads: int,
-    arguments: Sequence[Any],
-) -> None:
-    """What a started process does; its failure is left in the folder."""
-    # Python's own handling would wait for the end of what the process waits for itself.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(threads)
-    try:
-        context = Context(rank, len(devices), devices[rank])
-        store = FileStore(str(folder / "store"), len(devices))
-        result = run_in_group(function, context, store, arguments)
-        if context.is_main:
-            (folder / "result").write_bytes(pickle.dumps(result))
-    except Exception as error:
-        report = {
-            "rank": rank,
-            "time": time.time(),
-            "input_error": str(error) if isinstance(error, InputError) else None,
-            "traceback": traceback.format_exc(),
-        }
-        (folder / f"failure-{rank}").write_text(json.dumps(report), encoding="utf-8")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # An orderly end could wait for the other processes, which wait for this one.
-        os._exit(1)
-
-
-def _failure(folder: Path, processes: Sequence[Any], error: Exception) -> Exception:
-    """What went wrong first: others fail because their partner is gone."""
-    reports = sorted(
-        (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*")),
-        key=lambda report: (report["input_error"] is None, report["time"]),
-    )
-    if reports and reports[0]["input_error"] is not None:
-        return InputError(reports[0]["input_error"])
-    for rank, process in enumerate(processes):
-        if (process.exitcode or 0) < 0 and process.exitcode != -signal.SIGTERM:
-            name = signal.Signals(-process.exitcode).name
-            return RuntimeError(f"process {rank} of {len(processes)} was ended by {name}.")
-    if not reports:
-        return RuntimeError(str(error))
-    return RuntimeError(
-        f"process {reports[0]['rank']} of {len(processes)} failed:\n{reports[0]['traceback']}"
-    )
-
-
-# One function in several processes, a device each: started here, or by somebody else.
-
-_T_launching = TypeVar("_T_launching")
-
-# torchrun sets them all; by hand, or by a scheduler's script, these are what it takes.
-_LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
-
-
 def is_first_process() -> bool:
-    """Whether this process is not one of those that torchrun, or a script, started as helpers."""
+    """Tell whether this process is none that torchrun, or a script, started beside the first."""
     return os.environ.get("RANK", "0") == "0" or not _is_launched()
 
 
 def device_names(devices: str | int | Sequence[str]) -> tuple[str, ...]:
-    """What `engine.devices` stands for, as `start` takes it.
+    """Return what `engine.devices` stands for, as `start` takes it.
 
     Args:
         devices: one device; several; or how many: GPUs where there are any, else processes on the
@@ -241,9 +129,7 @@ def device_names(devices: str | int | Sequence[str]) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(devices))
 
 
-def start(
-    function: Callable[..., _T_launching], devices: Sequence[str], *arguments: Any
-) -> _T_launching:
+def start(function: Callable[..., _T], devices: Sequence[str], *arguments: Any) -> _T:
     """Run `function(context, *arguments)` on each of several devices of this machine at once.
 
     Under torchrun, or where RANK, WORLD_SIZE, LOCAL_RANK and MASTER_ADDR are set, this process is
@@ -265,15 +151,16 @@ def start(
     """
     chosen = _find_devices(devices)
     if _is_launched():
-        context = _launched_context(chosen)
-        return run_in_group(function, context, _launched_store(), arguments)
+        # A part of the store that no earlier group has written to.
+        store = PrefixStore(f"pixelrobust-{next(_GROUPS)}", _rendezvous())
+        return _run_in_group(function, _launched_context(chosen), store, arguments)
     if len(chosen) == 1:
         return function(Context(device=chosen[0]), *arguments)
-    return cast(_T_launching, run_in_processes(function, chosen, arguments))
+    return cast(_T, _run_in_processes(function, chosen, arguments))
 
 
 def _is_launched() -> bool:
-    """Whether somebody else has started several processes, of which this is one."""
+    """Tell whether somebody else has started several processes, of which this is one."""
     return all(name in os.environ for name in _LAUNCHED) and int(os.environ["WORLD_SIZE"]) > 1
 
 
@@ -306,26 +193,106 @@ def _launched_context(devices: list[torch.device]) -> Context:
 
 @functools.cache
 def _rendezvous() -> Any:
-    """The store by which launched processes meet. Kept: its port can be opened only once."""
-    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    """Return the store by which launched processes meet. Kept: its port can be opened only once."""
+    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
     return store
 
 
-_GROUPS: list[None] = []
+def _run_in_group(
+    function: Callable[..., _T], context: Context, store: Any, arguments: Sequence[Any]
+) -> _T:
+    """Run the function inside a group of processes.
+
+    The group is left only when it ends well: whoever fails must not wait for the others.
+    """
+    is_cuda = context.device.type == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(context.device)
+    dist.init_process_group(
+        "nccl" if is_cuda else "gloo",
+        store=store,
+        rank=context.rank,
+        world_size=context.world_size,
+        timeout=_PATIENCE,
+    )
+    result = function(context, *arguments)
+    # What still refers to the group has to go first, or some processes abort at their exit.
+    gc.collect()
+    context.barrier()
+    dist.destroy_process_group()
+    return result
 
 
-def _launched_store() -> Any:
-    """A part of the store that no earlier group has written to."""
-    _GROUPS.append(None)
-    return PrefixStore(f"pixelrobust-{len(_GROUPS)}", _rendezvous())
+def _run_in_processes(
+    function: Callable[..., Any], devices: list[torch.device], arguments: Sequence[Any]
+) -> Any:
+    """Run `function(context, *arguments)` in a new process for each device; return rank 0's result."""
+    with tempfile.TemporaryDirectory(prefix="pixelrobust-") as folder:
+        threads = max(1, torch.get_num_threads() // len(devices))
+        processes = start_processes(  # type: ignore[no-untyped-call]
+            _rank_main,
+            (Path(folder), function, devices, threads, arguments),
+            nprocs=len(devices),
+            join=False,
+            start_method=_START_METHOD,
+        )
+        try:
+            while not processes.join():
+                pass
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            raise _failure(Path(folder), processes.processes, error) from None
+        finally:
+            for process in processes.processes:
+                process.kill()
+        return pickle.loads((Path(folder) / "result").read_bytes())
 
 
-# One function in several processes, a device each, and what they have to tell each other.
+def _rank_main(
+    rank: int,
+    folder: Path,
+    function: Callable[..., Any],
+    devices: list[torch.device],
+    threads: int,
+    arguments: Sequence[Any],
+) -> None:
+    """Be a started process; leave a result, or a failure, in the folder."""
+    # Python's own handling would wait for the end of what the process waits for itself.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    try:
+        context = Context(rank, len(devices), devices[rank])
+        store = FileStore(str(folder / "store"), len(devices))
+        result = _run_in_group(function, context, store, arguments)
+        if context.is_main:
+            (folder / "result").write_bytes(pickle.dumps(result))
+    except Exception as error:
+        report = {
+            "rank": rank,
+            "time": time.time(),
+            "input_error": str(error) if isinstance(error, InputError) else None,
+            "traceback": traceback.format_exc(),
+        }
+        (folder / f"failure-{rank}").write_text(json.dumps(report), encoding="utf-8")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly end could wait for the other processes, which wait for this one.
+        os._exit(1)
 
-__all__ = [
-    "SINGLE",
-    "Context",
-    "device_names",
-    "is_first_process",
-    "start",
-]
+
+def _failure(folder: Path, processes: Sequence[Any], error: Exception) -> Exception:
+    """Return what went wrong first: others fail because their partner is gone."""
+    reports = sorted(
+        (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("failure-*")),
+        key=lambda report: (report["input_error"] is None, report["time"]),
+    )
+    if reports and reports[0]["input_error"] is not None:
+        return InputError(reports[0]["input_error"])
+    for rank, process in enumerate(processes):
+        if (process.exitcode or 0) < 0 and process.exitcode != -signal.SIGTERM:
+            name = signal.Signals(-process.exitcode).name
+            return RuntimeError(f"process {rank} of {len(processes)} was ended by {name}.")
+    if not reports:
+        return RuntimeError(str(error))
+    return RuntimeError(
+        f"process {reports[0]['rank']} of {len(processes)} failed:\n{reports[0]['traceback']}"
+    )

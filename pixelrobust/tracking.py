@@ -1,4 +1,7 @@
-"""What can be logged of a run, and what logs nothing of it."""
+"""Runs logged in Weights & Biases, beside the results folder and without any say in it.
+
+Nothing here decides a number or how a run ends: whatever goes wrong with W&B is one line of warning.
+"""
 
 import contextlib
 import math
@@ -23,10 +26,31 @@ from pixelrobust.settings import TrackingSettings
 Picture = Path | NDArray[np.uint8]
 """The file of an image, or its (H, W, 3) values."""
 
+# What the package calls the folder in which it keeps runs.
+_FOLDER = "wandb"
+# Who somebody is, where the server is, and the way there. Settings decide everything else.
+_HEEDED = (
+    "WANDB_API_KEY",
+    "WANDB_APP_URL",
+    "WANDB_BASE_URL",
+    "WANDB_CONFIG_DIR",
+    "WANDB_CREDENTIALS_FILE",
+    "WANDB_ENTITY",
+    "WANDB_IDENTITY_TOKEN_FILE",
+    "WANDB_INSECURE_DISABLE_SSL",
+)
+# By which processes that are started find the one of the package that all of them share.
+_SERVICE = "WANDB_SERVICE"
+# Else what a killed run has logged last is lost, and the terminal viewer lags behind.
+_FLUSH_SECONDS = 2.0
+_LONGEST_NAME = 128
+# Servers that did not take a run: the next runs of this process do not wait for them again.
+_REFUSING: set[str] = set()
+
 
 @dataclass(frozen=True)
 class About:
-    """What a run is, in W&B's words.
+    """Description of a run, in W&B's words.
 
     Attributes:
         name: of the run.
@@ -49,7 +73,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        """The run ends, well if there is no exception."""
+        """End the run, well if there is no exception."""
 
     def attempt(self, describe: Callable[..., None], *arguments: Any) -> None:
         """Call `describe(tracker, *arguments)`, which logs something; not called where nothing is."""
@@ -77,63 +101,20 @@ NO_TRACKER = Tracker()
 """Logs nothing."""
 
 
-# What Weights & Biases finds in the environment while a run is logged.
+def make_tracker(settings: TrackingSettings | None, about: About) -> Tracker:
+    """Return what logs a run as these settings want it.
 
-FOLDER = "wandb"
-"""What the package calls the folder in which it keeps runs."""
-
-# Who somebody is, where the server is, and the way there. Settings decide everything else.
-_HEEDED = (
-    "WANDB_API_KEY",
-    "WANDB_APP_URL",
-    "WANDB_BASE_URL",
-    "WANDB_CONFIG_DIR",
-    "WANDB_CREDENTIALS_FILE",
-    "WANDB_ENTITY",
-    "WANDB_IDENTITY_TOKEN_FILE",
-    "WANDB_INSECURE_DISABLE_SSL",
-)
-SERVICE = "WANDB_SERVICE"
-"""By which processes that are started find the one of the package that all of them share."""
-
-
-def run_environment(directory: Path, timeout: float) -> dict[str, str | None]:
-    """Variables as W&B is to see them; None: not at all.
-
-    Args:
-        directory: what its folder is to lie in.
-        timeout: seconds that an answer of the server may take.
+    Raises:
+        InputError: W&B is asked for, and is not installed.
     """
-    kept = (*_HEEDED, SERVICE)
-    others = [name for name in os.environ if name.startswith("WANDB") and name not in kept]
-    hidden: dict[str, str | None] = dict.fromkeys(others)
-    return hidden | {
-        "WANDB_SILENT": "true",
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_HTTP_TIMEOUT": str(math.ceil(timeout)),
-        "WANDB_DIR": str(directory),
-        # What would otherwise lie in the user's home: logs, and tables until they are sent.
-        "WANDB_CACHE_DIR": str(directory),
-        "WANDB_DATA_DIR": str(directory / FOLDER),
-    }
+    if settings is None:
+        return NO_TRACKER
+    _wandb()
+    return _WandbTracker(settings, about)
 
 
-def set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Set variables, or remove them where the value is None; what they were before."""
-    before = {name: os.environ.get(name) for name in values}
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    return before
-
-
-# A run logged in Weights & Biases, until something goes wrong with that.
-
-
-class WandbTracker(Tracker):
-    """See `Tracker`.
+class _WandbTracker(Tracker):
+    """Logs a run in Weights & Biases, until something goes wrong with that.
 
     Args:
         settings: where to, and whether it is sent.
@@ -147,13 +128,13 @@ class WandbTracker(Tracker):
         self._environment: dict[str, str | None] = {}
 
     def __enter__(self) -> "Tracker":
-        self._environment = set_environment(self._surroundings())
+        self._environment = _set_environment(_run_environment(self._settings))
         try:
-            self._run = open_run(self._settings, self._about)
+            self._run = _open_run(self._settings, self._about)
         except Exception as error:
             self._give_up(error)
         except BaseException:
-            set_environment(self._environment)
+            _set_environment(self._environment)
             raise
         return self
 
@@ -162,15 +143,15 @@ class WandbTracker(Tracker):
             self._safely(lambda: self._run.finish(exit_code=0 if kind is None else 1))
         finally:
             self._run = None
-            set_environment(self._environment)
+            _set_environment(self._environment)
 
     def __getstate__(self) -> dict[str, Any]:
         # Other processes, which may have been there before, find the way back by it.
-        environment = self._surroundings() | {SERVICE: os.environ.get(SERVICE)}
+        environment = _run_environment(self._settings) | {_SERVICE: os.environ.get(_SERVICE)}
         return self.__dict__ | {"_environment": environment}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        set_environment(state["_environment"])
+        _set_environment(state["_environment"])
         self.__dict__.update(state | {"_environment": {}})
 
     def attempt(self, describe: Callable[..., None], *arguments: Any) -> None:
@@ -194,14 +175,14 @@ class WandbTracker(Tracker):
         def log() -> None:
             rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
             columns = [str(column) for column in table.columns]
-            made = wandb_package().Table(columns=columns, data=rows, allow_mixed_types=True)
+            made = _wandb().Table(columns=columns, data=rows, allow_mixed_types=True)
             self._run.log({name: made})
 
         self._safely(log)
 
     def pictures(self, name: str, pictures: Sequence[tuple[Picture, str]]) -> None:
         def log() -> None:
-            image = wandb_package().Image
+            image = _wandb().Image
             made = [
                 image(str(picture) if isinstance(picture, Path) else picture, caption=caption)
                 for picture, caption in pictures
@@ -212,15 +193,12 @@ class WandbTracker(Tracker):
 
     def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         def log() -> None:
-            artifact = wandb_package().Artifact(name, kind)
+            artifact = _wandb().Artifact(name, kind)
             for path in paths:
                 artifact.add_reference(path.resolve().as_uri(), name=path.name)
             self._run.log_artifact(artifact)
 
         self._safely(log)
-
-    def _surroundings(self) -> dict[str, str | None]:
-        return run_environment(self._settings.directory, self._settings.timeout)
 
     def _safely(self, work: Callable[[], object]) -> None:
         """Do something with the package's run, if there is one still."""
@@ -234,26 +212,42 @@ class WandbTracker(Tracker):
     def _give_up(self, error: Exception) -> None:
         """Tell of a fault, and log nothing more."""
         run, self._run = self._run, None
-        warn(f"W&B fails ({words(error)}); the run goes on without it, and ends the same.")
+        _warn(f"W&B fails ({_words(error)}); the run goes on without it, and ends the same.")
         if run is not None:
             # It has been told that something is wrong.
             with contextlib.suppress(Exception):
                 run.finish(exit_code=1)
 
 
-# Opening a run of Weights & Biases: online where that is asked for and possible, else offline.
-# The package is imported here, and only when a run is to be logged.
+def _run_environment(settings: TrackingSettings) -> dict[str, str | None]:
+    """Return variables as W&B is to see them while a run is logged; None: not at all."""
+    kept = (*_HEEDED, _SERVICE)
+    others = [name for name in os.environ if name.startswith("WANDB") and name not in kept]
+    hidden: dict[str, str | None] = dict.fromkeys(others)
+    return hidden | {
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_HTTP_TIMEOUT": str(math.ceil(settings.timeout)),
+        "WANDB_DIR": str(settings.directory),
+        # What would otherwise lie in the user's home: logs, and tables until they are sent.
+        "WANDB_CACHE_DIR": str(settings.directory),
+        "WANDB_DATA_DIR": str(settings.directory / _FOLDER),
+    }
 
-# Else what a killed run has logged last is lost, and the terminal viewer lags behind.
-_FLUSH_SECONDS = 2.0
-_LONGEST_NAME = 128
 
-_REFUSING: set[str] = set()
-"""Servers that did not take a run: the next runs of this process do not wait for them again."""
+def _set_environment(values: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Set variables, or remove them where the value is None; return what they were before."""
+    before = {name: os.environ.get(name) for name in values}
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    return before
 
 
-def wandb_package() -> Any:
-    """The package wandb; InputError where it is not installed."""
+def _wandb() -> Any:
+    """Return the package wandb, imported when needed; InputError where it is not installed."""
     try:
         import wandb
 
@@ -267,40 +261,30 @@ def wandb_package() -> Any:
     return wandb
 
 
-def open_run(settings: TrackingSettings, about: About) -> Any:
-    """The package's object of a new run. Whatever the package raises may be raised."""
-    wandb = wandb_package()
+def _open_run(settings: TrackingSettings, about: About) -> Any:
+    """Open a run, online where that is asked for and possible; whatever the package raises passes."""
     if settings.mode == "offline":
-        return _init(wandb, settings, about, "offline")
-    server = str(wandb.setup().settings.base_url)
+        return _init(settings, about, "offline")
+    server = str(_wandb().setup().settings.base_url)
     if server in _REFUSING:
-        return _init(wandb, settings, about, "offline")
-    if not is_logged_in(server):
+        return _init(settings, about, "offline")
+    if not _is_logged_in(server):
         fault = f"there is no key for {server}, which `wandb login` asks for"
     else:
         try:
-            return _init(wandb, settings, about, "online")
+            return _init(settings, about, "online")
         except Exception as error:
-            fault = f"{server}: {words(error)}"
+            fault = f"{server}: {_words(error)}"
     _REFUSING.add(server)
-    warn(
-        f"W&B does not take runs ({fault}); they are kept in {settings.directory / FOLDER}, and "
+    _warn(
+        f"W&B does not take runs ({fault}); they are kept in {settings.directory / _FOLDER}, and "
         "`wandb sync` sends them."
     )
-    return _init(wandb, settings, about, "offline")
+    return _init(settings, about, "offline")
 
 
-def words(error: Exception) -> str:
-    """What an error says, on one line."""
-    return first_line(error).rstrip(".")
-
-
-def warn(sentence: str) -> None:
-    """Tell of a fault that ends nothing."""
-    print(f"warning: {printable(sentence)}", file=sys.stderr)
-
-
-def _init(wandb: Any, settings: TrackingSettings, about: About, mode: str) -> Any:
+def _init(settings: TrackingSettings, about: About, mode: str) -> Any:
+    wandb = _wandb()
     # Elsewhere the package would look for a folder of its own choice.
     settings.directory.mkdir(parents=True, exist_ok=True)
     return wandb.init(
@@ -333,8 +317,8 @@ def _init(wandb: Any, settings: TrackingSettings, about: About, mode: str) -> An
     )
 
 
-def is_logged_in(server: str) -> bool:
-    """Whether there is a key for a server; the package itself would ask for one in a terminal."""
+def _is_logged_in(server: str) -> bool:
+    """Tell whether there is a key for a server; the package itself would ask for one in a terminal."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     named = os.environ.get("NETRC")
@@ -349,21 +333,11 @@ def _holds_key(file: Path, host: str) -> bool:
         return False
 
 
-# Runs logged in Weights & Biases, beside the results folder and without any say in it. Nothing
-# here decides a number or how a run ends: whatever goes wrong with W&B is one line of warning.
+def _words(error: Exception) -> str:
+    """Return what an error says, on one line and without a full stop."""
+    return first_line(error).rstrip(".")
 
-__all__ = ["NO_TRACKER", "About", "Picture", "Tracker", "make_tracker"]
 
-
-def make_tracker(settings: TrackingSettings | None, about: About) -> Tracker:
-    """What logs a run as these settings want it.
-
-    Raises:
-        InputError: W&B is asked for, and is not installed.
-    """
-    if settings is None:
-        return NO_TRACKER
-    # The package is looked for only where it is asked for.
-
-    wandb_package()
-    return WandbTracker(settings, about)
+def _warn(sentence: str) -> None:
+    """Tell of a fault that ends nothing."""
+    print(f"warning: {printable(sentence)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What other processes do in tests. Apart from the tests: little to import starts fast."""
+"""Work of other processes in tests. Apart from the tests: little to import starts fast."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ def add_ranks(context: Context) -> float:
 
 
 def fail(context: Context, how: str) -> None:
-    """The second process fails, while the first one waits for it."""
+    """Fail in the second process, while the first one waits for it."""
     if context.rank == 1:
         if how == "input":
             raise InputError("retrain.epochs is wrong; give another.")

@@ -39,7 +39,7 @@ PIXELS = 3 * SIDE * SIDE
 
 
 class Linear(nn.Module):
-    """Class 1 where w · (x - centre) > bias, else class 0."""
+    """Network of class 1 where w · (x - centre) > bias, else class 0."""
 
     def __init__(self, weight: Tensor, bias: float, centre: float = 128 / 255) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Linear(nn.Module):
 
 
 def weights() -> Tensor:
-    """Of both signs, none of them zero."""
+    """Return weights of both signs, none of them zero."""
     values = torch.linspace(0.5, 2, PIXELS)
     values[::2] *= -1
     return values.reshape(3, SIDE, SIDE)
@@ -101,13 +101,10 @@ def predict(module: nn.Module, images: Tensor) -> Tensor:
         return module(images).argmax(dim=1)
 
 
-# --- the smallest epsilon ---------------------------------------------------------------------
-
-
 @settings(max_examples=25, deadline=None)
 @given(margin=st.floats(0.05, 6), step=st.sampled_from([0.1, 0.255, 1.0]))
 def test_the_search_ends_at_the_first_step_beyond_the_margin(margin: float, step: float) -> None:
-    """A linear classifier with weights w is left by FGSM at exactly margin / sum(|w|)."""
+    """Leave a linear classifier with weights w, which FGSM does at exactly margin / sum(|w|)."""
     near_a_step = abs(margin / step - round(margin / step)) < 1e-3
     result = craft(linear(margin), grey(), zeros(), fgsm(step=step), "minimal")
     assert result.fooled.all()
@@ -187,7 +184,7 @@ def test_one_direction_for_all_sizes_is_as_good_as_the_attack_anew(
 
 @pytest.mark.parametrize("attack", [DEEPFOOL, CARLINI_WAGNER])
 def test_minimisation_attacks_come_near_the_known_distance(attack: AttackSettings) -> None:
-    """A linear classifier is left at an L2 distance of bias / norm(w), along w."""
+    """Leave a linear classifier, at an L2 distance of bias / norm(w), along w."""
     module = linear(3)
     distance = float(module.bias.detach()) / float(weights().norm())
     result = craft(module, grey(2), zeros(2), attack, "minimal")
@@ -211,11 +208,8 @@ def test_the_black_image_of_a_failed_optimisation_is_no_success() -> None:
     assert torch.equal(result.images, grey() / 255)
 
 
-# --- a given epsilon --------------------------------------------------------------------------
-
-
 def test_fgsm_adds_epsilon_times_the_sign_of_the_gradient() -> None:
-    """Of the loss at class 0, which rises along w; clipped to [0, 1]."""
+    """Take the gradient of the loss at class 0, which rises along w; clip to [0, 1]."""
     images = torch.tensor([0, 2, 128, 253, 255] * 6, dtype=torch.uint8)[:PIXELS]
     images = images.reshape(1, 3, SIDE, SIDE)
     module = linear(50)
@@ -278,9 +272,6 @@ def test_an_empty_batch_gives_an_empty_batch() -> None:
         assert len(result.fooled) == len(result.epsilon) == 0
 
 
-# --- nothing else is touched ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("attack", [FGSM, PGD, DEEPFOOL])
 def test_the_module_is_left_as_it_was(
     network: nn.Module, noise: Tensor, attack: AttackSettings
@@ -336,9 +327,6 @@ def test_random_attacks_are_reproducible_and_leave_the_generators_alone(
     assert not torch.equal(first.images, other.images)
 
 
-# --- rounding ---------------------------------------------------------------------------------
-
-
 def test_rounding_keeps_what_8_bits_hold() -> None:
     grid = (torch.arange(256, dtype=torch.uint8).to(torch.float32) / 255).reshape(1, 1, 16, 16)
     assert torch.equal(round_to_8_bits(grid), grid)
@@ -358,9 +346,6 @@ def test_rounding_undoes_a_small_attack() -> None:
 def test_rounding_refuses_what_is_not_in_range(images: Tensor) -> None:
     with pytest.raises(InputError):
         round_to_8_bits(images)
-
-
-# --- what is refused --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -435,8 +420,6 @@ def test_other_arguments_out_of_range_are_refused(call: Changed, words: str) -> 
     with pytest.raises(InputError, match=words):
         call()
 
-
-# --- the configs ------------------------------------------------------------------------------
 
 CONFIGS = REPOSITORY / "configs"
 ATTACKS = sorted({path.stem for path in (CONFIGS / "attack").glob("*.yaml")} - {"base", "none"})

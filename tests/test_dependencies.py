@@ -23,7 +23,7 @@ def pins(lines: list[str] = LINES) -> dict[str, str]:
 def needed(
     requirements: list[str], extras: frozenset[str] = frozenset()
 ) -> set[tuple[str, frozenset[str]]]:
-    """Names and extras of requirements that apply on this machine."""
+    """Return names and extras of requirements that apply on this machine."""
     parsed = [Requirement(text) for text in requirements]
     return {
         (canonicalize_name(one.name), frozenset(one.extras))
@@ -34,7 +34,7 @@ def needed(
 
 
 def closure() -> set[str]:
-    """Everything that the project needs with all its extras, and what that needs, as installed.
+    """Return everything that the project needs with all its extras, and what that needs, as installed.
 
     But for Ray, which has an environment of its own.
     """

@@ -50,15 +50,8 @@ TEXTS = st.one_of(
 )
 
 
-def is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 # Frames hold Unicode only.
-HELD = TEXTS.filter(is_unicode)
-
-
-# --- the terminal ---------------------------------------------------------------------------------
+HELD = TEXTS.filter(lambda text: not any("\ud800" <= character <= "\udfff" for character in text))
 
 
 @given(text=TEXTS)
@@ -108,14 +101,12 @@ def test_names_are_no_markup_of_the_terminal(
     assert all(line.isprintable() for line in out.splitlines())
 
 
-# --- Markdown -------------------------------------------------------------------------------------
-
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 LITERAL = {"text", "text_special", "softbreak"}
 
 
 def shown_by_markdown(source: str) -> tuple[set[str], str]:
-    """The kinds of what Markdown makes of a source, and the text that a reader sees."""
+    """Return the kinds of what Markdown makes of a source, and the text that a reader sees."""
     blocks = MARKDOWN.parse(source)
     inline = [child for block in blocks for child in block.children or []]
     kinds = {block.type for block in blocks} | {child.type for child in inline}
@@ -147,12 +138,10 @@ def test_markdown_shows_a_tables_cells_as_they_are(first: str, second: str) -> N
     assert "".join(seen.split()) == "".join(expected.split())
 
 
-def test_markdown_keeps_what_needs_no_escape() -> None:
+def test_what_needs_no_escape_stays() -> None:
     text = "95 % (0.1–0.2); r & a; [0, 1]; a^b; 'x' \"y\"; 1.50"
     assert escape_markdown(text) == escape_paragraph(text) == text
-
-
-# --- LaTeX ----------------------------------------------------------------------------------------
+    assert [escape_cell(value) for value in (-1, -0.5, None, "net")] == [-1, -0.5, None, "net"]
 
 
 @given(text=TEXTS)
@@ -173,9 +162,6 @@ def test_a_latex_tables_rows_begin_with_no_argument(tmp_path: Path) -> None:
     assert "{}* & 2 \\\\" in rows
 
 
-# --- CSV ------------------------------------------------------------------------------------------
-
-
 @given(texts=st.lists(HELD, min_size=1, max_size=4))
 def test_spreadsheets_compute_nothing(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str]
@@ -189,12 +175,6 @@ def test_spreadsheets_compute_nothing(
         assert row[0] in (printable(text), f"'{printable(text)}")
         assert row[1] == "-0.5"
 
-
-def test_numbers_stay_numbers() -> None:
-    assert [escape_cell(value) for value in (-1, -0.5, None, "net")] == [-1, -0.5, None, "net"]
-
-
-# --- figures --------------------------------------------------------------------------------------
 
 FORMULAS = ["$x^2$", "a$b$c", "$\\frac{1$", "$", "\\$5", "[red]", "\x1b[31m"]
 
@@ -229,9 +209,6 @@ def test_dollars_in_figures_are_dollars(name: str, tmp_path: Path) -> None:
         assert not any(text.get_parse_math() for text in texts)
 
 
-# --- what models may be called --------------------------------------------------------------------
-
-
 @given(name=TEXTS)
 def test_a_plain_name_is_a_name_everywhere(name: str) -> None:
     if not is_plain_name(name):
@@ -242,22 +219,15 @@ def test_a_plain_name_is_a_name_everywhere(name: str) -> None:
     assert Path("folder", name).parent == Path("folder")
 
 
-@pytest.mark.parametrize(
-    "name", ["ResNet-101 (V1)", "b0 @ 224", "résnet", "网络", "4 px [a]", "x$y$"]
-)
-def test_usual_names_are_plain(name: str) -> None:
-    assert is_plain_name(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "a\\b", "=x", "-x", "@x", "_x", "a\nb", "x" * 101]
-)
-def test_other_names_are_refused(name: str) -> None:
-    assert not is_plain_name(name)
+def test_usual_names_are_plain_and_others_are_not() -> None:
+    usual = ("ResNet-101 (V1)", "b0 @ 224", "résnet", "网络", "4 px [a]", "x$y$")
+    assert all(map(is_plain_name, usual))
+    others = ("", ".", "..", "a/b", "a\\b", "=x", "-x", "@x", "_x", "a\nb", "x" * 101)
+    assert not any(map(is_plain_name, others))
 
 
 def share(folder: Path, content: dict[str, Any]) -> list[str]:
-    """What somebody types who was given a folder of configs."""
+    """Return what somebody types who was given a folder of configs."""
     path = folder / "given" / "experiment" / "shared.yaml"
     path.parent.mkdir(parents=True)
     path.write_text("# @package _global_\n" + yaml.safe_dump(content))
@@ -267,7 +237,7 @@ def share(folder: Path, content: dict[str, Any]) -> list[str]:
 def test_from_a_shared_config_to_every_file(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Words of a data set, and a label, that mean something everywhere."""
+    """Show words of a data set, and a label, that mean something everywhere."""
     caveat = "# [x](https://nowhere.invalid) $a$ \\input{x} <b>\x1b[31m"
     content = {
         "dataset": {"description": "$x$ [red] | <i>", "caveat": caveat},

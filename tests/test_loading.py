@@ -10,13 +10,7 @@ import pytest
 import torch
 
 import pixelrobust
-from pixelrobust import (
-    InputError,
-    evaluate,
-    load_bundled_images,
-    load_folder,
-    load_network,
-)
+from pixelrobust import InputError, evaluate, load_bundled_images, load_folder, load_network
 from pixelrobust.files import user_cache
 from tests.conftest import REPOSITORY
 from tests.fault_cases import SIDE, folder_of, picture, saved, state

@@ -1,4 +1,4 @@
-"""What W&B has kept of a run, read back by its own tool."""
+"""Runs that W&B has kept, read back by its own tool, and a server that falls silent."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ BOOKKEEPING = ("_runtime", "_step", "_timestamp", "_wandb.runtime")
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run that was kept offline.
+    """Run that was kept offline.
 
     Attributes:
         folder: its own.
@@ -31,17 +31,17 @@ class KeptRun:
         return [record[kind] for record in self.records if record["type"] == kind]
 
     def run(self) -> dict[str, Any]:
-        """Name, group, config and the like."""
+        """Return name, group, config and the like."""
         return self.all_of("run")[0]
 
     def exit_code(self) -> int | None:
-        """As which it was ended; None where it was not."""
+        """Return the exit code as which it was ended; None where it was not."""
         ends = self.all_of("exit")
         assert len(ends) <= 1
         return int(ends[0].get("exit_code", 0)) if ends else None
 
     def points(self, over: str) -> list[dict[str, float]]:
-        """What was logged over a value, in order."""
+        """Return what was logged over a value, in order."""
         items = (record["item"] for record in self.all_of("history"))
         return [
             {key: value for key, value in item.items() if key not in BOOKKEEPING}
@@ -56,18 +56,18 @@ class KeptRun:
         return merged
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table that was logged."""
+        """Return a table that was logged."""
         path = self.folder / "files" / self.summary()[f"{name}.path"]
         content = json.loads(path.read_text(encoding="utf-8"))
         return pd.DataFrame(content["data"], columns=content["columns"], dtype=object)
 
     def artifacts(self) -> dict[str, dict[str, Any]]:
-        """Those that are no tables, by name."""
+        """Return artifacts that are no tables, by name."""
         return {one["name"]: one for one in self.all_of("artifact") if one["type"] != "run_table"}
 
 
 class FallingSilent(BaseHTTPRequestHandler):
-    """A server that takes a run, and answers nothing from then on."""
+    """Server that takes a run, and says nothing from then on."""
 
     protocol_version = "HTTP/1.1"
     ended = threading.Event()
@@ -93,7 +93,7 @@ class FallingSilent(BaseHTTPRequestHandler):
 
 
 def kept_runs(results: Path) -> list[KeptRun]:
-    """Those below a results folder, in the order of their names in W&B."""
+    """Read the runs below a results folder, in the order of their names in W&B."""
     runs = []
     for log in (results / "wandb").glob("offline-run-*/run-*.wandb"):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]

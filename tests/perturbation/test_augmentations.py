@@ -46,15 +46,8 @@ def apply(augmentation: Augmentation, *, seed: int = 3, epoch: int = 2) -> Tenso
     return augment(augmentation, images(), KEYS, seed=seed, epoch=epoch)
 
 
-def describe(augmentation: Augmentation) -> str:
-    return augmentation.name
-
-
-every = pytest.mark.parametrize("augmentation", EVERY, ids=describe)
-at_random = pytest.mark.parametrize("augmentation", RANDOM, ids=describe)
-
-
-# --- a function of seed, key and epoch --------------------------------------------------------
+every = pytest.mark.parametrize("augmentation", EVERY, ids=lambda one: one.name)
+at_random = pytest.mark.parametrize("augmentation", RANDOM, ids=lambda one: one.name)
 
 
 @every
@@ -111,27 +104,13 @@ def test_shape_dtype_and_input_are_kept(augmentation: Augmentation) -> None:
     assert grey.shape == (6, 1, SIDE, SIDE)
 
 
-@every
-def test_augmentations_are_values(augmentation: Augmentation) -> None:
-    assert augmentation in set(EVERY)
-    assert len({other.name for other in EVERY}) == len(EVERY)
-
-
-def test_unicode_forms_of_a_key_are_one() -> None:
-    composed, decomposed = "\u00e9.jpg", "e\u0301.jpg"
-    for augmentation in RANDOM:
-        first, second = (
-            augment(augmentation, images(1), [key], seed=0, epoch=0)
-            for key in (composed, decomposed)
-        )
-        assert torch.equal(first, second)
-
-
-# --- what each of them does -------------------------------------------------------------------
-
-
-def test_unchanged() -> None:
-    assert torch.equal(apply(Unchanged()), images())
+@at_random
+def test_unicode_forms_of_a_key_are_one(augmentation: Augmentation) -> None:
+    first, second = (
+        augment(augmentation, images(1), [key], seed=0, epoch=0)
+        for key in ("\u00e9.jpg", "e\u0301.jpg")
+    )
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize(("amplitude", "area"), [(None, None), (30, 16)])
@@ -144,6 +123,7 @@ def test_pixels_are_those_of_a_pixel_change(amplitude: int | None, area: int | N
 
 
 def test_num_pixels_are_changed() -> None:
+    assert torch.equal(apply(Unchanged()), images())
     # A new value may be the old one, in all three channels once in 256^3.
     changed = (apply(PIXELS) != images()).any(dim=1)
     assert changed.flatten(1).sum(dim=1).tolist() == [9] * len(KEYS)
@@ -176,7 +156,8 @@ def test_erasing_blackens_one_rectangle() -> None:
     assert int(apply(white).max()) == 255
 
 
-def test_names() -> None:
+def test_augmentations_are_values_with_names_of_their_own() -> None:
+    assert len({other.name for other in EVERY}) == len(set(EVERY)) == len(EVERY)
     assert [augmentation.name for augmentation in EVERY[:6]] == [
         "unchanged",
         "pixels-n9",
@@ -187,13 +168,11 @@ def test_names() -> None:
     ]
 
 
-def test_the_real_size_and_the_first_epoch() -> None:
+@every
+def test_the_real_size_and_the_first_and_last_epoch(augmentation: Augmentation) -> None:
     large = images(1).repeat_interleave(10, dim=2).repeat_interleave(10, dim=3)[..., :224, :224]
-    for augmentation in EVERY:
-        assert augment(augmentation, large, ["a"], seed=0, epoch=0).shape == large.shape
-
-
-# --- errors -----------------------------------------------------------------------------------
+    for epoch in (0, 2**31 - 1):
+        assert augment(augmentation, large, ["a"], seed=0, epoch=epoch).shape == large.shape
 
 
 @pytest.mark.parametrize(
@@ -215,17 +194,17 @@ def test_arguments_that_are_wrong(change: dict[str, object], message: str) -> No
             augment(augmentation, **(arguments | change))
 
 
-def test_pixel_changes_that_are_none() -> None:
-    with pytest.raises(InputError, match="num=-1"):
-        PixelAugmentation(-1)
-    with pytest.raises(InputError, match="first_draw=2147483649"):
-        PixelAugmentation(4, first_draw=TRAINING_DRAWS + 1)
-    with pytest.raises(InputError, match="more than the 576 pixels"):
-        apply(PixelAugmentation(1000))
-
-
-def test_the_last_epoch() -> None:
-    assert apply(PIXELS, epoch=2**31 - 1).shape == images().shape
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num": -1}, "num=-1"),
+        ({"num": 4, "first_draw": TRAINING_DRAWS + 1}, "first_draw=2147483649"),
+        ({"num": 1000}, "more than the 576 pixels"),
+    ],
+)
+def test_pixel_changes_that_are_none(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        apply(PixelAugmentation(**arguments))
 
 
 @pytest.mark.parametrize("std", [0, -1, 256, float("nan"), True])

@@ -1,13 +1,22 @@
-"""Intervals: against SciPy, at their edges, and how often they cover the truth."""
+"""Wrong rates: intervals against SciPy, at their edges, how often they cover; shares by hand."""
 
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pixelrobust.statistics.rates import effective_sample_size, wilson_interval, wrong_rate_interval
+from pixelrobust.errors import InputError
+from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.rates import (
+    WrongShares,
+    effective_sample_size,
+    wilson_interval,
+    wrong_rate_interval,
+)
 
 Population = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
@@ -32,16 +41,14 @@ def test_nothing_wrong_counts_images_not_draws() -> None:
     assert wrong_rate_interval([50] * 20, draws=50) == wilson_interval(1.0, 20)
 
 
-def test_draws_that_agree_add_nothing() -> None:
-    """Five images always wrong and 995 never: 20 draws are worth one."""
-    shares = np.array([1.0] * 5 + [0.0] * 995)
-    assert effective_sample_size(shares, draws=20) == pytest.approx(1000, rel=0.01)
-
-
-def test_independent_draws_count_nearly_all() -> None:
-    rng = np.random.default_rng(1)
-    shares = rng.binomial(20, 0.2, 5000) / 20
-    assert effective_sample_size(shares, draws=20) == pytest.approx(100_000, rel=0.1)
+def test_draws_count_as_far_as_they_differ() -> None:
+    """Five images always wrong and 995 never: 20 draws are worth one. Independent ones, all."""
+    agreeing = np.array([1.0] * 5 + [0.0] * 995)
+    assert effective_sample_size(agreeing, draws=20) == pytest.approx(1000, rel=0.01)
+    independent = np.random.default_rng(1).binomial(20, 0.2, 5000) / 20
+    assert effective_sample_size(independent, draws=20) == pytest.approx(100_000, rel=0.1)
+    # 100 images wrong at every other draw show no variance between them: all 400 draws count.
+    assert effective_sample_size([0.5] * 100, draws=4) == 400
 
 
 def test_the_effective_sample_size_by_hand() -> None:
@@ -73,22 +80,13 @@ def test_numbers_of_low_precision_are_counted_in_full() -> None:
     assert effective_sample_size(single, 3) == effective_sample_size(single.tolist(), 3)
 
 
-def test_images_that_agree_count_no_more_than_all_their_draws() -> None:
-    """100 images wrong at every other draw show no variance between them: all 400 draws count."""
-    assert effective_sample_size([0.5] * 100, draws=4) == 400
-
-
-def test_intervals_end_where_shares_end() -> None:
-    nearly_none, nearly_all = np.nextafter(0, 1), np.nextafter(1, 0)
+def test_intervals_hold_the_rate_and_stay_shares() -> None:
     for n in np.arange(1, 300):
         assert wilson_interval(0.0, n).low == 0.0
         assert wilson_interval(1.0, n).high == 1.0
-        for rate in (nearly_none, nearly_all):
+        for rate in (np.nextafter(0, 1), np.nextafter(1, 0)):
             interval = wilson_interval(rate, n)
             assert 0 <= interval.low <= interval.high <= 1
-
-
-def test_the_interval_holds_the_rate_and_stays_a_share() -> None:
     rng = np.random.default_rng(2)
     for _ in range(200):
         wrong = rng.binomial(5, rng.beta(0.3, 2, 12))
@@ -100,7 +98,7 @@ def test_the_interval_holds_the_rate_and_stays_a_share() -> None:
 @pytest.mark.parametrize("population", POPULATIONS)
 @pytest.mark.parametrize(("images", "draws"), [(20, 1), (20, 20), (1000, 1), (1000, 20)])
 def test_coverage(population: str, images: int, draws: int) -> None:
-    """Of 1,500 samples 92 to 97.5 % must cover; twenty images at twenty draws may be cautious."""
+    """Cover with 92 to 97.5 % of 1,500 samples; twenty images at twenty draws may be cautious."""
     rng = np.random.default_rng(3)
     chances = POPULATIONS[population]
     truth = chances(rng, 2_000_000).mean()
@@ -110,3 +108,71 @@ def test_coverage(population: str, images: int, draws: int) -> None:
         covered += interval.low <= truth <= interval.high
     few = (images, draws) == (20, 20)
     assert 0.92 <= covered / 1500 <= (1.0 if few else 0.975)
+
+
+LABELS = np.array([7, 7])
+
+
+def outcomes(model: str = "net") -> pd.DataFrame:
+    """Image b.png comes first; 7 is right."""
+    predictions = {
+        Cell(0): np.array([[7], [7]]),
+        Cell(4): np.array([[1, 7, 1, 7], [7, 7, 7, 1]]),
+        Cell(64): np.array([[1, 1, 1, 1], [7, 7, 7, 7]]),
+        Cell(64, 10): np.array([[7, 7, 7, 1], [7, 7, 1, 1]]),
+        Cell(64, 0): np.array([[7, 7, 7, 7], [7, 7, 7, 7]]),
+        Cell(64, None, 220): np.array([[1, 1, 1, 7], [7, 1, 1, 1]]),
+    }
+    return make_outcomes(model, ["b.png", "a.png"], LABELS, predictions)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shares"),
+    [
+        (Cell(0), [0, 0]),
+        (Cell(4), [0.25, 0.5]),
+        (Cell(64), [0, 1]),
+        (Cell(64, 10), [0.5, 0.25]),
+        (Cell(64, 0), [0, 0]),
+        (Cell(64, None, 220), [0.75, 0.75]),
+    ],
+)
+def test_shares_are_those_of_the_cell_by_image_key(cell: Cell, shares: list[float]) -> None:
+    """Amplitude 0 is not the same as none."""
+    assert WrongShares(outcomes()).of("net", cell).tolist() == shares
+
+
+def test_shares_list_what_varies() -> None:
+    table = WrongShares(concatenate([outcomes("zebra"), outcomes("ant")]))
+    assert table.models == ["zebra", "ant"]
+    assert (table.nums, table.amplitudes, table.areas) == ([4, 64], [0, 10], [220])
+    assert table.draws == 4
+    rows = outcomes()
+    table = WrongShares(rows[rows["num"] == 0])
+    assert (table.nums, table.amplitudes, table.areas, table.draws) == ([], [], [], 1)
+
+
+def test_several_cells_are_columns_whatever_the_order_of_rows() -> None:
+    shares = WrongShares(outcomes().sample(frac=1, random_state=0))
+    assert shares.over("net", [Cell(64), Cell(4)]).tolist() == [[0, 0.25], [1, 0.5]]
+
+
+def test_what_is_there_can_be_asked() -> None:
+    table = WrongShares(outcomes())
+    assert table.has("net", Cell(4), Cell(64, 10))
+    assert not table.has("net", Cell(4), Cell(64, 40))
+    assert not table.has("other", Cell(4))
+    with pytest.raises(InputError, match="no outcomes of other"):
+        table.of("other", Cell(4))
+    with pytest.raises(InputError, match=r"no outcomes of net in Cell\(num=5"):
+        table.over("net", [Cell(4), Cell(5)])
+
+
+def test_images_that_cannot_be_paired_are_refused() -> None:
+    rows = outcomes()
+    part = rows[(rows["num"] != 4) | (rows["image"] == "a.png")]
+    with pytest.raises(InputError, match="1 of 2 images"):
+        WrongShares(part).of("net", Cell(4))
+    other = make_outcomes("other", ["b.png", "c.png"], LABELS, {Cell(4): np.array([[7], [7]])})
+    with pytest.raises(InputError, match="2 of 3 images"):
+        WrongShares(concatenate([outcomes(), other])).of("net", Cell(4))

@@ -19,7 +19,7 @@ def philox_block(counter: tuple[int, int, int, int], key: tuple[int, int]) -> li
 
 
 class Words:
-    """The words of one stream, one after the other."""
+    """Words of one stream, one after the other."""
 
     def __init__(self, seed: int, key: str, draw: int, stream: int, variant: int) -> None:
         text = f"1\0{seed}\0{unicodedata.normalize('NFC', key)}".encode()
@@ -40,7 +40,7 @@ def changed(
     area: int | None,
     seed: int,
 ) -> NDArray[np.uint8]:
-    """One image (C, H, W), changed pixel by pixel."""
+    """Change one image (C, H, W), pixel by pixel."""
     channels, height, width = image.shape
     rows, columns = (height, width) if area is None else (area, area)
     top, left = (height - rows) // 2, (width - columns) // 2

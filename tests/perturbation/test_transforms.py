@@ -1,7 +1,5 @@
 """RandomPixelChange in training pipelines."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -33,7 +31,7 @@ def changed_pixels(image: Tensor) -> int:
     return int((image != 128).any(dim=-3).sum())
 
 
-def test_changes_num_pixels_of_every_kind_of_image() -> None:
+def test_num_pixels_of_every_kind_of_image_change() -> None:
     transform = RandomPixelChange(num=5)
     assert changed_pixels(transform(grey())) == 5
     assert changed_pixels(transform(torch.stack([grey(), grey()]))) == 10
@@ -45,7 +43,7 @@ def test_changes_num_pixels_of_every_kind_of_image() -> None:
     assert int((floats != grey() / 255).any(dim=0).sum()) == 5
 
 
-def test_leaves_labels_and_masks_alone_and_keeps_types() -> None:
+def test_labels_and_masks_pass_and_types_stay() -> None:
     image, mask = tv_tensors.Image(grey()), tv_tensors.Mask(torch.ones(16, 16))
     changed, same_mask, label = v2.Compose([RandomPixelChange(num=5)])(image, mask, 7)
     assert isinstance(changed, tv_tensors.Image)
@@ -55,14 +53,22 @@ def test_leaves_labels_and_masks_alone_and_keeps_types() -> None:
     assert torch.equal(image, grey())
 
 
-def test_images_of_a_batch_and_calls_differ() -> None:
+def test_images_of_a_batch_calls_workers_epochs_and_ranks_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     transform = RandomPixelChange(num=5)
     first, second = transform(torch.stack([grey(), grey()]))
-    assert not torch.equal(first, second)
-    assert not torch.equal(transform(grey()), transform(grey()))
+    loader = DataLoader(SameImage(transform), batch_size=1, num_workers=2)
+    images = [first, second, transform(grey()), transform(grey())]
+    images += [batch[0] for _ in range(2) for batch in loader]
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        torch.manual_seed(3)
+        images.append(transform(grey()))
+    assert len({image.numpy().tobytes() for image in images}) == 14
 
 
-def test_follows_torchs_seed() -> None:
+def test_torchs_seed_decides() -> None:
     transform = RandomPixelChange(num=5, amplitude=9, area=8)
     torch.manual_seed(3)
     first = transform(grey())
@@ -70,25 +76,7 @@ def test_follows_torchs_seed() -> None:
     assert torch.equal(transform(grey()), first)
 
 
-def test_differs_in_every_worker_and_epoch() -> None:
-    loader = DataLoader(SameImage(RandomPixelChange(num=5)), batch_size=1, num_workers=2)
-    images = [batch[0] for _ in range(2) for batch in loader]
-    assert len({image.numpy().tobytes() for image in images}) == 8
-
-
-def test_differs_in_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = []
-    for rank in ("0", "1"):
-        monkeypatch.setitem(os.environ, "RANK", rank)
-        torch.manual_seed(3)
-        images.append(RandomPixelChange(num=5)(grey()))
-    assert not torch.equal(*images)
-
-
-def test_says_what_it_is() -> None:
+def test_it_says_what_it_is_and_refuses_a_negative_num() -> None:
     assert repr(RandomPixelChange(num=5)) == "RandomPixelChange(num=5, amplitude=None, area=None)"
-
-
-def test_refuses_a_negative_num() -> None:
     with pytest.raises(InputError, match="num=-1"):
         RandomPixelChange(num=-1)

@@ -5,16 +5,14 @@ import torch
 
 from pixelrobust.perturbation.philox import philox
 
+ONES = 0xFFFFFFFF
+
 
 @pytest.mark.parametrize(
     ("counter", "key", "expected"),
     [
         ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
-        (
-            [0xFFFFFFFF] * 4,
-            [0xFFFFFFFF] * 2,
-            [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
-        ),
+        ([ONES] * 4, [ONES] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
         (
             [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
             [0xA4093822, 0x299F31D0],
@@ -23,14 +21,13 @@ from pixelrobust.perturbation.philox import philox
     ],
 )
 def test_known_answers(counter: list[int], key: list[int], expected: list[int]) -> None:
-    words = philox(
-        tuple(torch.tensor(word) for word in counter), tuple(torch.tensor(word) for word in key)
+    assert philox(tuple(map(torch.tensor, counter)), tuple(map(torch.tensor, key))).tolist() == (
+        expected
     )
-    assert words.tolist() == expected
 
 
 def test_counters_are_independent_of_their_neighbours() -> None:
-    many = philox((torch.arange(5), *[torch.tensor(7)] * 3), (torch.tensor(1), torch.tensor(2)))
-    alone = philox((torch.tensor(3), *[torch.tensor(7)] * 3), (torch.tensor(1), torch.tensor(2)))
+    key, rest = (torch.tensor(1), torch.tensor(2)), [torch.tensor(7)] * 3
+    many = philox((torch.arange(5), *rest), key)
     assert many.shape == (5, 4)
-    assert torch.equal(many[3], alone)
+    assert torch.equal(many[3], philox((torch.tensor(3), *rest), key))

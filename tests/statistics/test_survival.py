@@ -34,9 +34,6 @@ def group(num: list[int], flipped: list[bool]) -> pd.DataFrame:
     return pd.DataFrame({"num": num, "flipped": flipped})
 
 
-# From outcomes to nums
-
-
 def test_the_smallest_wrong_num_counts_even_if_a_larger_one_is_right() -> None:
     wrong = [
         [[False], [True], [False]],
@@ -97,9 +94,6 @@ def test_pixels_to_flip_refuses() -> None:
         pixels_to_flip(concatenate([rows, other]))
 
 
-# Curves
-
-
 def log_log(survival: float, variance: float, confidence: float = 0.95) -> tuple[float, float]:
     """Kalbfleisch & Prentice's interval; variance is Greenwood's, of log survival."""
     z = stats.norm.ppf((1 + confidence) / 2)
@@ -120,40 +114,31 @@ def test_a_curve_by_hand() -> None:
 
 
 def test_a_curve_with_an_image_tried_less_far() -> None:
-    """One flips at 4, one is right up to 8 and not tried beyond, one flips at 16: 2/3, 2/3, 0."""
+    """Flip one at 4 and one at 16; one is right up to 8 and not tried beyond: 2/3, 2/3, 0."""
     curve = survival_curve([4, 8, 16], [True, False, True])
     assert curve.survival == pytest.approx([2 / 3, 2 / 3, 0])
     assert curve.median == 16
-
-
-def test_half_the_images_is_the_median() -> None:
     assert survival_curve([4, 8, 64, 64], [True, True, False, False]).median == 8
 
 
-def test_nothing_flips() -> None:
-    curve = survival_curve([64] * 20, [False] * 20)
-    assert (curve.nums.tolist(), curve.survival.tolist()) == ([64], [1])
-    assert (curve.low.tolist(), curve.high.tolist()) == ([wilson_interval(1, 20).low], [1])
-    assert (curve.median, curve.median_low, curve.median_high) == (None, None, None)
-
-
-def test_one_image_says_little() -> None:
-    curve = survival_curve([64], [False])
-    assert curve.low[0] < 0.5
-    assert (curve.median, curve.median_low, curve.median_high) == (None, 64, None)
-
-
-def test_everything_flips_at_once() -> None:
-    curve = survival_curve([4] * 20, [True] * 20)
-    assert curve.survival.tolist() == [0]
-    assert (curve.low.tolist(), curve.high.tolist()) == ([0], [wilson_interval(0, 20).high])
-    assert (curve.median, curve.median_low, curve.median_high) == (4, 4, 4)
+@pytest.mark.parametrize(
+    ("num", "images", "share", "medians"),
+    [(64, 20, 1, (None, None, None)), (64, 1, 1, (None, 64, None)), (4, 20, 0, (4, 4, 4))],
+)
+def test_where_all_or_none_flip_the_band_is_wilsons(
+    num: int, images: int, share: int, medians: tuple[float | None, ...]
+) -> None:
+    curve = survival_curve([num] * images, [share == 0] * images)
+    wilson = wilson_interval(share, images)
+    assert (curve.nums.tolist(), curve.survival.tolist()) == ([num], [share])
+    assert (curve.low.tolist(), curve.high.tolist()) == ([wilson.low], [wilson.high])
+    assert (curve.median, curve.median_low, curve.median_high) == medians
 
 
 @given(st.lists(st.sampled_from(NUMS), min_size=1, max_size=40), st.floats(0.5, 0.99))
 @settings(max_examples=50, deadline=None)
 def test_laws_of_curves(num: list[int], confidence: float) -> None:
-    """All images are tried up to 64: then survival is the plain share of images left."""
+    """Try all images up to 64: then survival is the plain share of images left."""
     flipped = [value != 64 for value in num]
     curve = survival_curve(num, flipped, confidence)
     left = [np.mean([v > n or (v == n == 64) for v in num]) for n in curve.nums]
@@ -171,7 +156,7 @@ def test_laws_of_curves(num: list[int], confidence: float) -> None:
 
 
 def test_the_band_and_the_median_interval_cover() -> None:
-    """Images flip at 4, 8, 16, 32 with chances 0.2, 0.15, 0.1, 0.25: the median num is 32."""
+    """Flip images at 4, 8, 16, 32 with chances 0.2, 0.15, 0.1, 0.25: the median num is 32."""
     rng = np.random.default_rng(1)
     nums, chances = np.array([4, 8, 16, 32, 64]), [0.2, 0.15, 0.1, 0.25, 0.3]
     band = median = 0
@@ -186,19 +171,18 @@ def test_the_band_and_the_median_interval_cover() -> None:
     assert median / 500 >= 0.93
 
 
-@pytest.mark.parametrize(
-    ("num", "flipped"), [([], []), ([4], [True, False]), ([0], [True]), ([math.nan], [True])]
-)
-def test_curves_refuse(num: list[float], flipped: list[bool]) -> None:
+@pytest.mark.parametrize(("num", "flipped"), [([], []), ([0], [True]), ([math.nan], [True])])
+def test_curves_and_their_comparison_refuse(num: list[float], flipped: list[bool]) -> None:
     with pytest.raises(InputError):
         survival_curve(num, flipped)
-
-
-# Log-rank
+    with pytest.raises(InputError):
+        logrank(group(num, flipped), group([4], [True]))
+    with pytest.raises(InputError, match="one num and one flag"):
+        survival_curve(num, [*flipped, True])
 
 
 def mantel(first: pd.DataFrame, second: pd.DataFrame) -> float:
-    """The log-rank test spelled out: observed less expected flips of the first group."""
+    """Spell the log-rank test out: observed less expected flips of the first group."""
     excess = variance = 0.0
     for num in sorted({*first["num"], *second["num"]}):
         at_risk = [(rows["num"] >= num).sum() for rows in (first, second)]
@@ -235,13 +219,8 @@ def test_degenerate_groups_give_one() -> None:
     assert logrank(at_once, at_once) == 1.0
 
 
-def test_an_empty_group_is_refused() -> None:
-    with pytest.raises(InputError):
-        logrank(group([], []), group([4], [True]))
-
-
 def test_the_log_rank_test_is_cautious_for_models_that_share_images() -> None:
-    """Two models of equal strength, most of whose images flip together: fewer than 5 % differ."""
+    """Compare two models of equal strength, most of whose images flip together: under 5 % differ."""
     rng = np.random.default_rng(2)
     rejected = 0
     for _ in range(400):
