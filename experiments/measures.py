@@ -26,7 +26,8 @@ from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.evaluation.shards import evaluate_shards, shard
 from pixelrobust.models.build import Classifier
-from pixelrobust.outcomes.kinds import ACTIVATIONS, concatenate, with_cell
+from pixelrobust.outcomes.kinds import ACTIVATIONS
+from pixelrobust.outcomes.rows import concatenate, with_cell
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 

@@ -27,8 +27,9 @@ from experiments.verdicts import claims_section, leaderboard, said_of_claims, st
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_inside, file_sha256, write_text
-from pixelrobust.outcomes.kinds import kind_of, read_outcomes
+from pixelrobust.outcomes.kinds import kind_of
 from pixelrobust.outcomes.manifest import Manifest, read_manifest
+from pixelrobust.outcomes.rows import read_outcomes
 from pixelrobust.report.page import (
     Block,
     Disclosure,

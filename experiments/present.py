@@ -59,10 +59,9 @@ from pixelrobust.outcomes.kinds import (
     RETRAINING,
     TRANSFER,
     kind_of,
-    read_outcomes,
-    write_outcomes,
 )
 from pixelrobust.outcomes.manifest import Manifest, read_manifest
+from pixelrobust.outcomes.rows import read_outcomes, write_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables.adversarial import returns_for_reading, summarize_returns
 from pixelrobust.tables.amplification import (

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.exits import default_results, exit_code
-from experiments.session import DONE, FAILURE, RUN, STORE
+from experiments.exits import DONE, FAILURE, RUN, STORE, default_results, exit_code
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.store import AnswerStore, cell_name
 from pixelrobust.perturbation.grid import Cell, build_grid

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pixelrobust.datasets.collecting import collect
     from pixelrobust.evaluation.cells import evaluate
     from pixelrobust.loading import load_bundled_images, load_folder, load_network
-    from pixelrobust.outcomes.kinds import concatenate, correct_before, read_outcomes
+    from pixelrobust.outcomes.rows import concatenate, correct_before, read_outcomes
     from pixelrobust.perturbation.pixels import PixelChange
     from pixelrobust.perturbation.transforms import RandomPixelChange
     from pixelrobust.tables.rates import summarize
@@ -39,13 +39,13 @@ _LAZY = {
     "PixelChange": "perturbation.pixels",
     "RandomPixelChange": "perturbation.transforms",
     "collect": "datasets.collecting",
-    "concatenate": "outcomes.kinds",
-    "correct_before": "outcomes.kinds",
+    "concatenate": "outcomes.rows",
+    "correct_before": "outcomes.rows",
     "evaluate": "evaluation.cells",
     "load_bundled_images": "loading",
     "load_folder": "loading",
     "load_network": "loading",
-    "read_outcomes": "outcomes.kinds",
+    "read_outcomes": "outcomes.rows",
     "summarize": "tables.rates",
 }
 

@@ -11,12 +11,8 @@ from pixelrobust.attacks import Attack
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation.adversarial import Crafting, evaluate_adversarial
 from pixelrobust.evaluation.forward import Design, Task
-from pixelrobust.outcomes.kinds import (
-    ADVERSARIAL,
-    concatenate,
-    read_outcomes,
-    write_outcomes,
-)
+from pixelrobust.outcomes.kinds import ADVERSARIAL
+from pixelrobust.outcomes.rows import concatenate, read_outcomes, write_outcomes
 from pixelrobust.perturbation.grid import build_grid
 from pixelrobust.tables.adversarial import RETURN_COLUMNS, returns_for_reading, summarize_returns
 

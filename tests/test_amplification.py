@@ -13,7 +13,7 @@ from torch import nn
 
 from pixelrobust import InputError
 from pixelrobust.figures.curves import amplification_curves
-from pixelrobust.outcomes.kinds import concatenate, with_cell
+from pixelrobust.outcomes.rows import concatenate, with_cell
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables.amplification import (
     VERDICT_COLUMNS,

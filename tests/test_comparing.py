@@ -17,7 +17,7 @@ from pixelrobust.attacks import Attack
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation.adversarial import Crafting
 from pixelrobust.evaluation.forward import Task
-from pixelrobust.outcomes.kinds import make_outcomes
+from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
 SIDE = 6

@@ -9,7 +9,7 @@ from scipy import stats
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures.retraining import loss_curves, retraining_matrix
-from pixelrobust.outcomes.kinds import concatenate
+from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables.retraining import (

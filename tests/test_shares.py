@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import WrongShares
 

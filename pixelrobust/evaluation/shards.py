@@ -11,7 +11,7 @@ from pixelrobust.distributed import Context
 from pixelrobust.evaluation.cells import draws_of, predict_cells
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.store import AnswerStore
-from pixelrobust.outcomes.kinds import make_outcomes
+from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pixelrobust.errors import InputError
 
 MAX_AMPLITUDE = 255
+PROTOCOL_VERSION = 1
+"""Changes whenever the same cell, seed and image would give another change."""
 
 
 @dataclass(frozen=True)

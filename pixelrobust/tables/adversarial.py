@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.grid import AmplitudeShare, pixel_index
 from pixelrobust.statistics.paired import difference_interval, paired_test
 from pixelrobust.statistics.rates import wrong_rate_interval

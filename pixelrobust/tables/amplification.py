@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.statistics.rates import CONFIDENCE
 
 CHANGES = ("pixels", "noise")

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.grid import AmplitudeShare, pixel_index
 from pixelrobust.tables.rates import one_column_a_model, readable_cells, significant
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from pixelrobust.errors import escape_cell, escape_latex, escape_markdown
 from pixelrobust.files import write_text
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.grid import AmplitudeShare, Cell, pixel_index
 from pixelrobust.statistics.rates import wrong_rate_interval
 

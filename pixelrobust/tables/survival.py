@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from pixelrobust.outcomes.kinds import cell_of
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.survival import SurvivalCurve, logrank, pixels_to_flip, survival_curve
 from pixelrobust.tables.rates import rate_with_interval
