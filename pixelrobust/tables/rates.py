@@ -1,7 +1,7 @@
 """Tables: pure functions of outcomes, and the files they are written to."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +147,9 @@ def one_column_a_model(
     return rows[keys], rows.drop(columns=keys).fillna(missing)
 
 
-def rate_with_interval(rate: float, row: dict[Any, Any]) -> str:
-    """A rate and its interval, ci_low and ci_high of the row, in percent."""
-    return f"{percent(rate)} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
+def rate_with_interval(rate: float, row: Mapping[Any, Any], unit: str = "") -> str:
+    """Return a rate in percent with its interval, ci_low and ci_high of the row, in parentheses."""
+    return f"{percent(rate)}{unit} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
 
 
 def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
