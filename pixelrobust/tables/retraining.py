@@ -286,8 +286,11 @@ def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[St
         shares, seeds = fooled_shares(rows[rows["rounded"] == rounded], model)
         interval = _interval(shares, seeds, len(shares) * seeds)
         rate = (float(shares.mean()), interval.low, interval.high)
-        change = () if before is None else compare_pairs(shares, before)
-        steps.append(Step(label, *rate, *((change.mean, change.low, change.high) if change else ())))
+        if before is None:
+            steps.append(Step(label, *rate))
+        else:
+            pair = compare_pairs(shares, before)
+            steps.append(Step(label, *rate, pair.mean, pair.low, pair.high))
         before = shares
     return steps
 
@@ -365,10 +368,9 @@ def summarize_distances(rows: pd.DataFrame, references: dict[str, str]) -> pd.Da
         }
         same_kind = rows[rows["images_are"] == kind]
         for name, reference in references.items():
-            # Against itself nothing is compared.
-            others = same_kind if model != reference else same_kind[:0]
-            changes = changes_by_image(pd.concat([own, others]), str(model), reference)
-            row |= _change(name, changes.to_numpy() if model != reference else np.empty(0))
+            changes = np.asarray(changes_by_image(same_kind, str(model), reference), np.float64)
+            # With itself nothing is compared.
+            row |= _change(name, changes if model != reference else changes[:0])
         found.append(row)
     summary = pd.DataFrame(found).sort_values(
         "images_are", key=lambda kinds: pd.factorize(kinds)[0], kind="stable", ignore_index=True
@@ -406,7 +408,9 @@ def changes_by_image(rows: pd.DataFrame, model: str, reference: str) -> "pd.Seri
 
     Images whose distance from either is not finite, where gradients vanish, are left out.
     """
-    after, before = (_by_image(rows[rows["model"] == one], "distance") for one in (model, reference))
+    after, before = (
+        _by_image(rows[rows["model"] == one], "distance") for one in (model, reference)
+    )
     changes = after - before
     return changes[np.isfinite(changes)]
 
