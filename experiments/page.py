@@ -12,6 +12,7 @@ import pandas as pd
 from experiments.captions import listing
 from experiments.claims.findings import LEVEL
 from experiments.claims.page import claims_section, said_of_claims, stored_claims
+from experiments.config import settings_of
 from experiments.paper import (
     CLAIM_SOURCES,
     CLAIMS,
@@ -45,7 +46,6 @@ from pixelrobust.report.page import (
     Page,
     Part,
     Section,
-    Table,
     Text,
     anchor_of,
     render,
@@ -122,7 +122,7 @@ class Stored:
 
     @property
     def main_run(self) -> str | None:
-        """The run that says most about the others; None where there is none."""
+        """Name the run that says most about the others; None where there is none."""
         known = [*_FIRST_RUNS, *self.manifests]
         return next((run for run in known if run in self.manifests), None)
 
@@ -168,8 +168,8 @@ def keys_gallery(keys: Sequence[str]) -> MakeGallery:
     """Return what makes a gallery of the images that keys name; loads torch when called."""
 
     def make(stored: Stored) -> tuple[Gallery, str]:
-        from experiments.config import settings_of
-
+        """Draw the gallery of a folder."""
+        # Wrong keys are said before torch is loaded, which takes seconds.
         settings = settings_of(*keys)
         from experiments.gallery import draw_gallery
 
@@ -405,19 +405,10 @@ def source_lines(stored: Stored, stem: str, runs: Sequence[str]) -> list[Block]:
 
 def _provenance(stored: Stored) -> Section:
     """Return the records of all runs."""
-    parts = [
-        Part(
-            anchor_of("run", run),
-            f"Run {manifest.name}",
-            [Facts(_facts(stored.folder, run, manifest))],
-        )
-        for run, manifest in stored.manifests.items()
-    ]
-    blocks = [_overview(stored.manifests)] if parts else []
-    return Section("provenance", "Where the numbers come from", blocks, parts)
-
-
-def _overview(manifests: Mapping[str, Manifest]) -> Table:
+    parts = []
+    for run, manifest in stored.manifests.items():
+        facts = Facts(_facts(stored.folder, run, manifest))
+        parts.append(Part(anchor_of("run", run), f"Run {manifest.name}", [facts]))
     rows = [
         {
             "Run": manifest.name,
@@ -429,9 +420,10 @@ def _overview(manifests: Mapping[str, Manifest]) -> Table:
             "Commit": str(manifest.software.get("commit") or "unknown")[:10],
             "Machine": str(manifest.hardware.get("gpu") or manifest.hardware.get("device") or ""),
         }
-        for manifest in manifests.values()
+        for manifest in stored.manifests.values()
     ]
-    return table_for_reading(pd.DataFrame(rows), "All runs")
+    blocks = [table_for_reading(pd.DataFrame(rows), "All runs")] if rows else []
+    return Section("provenance", "Where the numbers come from", blocks, parts)
 
 
 def _facts(folder: Path, run: str, manifest: Manifest) -> list[tuple[str, str]]:

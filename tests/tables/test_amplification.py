@@ -22,8 +22,8 @@ from pixelrobust.tables.amplification import (
     tabulate_verdicts,
     verdicts_for_reading,
 )
-from tests.claim_cases import activations
 from tests.conftest import REPOSITORY
+from tests.experiments.claim_cases import activations
 from tests.layer_cases import (
     SIDE,
     Square,

@@ -20,7 +20,7 @@ from experiments.claims.page import write_claims
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import holm, mcnemar
-from tests.claim_cases import (
+from tests.experiments.claim_cases import (
     AREAS,
     FIVE,
     NUMS,
