@@ -1,5 +1,7 @@
 """What stands below tables and figures: which images, how many, and what a reader must not conclude."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
@@ -20,7 +22,7 @@ HISTOGRAMS = (
 
 
 def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
-    """Of a table of wrong rates."""
+    """Return the notes of a table of wrong rates."""
     return [
         "Wrong predictions in percent, with 95 % intervals in parentheses. Num is the number of changed "
         "pixels and their share of the image; 0 is the unchanged image, the control.",
@@ -30,7 +32,7 @@ def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
 
 
 def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
-    """Of a table of adversarial images."""
+    """Return the notes of a table of adversarial images."""
     return [
         "Adversarial images that return to their true class, in percent, with 95 % intervals in "
         "parentheses; behind the semicolon, points gained on num 0 in pairs. Epsilon is in 1/255; "
@@ -42,7 +44,7 @@ def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
 
 
 def flips_notes(manifest: Manifest) -> list[str]:
-    """Of a table of pixels to flip."""
+    """Return the notes of a table of pixels to flip."""
     return [
         "Changes are nested: each image has a smallest number of changed pixels, among those tried, "
         "at which the network is wrong (Kaplan-Meier, with log-log 95 % intervals); images that never "
@@ -54,7 +56,7 @@ def flips_notes(manifest: Manifest) -> list[str]:
 
 
 def amplification_notes(manifest: Manifest) -> list[str]:
-    """Of a table of what becomes of changes inside networks."""
+    """Return the notes of a table of what becomes of changes inside networks."""
     return [
         "How many times larger the relative change of the logits is than that of the input "
         "(||f(changed) - f(image)|| / ||f(image)||, L2): medians over images for changed pixels and "
@@ -66,7 +68,7 @@ def amplification_notes(manifest: Manifest) -> list[str]:
 
 
 def ranking_notes(manifest: Manifest) -> list[str]:
-    """Of the table of Pixel-indices."""
+    """Return the notes of the table of Pixel-indices."""
     return [
         "Pixel-index Pi = w / (p r a), with the interval that the wrong rate's 95 % interval gives; "
         "smaller is more robust. Num is the number of changed pixels and their share of the image. "
@@ -79,7 +81,7 @@ def ranking_notes(manifest: Manifest) -> list[str]:
 def retraining_notes(
     manifest: Manifest, outcomes: pd.DataFrame, summary: pd.DataFrame
 ) -> list[str]:
-    """Of the matrix of training by testing."""
+    """Return the notes of the matrix of training by testing."""
     seeds = int(summary["training_seeds"].max())
     return [
         "Wrong predictions in percent, with 95 % intervals over images in parentheses; a column for each "
@@ -100,7 +102,7 @@ def retraining_notes(
 
 
 def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
-    """Of adversarial images shown to retrained networks."""
+    """Return the notes of adversarial images shown to retrained networks."""
     against = rows[rows["against"] == "original"].groupby("epsilon", observed=True)["image"]
     counts = against.nunique()
     least, most = int(counts.min()), int(counts.max())
@@ -119,7 +121,7 @@ def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
 
 
 def fall_note(rows: pd.DataFrame) -> str:
-    """Of the causes of the fall; rows are those of the epsilon that it is shown of."""
+    """Return the note of the causes of the fall; rows are of the epsilon that it is shown of."""
     epsilon = str(rows["epsilon"].iloc[0])
     size = (
         "the smallest epsilon that fools it" if epsilon == "minimal" else f"epsilon {epsilon}/255"
@@ -131,7 +133,7 @@ def fall_note(rows: pd.DataFrame) -> str:
 
 
 def distances_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
-    """Of distances to the boundary."""
+    """Return the notes of distances to the boundary."""
     return [
         "The distance r of an image to the boundary between its class and the nearest other, linearised "
         "(L2, pixels in [0, 1]; negative where the network is wrong), over the classes that take part. "
@@ -148,9 +150,9 @@ def _training_notes(
     heldout: int | None,
     classes: int | None = None,
 ) -> list[str]:
-    """Which images networks were retrained on, and how many others they were tested on."""
+    """Say which images networks were retrained on, and how many others they were tested on."""
     chosen = manifest.config.get("retrain", {}).get("selected")
-    model = _listing(list(manifest.rejected))
+    model = listing(list(manifest.rejected))
     of_classes = f" of {classes:,} classes" if classes else ""
     right = f" that {model} classifies correctly before any change" if chosen else ""
     others = f" Held out: {heldout:,} others of these classes, right or wrong." if heldout else ""
@@ -165,20 +167,20 @@ def _training_notes(
 
 
 def _heldout(summary: pd.DataFrame) -> int | None:
-    """How many images were held out; None where there are none."""
+    """Return how many images were held out; None where there are none."""
     held = summary.loc[summary["images_are"] == HELDOUT, "images"]
     return int(held.max()) if len(held) else None
 
 
 def _retrained(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows are of retrained networks."""
+    """Tell rows of retrained networks from those of the original."""
     names = rows["model"].astype(str)
     return ~(names.str.endswith(ORIGINAL) | names.str.endswith(ALL_CLASSES))
 
 
 def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) -> list[str]:
-    """Which images took part, chosen how, changed how often, and the data set's own caveat."""
-    models = _listing(list(manifest.rejected))
+    """Say which images took part, chosen how, changed how often, and the data set's own caveat."""
+    models = listing(list(manifest.rejected))
     correct = "it classifies" if len(manifest.rejected) == 1 else "all of them classify"
     sample = (
         f", a random sample of the {manifest.survivors:,} that qualify"
@@ -197,7 +199,7 @@ def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) 
 
 
 def _files_notes(manifest: Manifest) -> list[str]:
-    """What was wrong with the files."""
+    """Say what was wrong with the files."""
     notes = []
     if manifest.unreadable:
         notes.append(
@@ -242,7 +244,8 @@ def _draws(summary: pd.DataFrame) -> int:
     return int(changed["draws"].max()) if len(changed) else 1
 
 
-def _listing(names: list[str]) -> str:
+def listing(names: Sequence[str]) -> str:
+    """Return names as words of a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -29,28 +29,15 @@ _NO_ATTACKS = ("none", "base")
 # images, which the paper counts here too, are no part of torchvision.
 _AUGMENTATIONS = {
     "geometric": (
-        "RandomHorizontalFlip",
-        "RandomVerticalFlip",
-        "RandomRotation",
-        "RandomAffine",
-        "RandomPerspective",
-        "RandomResizedCrop",
-        "ElasticTransform",
+        "RandomHorizontalFlip", "RandomVerticalFlip", "RandomRotation", "RandomAffine",
+        "RandomPerspective", "RandomResizedCrop", "ElasticTransform",
     ),
     "colour": (
-        "ColorJitter",
-        "RandomGrayscale",
-        "RandomInvert",
-        "RandomPosterize",
-        "RandomSolarize",
-        "RandomEqualize",
-        "RandomAutocontrast",
-        "GaussianBlur",
-        "GaussianNoise",
-        "RandomErasing",
+        "ColorJitter", "RandomGrayscale", "RandomInvert", "RandomPosterize", "RandomSolarize",
+        "RandomEqualize", "RandomAutocontrast", "GaussianBlur", "GaussianNoise", "RandomErasing",
     ),
     "learned": ("AutoAugment",),
-}
+}  # fmt: skip
 
 # The inputs of the paper's worked example, Eq. 8 to 11.
 _EXAMPLE_WRONG, _EXAMPLE_IMAGES = 1000, 10_000
@@ -58,7 +45,7 @@ _EXAMPLE_NUM, _EXAMPLE_AMPLITUDE, _EXAMPLE_AREA, _EXAMPLE_SIZE = 64, None, 200, 
 
 
 def describe(name: str, models: Mapping[str, ModelSettings]) -> pd.DataFrame:
-    """The table of this name, table1 to table4.
+    """Return the table of this name, table1 to table4.
 
     Args:
         name: of the table.
@@ -82,7 +69,7 @@ def describe(name: str, models: Mapping[str, ModelSettings]) -> pd.DataFrame:
 
 
 def table1(models: Mapping[str, ModelSettings]) -> pd.DataFrame:
-    """The paper's networks, and others (the paper's Table 1).
+    """Describe the paper's networks, and others (the paper's Table 1).
 
     Args:
         models: the others, by their keys.
@@ -101,7 +88,7 @@ def table1(models: Mapping[str, ModelSettings]) -> pd.DataFrame:
 
 
 def table2() -> pd.DataFrame:
-    """The attacks of `configs/attack` (the paper's Table 2).
+    """Describe the attacks of `configs/attack` (the paper's Table 2).
 
     Returns:
         One row for each config file; none where there are none. Columns attack (the file),
@@ -117,7 +104,7 @@ def table2() -> pd.DataFrame:
 
 
 def table3() -> pd.DataFrame:
-    """Kinds of augmentation that the installed torchvision has (Table 3), and the paper's own.
+    """Describe the augmentations that the installed torchvision has (Table 3), and the paper's own.
 
     Returns:
         Columns kind ("geometric", "colour", "learned", "pixel change"), transform, description.
@@ -135,7 +122,7 @@ def table3() -> pd.DataFrame:
 
 
 def table4() -> pd.DataFrame:
-    """The parameters of the Pixel-index (the paper's Table 4) and its worked example (Eq. 8-12).
+    """Describe the parameters of the Pixel-index (Table 4), with the worked example (Eq. 8-12).
 
     Returns:
         Columns symbol, meaning, formula, key (of the config; "" for what is measured), range, and
@@ -170,7 +157,7 @@ def table4() -> pd.DataFrame:
 
 
 def _worked_example() -> tuple[float, float, float, float, float]:
-    """w, p, r, a and Pi of Eq. 8 to 12, each factor from what it does to the Pixel-index."""
+    """Return w, p, r, a and Pi of Eq. 8 to 12, each factor from what it does to the Pixel-index."""
     num, area, size = _EXAMPLE_NUM, _EXAMPLE_AREA, _EXAMPLE_SIZE
     w = _EXAMPLE_WRONG / _EXAMPLE_IMAGES
     # Nothing limits these changes, so r and a are 1, and Pi is w / p.
@@ -182,7 +169,7 @@ def _worked_example() -> tuple[float, float, float, float, float]:
 
 
 def _network(key: str, settings: ModelSettings) -> dict[str, object]:
-    """The row of one model."""
+    """Return the row of one model."""
     row = {
         "model": key,
         "library": settings.source,
@@ -207,7 +194,7 @@ def _network(key: str, settings: ModelSettings) -> dict[str, object]:
 
 
 def _published(settings: ModelSettings) -> Any:
-    """torchvision's entry for a model's published weights; None for all other weights."""
+    """Return torchvision's entry for a model's published weights; None for all other weights."""
     if settings.source != "torchvision":
         return None
     try:
@@ -221,7 +208,7 @@ def _published(settings: ModelSettings) -> Any:
 
 
 def _attack(name: str) -> tuple[str, str, str, str, str, str]:
-    """The row of one attack config."""
+    """Return the row of one attack config."""
     config = plain(compose(f"attack={name}").attack)
     class_name = str(config.get("name") or "")
     try:
@@ -244,7 +231,7 @@ def _attack(name: str) -> tuple[str, str, str, str, str, str]:
 
 
 def _norm(attack: Any) -> str:
-    """The norm that an attack class of foolbox keeps small, "" where it names none."""
+    """Return the norm that an attack class of foolbox keeps small, "" where it names none."""
     order = getattr(getattr(attack, "distance", None), "p", None)
     if order is None:
         return ""
@@ -252,7 +239,7 @@ def _norm(attack: Any) -> str:
 
 
 def _first_sentence(documented: Any) -> str:
-    """The first sentence of a class's documentation, without reStructuredText's marks."""
+    """Return the first sentence of a class's documentation, without reStructuredText's marks."""
     text = " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
     text = re.sub(r"\s*\[#\w+\]_", "", text)
     text = re.sub(r":\w+:`~?([^`]+)`", r"\1", text)
@@ -261,7 +248,7 @@ def _first_sentence(documented: Any) -> str:
 
 
 def _reference(documented: Any) -> str:
-    """The first footnote or link target of a class's documentation."""
+    """Return the first footnote or link target of a class's documentation."""
     found = re.search(
         r"^\s*\.\. (?:\[#\w+\]|_\w+:)\s+(.+?)(?=\n\s*\n|\n\s*\.\. |\Z)",
         inspect.getdoc(documented) or "",

@@ -21,6 +21,11 @@ CONFIGS = _INSTALLED if REPOSITORY is None else REPOSITORY / "configs"
 RESULTS = "pixelrobust-results" if REPOSITORY is None else "results"
 """The name of the folder of results, unless `paths.results` says otherwise."""
 
+STORE = "store"
+"""Where, below a folder of results, work in progress is kept."""
+RUN, DONE, FAILURE = "run.json", "DONE", "failure.txt"
+"""What a run leaves about itself while it works: what it is made of, and how it ended."""
+
 
 def exit_code(work: Callable[[], int]) -> int:
     """Do the work of a command.

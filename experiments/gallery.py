@@ -18,7 +18,8 @@ from experiments.session import Progress, RunRecord, Session, image_set
 from experiments.verification.stored import rows_of
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, concatenate, kind_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, kind_of
+from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.report.page import Card, Gallery
 from pixelrobust.settings import RunSettings
 

@@ -25,7 +25,8 @@ from pixelrobust.evaluation.cells import count_forward, evaluate_cells, shard
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.models.build import Classifier
-from pixelrobust.outcomes.kinds import ACTIVATIONS, concatenate, with_cell
+from pixelrobust.outcomes.kinds import ACTIVATIONS
+from pixelrobust.outcomes.rows import concatenate, with_cell
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 

@@ -3,11 +3,16 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from experiments.captions import listing
+from experiments.claims.findings import LEVEL
+from experiments.claims.page import claims_section, said_of_claims, stored_claims
+from experiments.config import settings_of
 from experiments.paper import (
     CLAIM_SOURCES,
     CLAIMS,
@@ -23,12 +28,13 @@ from experiments.present import (
     indices_of,
     tables_of,
 )
-from experiments.verdicts import claims_section, leaderboard, said_of_claims, stored_claims
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_inside, file_sha256, write_text
-from pixelrobust.outcomes.kinds import kind_of, read_outcomes
+from pixelrobust.outcomes.kinds import OUTCOMES, RETRAINING, kind_of
 from pixelrobust.outcomes.manifest import Manifest, read_manifest
+from pixelrobust.outcomes.rows import read_outcomes
+from pixelrobust.perturbation.grid import Cell
 from pixelrobust.report.page import (
     Block,
     Disclosure,
@@ -40,7 +46,6 @@ from pixelrobust.report.page import (
     Page,
     Part,
     Section,
-    Table,
     Text,
     anchor_of,
     render,
@@ -48,7 +53,10 @@ from pixelrobust.report.page import (
     table_of_csv,
 )
 from pixelrobust.report.svg import inline_svg
-from pixelrobust.tables.rates import percent
+from pixelrobust.statistics.paired import holm, paired_test
+from pixelrobust.statistics.rates import WrongShares
+from pixelrobust.tables.pixel_index import ranking_for_reading
+from pixelrobust.tables.rates import rate_with_interval
 
 PAGE = "report.html"
 
@@ -83,6 +91,13 @@ _FOOTER = (
 _FIRST_RUNS = ("table6", "table", "breakdown", "table10")
 # More networks are summed up in the first words.
 _MOST_NAMED = 4
+_LEADERBOARD = "Leaderboard: networks by Pixel-index"
+_LIMITS_OF_IT = (
+    "This ranks networks on these images only. Do not conclude that a network is better where the two are "
+    "not told apart, nor that a Pixel-index here is a property of the network: it is that of one cell, and "
+    "the column over cells says how far the others are from it. Networks of other runs, or other images, "
+    "have no place in this ranking."
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ class Stored:
 
     @property
     def main_run(self) -> str | None:
-        """The run that says most about the others; None where there is none."""
+        """Name the run that says most about the others; None where there is none."""
         known = [*_FIRST_RUNS, *self.manifests]
         return next((run for run in known if run in self.manifests), None)
 
@@ -153,8 +168,8 @@ def keys_gallery(keys: Sequence[str]) -> MakeGallery:
     """Return what makes a gallery of the images that keys name; loads torch when called."""
 
     def make(stored: Stored) -> tuple[Gallery, str]:
-        from experiments.config import settings_of
-
+        """Draw the gallery of a folder."""
+        # Wrong keys are said before torch is loaded, which takes seconds.
         settings = settings_of(*keys)
         from experiments.gallery import draw_gallery
 
@@ -260,7 +275,7 @@ def _part(stored: Stored, stem: str, children: Sequence[str]) -> Part:
     ]
     if stem == TABLE_5.table:
         # Instead of the ranking below the table.
-        blocks += leaderboard(presented, stored.runs)
+        blocks += _leaderboard(presented, stored.runs)
     if len(presented.table):
         blocks += [table_for_reading(presented.table, presented.title)]
         blocks += map(Text, presented.notes)
@@ -276,6 +291,68 @@ def _part(stored: Stored, stem: str, children: Sequence[str]) -> Part:
     title = presented.title if titles.count(presented.title) == 1 else f"{presented.title} ({stem})"
     lines = source_lines(stored, stem, stored.behind.get(stem, ()))
     return Part(anchor_of("part", stem), title, [*blocks, *lines])
+
+
+def _leaderboard(presented: Presented, runs: Mapping[str, Run]) -> list[Block]:
+    """Return networks ranked by Pixel-index, and which of them these images do not tell apart.
+
+    Args:
+        presented: Table 5.
+        runs: those that it was made of, by the experiment's name.
+    """
+    ranking = presented.beside.get(f"{TABLE_5.table}-ranking")
+    if ranking is None:
+        return []
+    indices = presented.numbers
+    unlimited = indices[indices["amplitude"].isna() & indices["area"].isna()]
+    cell = Cell(int(unlimited["num"].max()))
+    alike = _not_told_apart(cell, runs)
+    ranking = ranking.sort_values("pixel_index", kind="stable", ignore_index=True)
+    readable = ranking_for_reading(ranking)
+    table = pd.DataFrame(
+        {
+            "Place": readable["Rank by Pi"],
+            "Network": readable["Model"],
+            "Pixel-index (95 %)": readable["Pi"],
+            "Accuracy (%)": readable["Accuracy (%)"],
+            "Pi over cells": readable["Pi over cells"],
+            "Not told apart from": [
+                ", ".join(alike.get(str(model), [])) or "none" for model in ranking["model"]
+            ],
+        }
+    )
+    count, pairs = sum(map(len, alike.values())) // 2, len(alike) * (len(alike) - 1) // 2
+    return [
+        Heading(_LEADERBOARD),
+        Text(
+            f"By the Pixel-index at {cell.num:,} changed pixels anywhere in the image, of any value; "
+            "smaller is more robust. Accuracy is on all candidates, unchanged."
+        ),
+        table_for_reading(table, _LEADERBOARD),
+        Text(
+            f"{count} of {pairs} pairs of networks are not told apart: paired tests of their wrong "
+            f"predictions on the same images, p {LEVEL:g} or more after Holm's correction."
+        ),
+        Text(_LIMITS_OF_IT, marked=True),
+        Heading("Every cell"),
+    ]
+
+
+def _not_told_apart(cell: Cell, runs: Mapping[str, Run]) -> dict[str, list[str]]:
+    """Return, for each network, those whose wrong rates in this cell could be the same."""
+    tables = (WrongShares(runs[name][1]) for name in TABLE_5_SOURCES)
+    shares = next(own for own in tables if any(own.has(model, cell) for model in own.models))
+    models = [model for model in shares.models if shares.has(model, cell)]
+    pairs = list(combinations(models, 2))
+    adjusted = holm(
+        [paired_test(shares.of(one, cell), shares.of(two, cell), shares.draws) for one, two in pairs]
+    )  # fmt: skip
+    alike: dict[str, list[str]] = {model: [] for model in models}
+    for (one, two), p in zip(pairs, adjusted, strict=True):
+        if p >= LEVEL:
+            alike[one].append(two)
+            alike[two].append(one)
+    return alike
 
 
 def _gallery(
@@ -328,19 +405,10 @@ def source_lines(stored: Stored, stem: str, runs: Sequence[str]) -> list[Block]:
 
 def _provenance(stored: Stored) -> Section:
     """Return the records of all runs."""
-    parts = [
-        Part(
-            anchor_of("run", run),
-            f"Run {manifest.name}",
-            [Facts(_facts(stored.folder, run, manifest))],
-        )
-        for run, manifest in stored.manifests.items()
-    ]
-    blocks = [_overview(stored.manifests)] if parts else []
-    return Section("provenance", "Where the numbers come from", blocks, parts)
-
-
-def _overview(manifests: Mapping[str, Manifest]) -> Table:
+    parts = []
+    for run, manifest in stored.manifests.items():
+        facts = Facts(_facts(stored.folder, run, manifest))
+        parts.append(Part(anchor_of("run", run), f"Run {manifest.name}", [facts]))
     rows = [
         {
             "Run": manifest.name,
@@ -352,9 +420,10 @@ def _overview(manifests: Mapping[str, Manifest]) -> Table:
             "Commit": str(manifest.software.get("commit") or "unknown")[:10],
             "Machine": str(manifest.hardware.get("gpu") or manifest.hardware.get("device") or ""),
         }
-        for manifest in manifests.values()
+        for manifest in stored.manifests.values()
     ]
-    return table_for_reading(pd.DataFrame(rows), "All runs")
+    blocks = [table_for_reading(pd.DataFrame(rows), "All runs")] if rows else []
+    return Section("provenance", "Where the numbers come from", blocks, parts)
 
 
 def _facts(folder: Path, run: str, manifest: Manifest) -> list[tuple[str, str]]:
@@ -398,18 +467,15 @@ def _measured(stored: Stored, run: str | None) -> list[str]:
     models = list(manifest.weights_sha256) or list(manifest.rejected)
     draws = "once" if manifest.draws == 1 else f"{manifest.draws:,} times"
     return [
-        f"{manifest.images:,} images ({manifest.description}) were shown to {_listing(models)} with "
-        f"{_nums(_numbers(stored, run))} changed, {draws} for each number of pixels."
+        f"{manifest.images:,} images ({manifest.description}) were shown to {listing(models)} with "
+        f"{_pixels(stored, run)} changed, {draws} for each number of pixels."
     ]
 
 
-def _numbers(stored: Stored, run: str | None) -> pd.DataFrame:
-    presented = stored.presented.get(run) if run else None
-    return presented.numbers if presented else pd.DataFrame()
-
-
-def _nums(table: pd.DataFrame) -> str:
-    if "num" not in table:
+def _pixels(stored: Stored, run: str) -> str:
+    """Say how many pixels were changed, as far as the run's rows are there and say it."""
+    table = stored.presented[run].numbers if run in stored.presented else pd.DataFrame()
+    if table.empty or "num" not in kind_of(stored.manifests[run].config).keys:
         return "random pixels"
     nums = table.loc[table["num"] > 0, "num"]
     if nums.empty:
@@ -420,30 +486,22 @@ def _nums(table: pd.DataFrame) -> str:
 
 def _came_out(stored: Stored, run: str | None) -> list[str]:
     """Say what the wrong rates at the largest number of changed pixels are."""
-    table = _numbers(stored, run)
-    if not {"model", "num", "wrong_rate", "ci_low", "ci_high"} <= set(table.columns):
+    if run is None or run not in stored.presented:
         return []
-    if "images_are" in table:
+    kind, table = kind_of(stored.manifests[run].config), stored.presented[run].numbers
+    if table.empty or kind not in (OUTCOMES, RETRAINING):
+        return []
+    if kind is RETRAINING:
         # Of networks that were trained, others' images say most.
         table = table[table["images_are"] == table["images_are"].iloc[-1]]
     largest = table[table["num"] == table["num"].max()]
     largest = largest.sort_values("wrong_rate", ascending=False, kind="stable")
-    num = int(largest["num"].iloc[0])
     rates = [
-        f"{percent(row['wrong_rate'])}\N{NO-BREAK SPACE}% "
-        f"({percent(row['ci_low'])}–{percent(row['ci_high'])}) of {row['model']}"
-        for _, row in largest.iterrows()
+        rate_with_interval(row["wrong_rate"], row, unit="\N{NO-BREAK SPACE}%")
+        + f" of {row['model']}"
+        for row in largest.to_dict("records")
     ]
+    begin = f"With {int(largest['num'].iloc[0]):,} pixels changed, the share of wrong predictions"
     if len(rates) <= _MOST_NAMED:
-        return [
-            f"With {num:,} pixels changed, the share of wrong predictions (with its 95 % interval) was "
-            f"{_listing(rates)}."
-        ]
-    return [
-        f"With {num:,} pixels changed, the share of wrong predictions (95 % interval) went from "
-        f"{rates[-1]} to {rates[0]}."
-    ]
-
-
-def _listing(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return [f"{begin} (with its 95 % interval) was {listing(rates)}."]
+    return [f"{begin} (95 % interval) went from {rates[-1]} to {rates[0]}."]

@@ -1,4 +1,4 @@
-"""What each experiment of the paper is called, shows, and reported."""
+"""The paper's experiments: what each is called, shows, and reported."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class Experiment:
     histories: str = "retraining"
 
     def of_flips(self) -> "Experiment":
-        """How the pixels to flip of this experiment are presented."""
+        """Return how the pixels to flip of this experiment are presented."""
         assert self.flips
         return Experiment(
             table=self.flips,
@@ -172,12 +172,12 @@ _ANY_OTHER = Experiment(
 
 
 def experiment_called(name: str) -> Experiment:
-    """The paper's experiment of this name, or the presentation of any other run."""
+    """Return the paper's experiment of this name, or the presentation of any other run."""
     return _EXPERIMENTS.get(name, _ANY_OTHER)
 
 
 def published_rates(table: str) -> pd.DataFrame:
-    """Wrong rates that the paper's text reports for a table.
+    """Return the wrong rates that the paper's text reports for a table.
 
     Returns:
         Columns model, num, amplitude, area, published_wrong_rate, wording, source.
@@ -187,7 +187,7 @@ def published_rates(table: str) -> pd.DataFrame:
 
 
 def beside_published(summary: pd.DataFrame, table: str) -> pd.DataFrame:
-    """The summary with columns published_wrong_rate and difference (ours minus the paper's)."""
+    """Return the summary with columns published_wrong_rate and difference (ours minus the paper's)."""
     rates = published_rates(table)[["model", *CELL_COLUMNS, "published_wrong_rate"]]
     merged = summary.merge(rates, how="left", on=["model", *CELL_COLUMNS])
     return merged.assign(difference=merged["wrong_rate"] - merged["published_wrong_rate"])

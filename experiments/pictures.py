@@ -19,8 +19,8 @@ from pixelrobust.figures.strip import (
     picture_strip,
     strips_from_outcomes,
 )
-from pixelrobust.outcomes.kinds import cell_of
 from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.pixels import PixelChange
 from pixelrobust.settings import RunSettings
 

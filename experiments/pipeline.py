@@ -42,8 +42,8 @@ from pixelrobust.evaluation.selection import Selection, select
 from pixelrobust.files import check_writable
 from pixelrobust.models.build import check_classifier
 from pixelrobust.models.preprocessing import in_words, own_preprocessing
-from pixelrobust.outcomes.kinds import concatenate
 from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
+from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.settings import RETRAINED, RunSettings, fingerprint, model_label
 from pixelrobust.tracking import NO_TRACKER, Tracker
 

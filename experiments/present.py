@@ -9,20 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.captions import (
-    HISTOGRAMS,
-    amplification_notes,
-    distances_notes,
-    fall_note,
-    flips_notes,
-    published_table,
-    ranking_notes,
-    retraining_notes,
-    returns_notes,
-    transfer_notes,
-    wrong_rate_notes,
-)
+from experiments import captions
 from experiments.claims import decide_claims
+from experiments.claims.findings import Run as Run
 from experiments.claims.page import write_claims
 from experiments.paper import (
     CLAIM_SOURCES,
@@ -36,20 +25,8 @@ from experiments.paper import (
 )
 from experiments.writing import Below, Presented, write_presented
 from pixelrobust.errors import InputError
-from pixelrobust.figures import write_figure
-from pixelrobust.figures.curves import (
-    amplification_curves,
-    pixel_index_curves,
-    rate_curves,
-    survival_figure,
-)
-from pixelrobust.figures.maps import returns_map
-from pixelrobust.figures.retraining import (
-    distance_changes,
-    loss_curves,
-    retraining_matrix,
-    waterfall,
-)
+from pixelrobust.figures import curves, maps, write_figure
+from pixelrobust.figures import retraining as retraining_figures
 from pixelrobust.files import check_inside, remove_leftovers
 from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
@@ -59,52 +36,12 @@ from pixelrobust.outcomes.kinds import (
     RETRAINING,
     TRANSFER,
     kind_of,
-    read_outcomes,
-    write_outcomes,
 )
 from pixelrobust.outcomes.manifest import Manifest, read_manifest
+from pixelrobust.outcomes.rows import read_outcomes, write_outcomes
 from pixelrobust.perturbation.grid import Cell
-from pixelrobust.tables.adversarial import returns_for_reading, summarize_returns
-from pixelrobust.tables.amplification import (
-    summarize_amplification,
-    tabulate_verdicts,
-    verdicts_for_reading,
-)
-from pixelrobust.tables.pixel_index import (
-    indices_for_reading,
-    pixel_indices,
-    rank_models,
-    ranking_for_reading,
-)
+from pixelrobust.tables import adversarial, amplification, pixel_index, retraining, survival
 from pixelrobust.tables.rates import for_reading, summarize, with_missing, write_csv
-from pixelrobust.tables.retraining import (
-    ALL_CLASSES,
-    ORIGINAL,
-    UNCHANGED,
-    changes_by_image,
-    differences_for_reading,
-    distances_for_reading,
-    fall,
-    fall_for_reading,
-    find_references,
-    matrix_for_reading,
-    most_telling,
-    of_the_smallest_epsilon,
-    retrained_on_pixels,
-    summarize_distances,
-    summarize_retraining,
-    summarize_transfer,
-    transfer_for_reading,
-)
-from pixelrobust.tables.survival import (
-    compare_survival,
-    pairs_for_reading,
-    survival_curves,
-    survival_for_reading,
-    tabulate_survival,
-)
-
-Run = tuple[Manifest, pd.DataFrame]
 
 HISTORIES_TITLE = "Losses and accuracies while retraining"
 
@@ -160,15 +97,9 @@ def tables_of(
     """
     experiment = experiment_called(manifest.name)
     kind = kind_of(manifest.config)
-    if kind is not OUTCOMES:
-        return _PRESENTATIONS[kind.name](manifest, outcomes, experiment)
-    size, share = manifest.image_size, manifest.amplitude_share
-    summary = summarize(outcomes, size, share)
-    notes = wrong_rate_notes(manifest, summary)
-    presented = [_rates(manifest, summary, experiment, notes, missing)]
-    if experiment.flips and _what_varies(summary) == "model":
-        presented.append(_flips(manifest, outcomes, experiment.of_flips()))
-    return presented
+    if kind is OUTCOMES:
+        return _rates(manifest, outcomes, experiment, missing)
+    return _PRESENTATIONS[kind.name](manifest, outcomes, experiment)
 
 
 def derive(directory: Path, runs: Mapping[str, Run]) -> list[Presented]:
@@ -213,21 +144,27 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
     manifest = paired[TABLE_5_SOURCES[0]][0]
     size, share = manifest.image_size, manifest.amplitude_share
     summaries = [summarize(rows, size, share) for _, rows in paired.values()]
-    indices = pixel_indices(summaries, size, share)
-    notes = ranking_notes(manifest)
+    indices = pixel_index.pixel_indices(summaries, size, share)
+    notes = captions.ranking_notes(manifest)
     ranking = _ranking(manifest, indices)
     title = "Networks by accuracy and by Pixel-index"
     note = "Accuracy is on all candidates, unchanged; Pi is that of the largest num without limits."
-    below = [] if ranking is None else [Below(title, ranking_for_reading(ranking), [note])]
+    below = (
+        [] if ranking is None else [Below(title, pixel_index.ranking_for_reading(ranking), [note])]
+    )
     table = Presented(
         TABLE_5.title,
-        indices_for_reading(indices, size),
+        pixel_index.indices_for_reading(indices, size),
         notes,
         TABLE_5.table,
         indices,
         below,
         {} if ranking is None else {f"{TABLE_5.table}-ranking": ranking},
-        {TABLE_5.figure: pixel_index_curves(indices, TABLE_5.figure_title, " ".join(notes[1:]))},
+        {
+            TABLE_5.figure: curves.pixel_index_curves(
+                indices, TABLE_5.figure_title, " ".join(notes[1:])
+            )
+        },
     )
     return [table, *(Presented(title, each.table, [note]) for each in below)]
 
@@ -256,11 +193,11 @@ def present_histories(directory: Path, experiment: Experiment, histories: pd.Dat
 def histories_figure(histories: pd.DataFrame) -> Figure:
     """Draw losses and accuracies of the retrainings."""
     several = histories["training_seed"].nunique() > 1
-    curves = {
+    losses = {
         f"{model}, seed {seed}" if several else str(model): rows
         for (model, seed), rows in histories.groupby(["model", "training_seed"], sort=False)
     }
-    return loss_curves(curves, HISTORIES_TITLE, "")
+    return retraining_figures.loss_curves(losses, HISTORIES_TITLE, "")
 
 
 def _ranking(manifest: Manifest, indices: pd.DataFrame) -> pd.DataFrame | None:
@@ -269,61 +206,66 @@ def _ranking(manifest: Manifest, indices: pd.DataFrame) -> pd.DataFrame | None:
     if not unlimited.any() or not set(indices["model"]) <= set(manifest.rejected):
         return None
     accuracies = {model: 1 - n / manifest.candidates for model, n in manifest.rejected.items()}
-    return rank_models(indices, accuracies)
+    return pixel_index.rank_models(indices, accuracies)
 
 
 def _rates(
     manifest: Manifest,
-    summary: pd.DataFrame,
+    outcomes: pd.DataFrame,
     experiment: Experiment,
-    notes: list[str],
     missing: Sequence[tuple[str, Cell]],
-) -> Presented:
-    """Present wrong rates, beside the paper's, and their curves."""
+) -> list[Presented]:
+    """Present wrong rates, beside the paper's, and their curves; and how many pixels flip an image."""
+    summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
+    notes = captions.wrong_rate_notes(manifest, summary)
     whole = with_missing(summary, missing)
-    published = published_table(summary, experiment)
-    by = _what_varies(summary)
-    title, caption = experiment.figure_title, " ".join(notes[1:])
-    return Presented(
+    published = captions.published_table(summary, experiment)
+    by, figures = _what_varies(summary), {}
+    if by:
+        title, caption = experiment.figure_title, " ".join(notes[1:])
+        figures[experiment.figure] = curves.rate_curves(summary, by, title, caption)
+    table = Presented(
         experiment.title,
         for_reading(whole, manifest.image_size),
         notes,
         experiment.table,
         beside_published(whole, experiment.table),
         [] if published is None else [Below("The paper's numbers", published, of_words=True)],
-        figures={experiment.figure: rate_curves(summary, by, title, caption)} if by else {},
+        figures=figures,
     )
+    if experiment.flips and by == "model":
+        return [table, _flips(manifest, outcomes, experiment.of_flips())]
+    return [table]
 
 
 def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Presented:
     """Present how many changed pixels it takes to flip an image: table, tests, survival curves."""
-    notes = flips_notes(manifest)
-    table, pairs = tabulate_survival(outcomes), compare_survival(outcomes)
+    notes = captions.flips_notes(manifest)
+    table, pairs = survival.tabulate_survival(outcomes), survival.compare_survival(outcomes)
     nums = sorted(int(num) for num in outcomes["num"].unique())
-    figure = survival_figure(
-        survival_curves(outcomes), nums, flips.figure_title, " ".join(notes[1:])
-    )
+    shown, caption = survival.survival_curves(outcomes), " ".join(notes[1:])
     return Presented(
         flips.title,
-        survival_for_reading(table),
+        survival.survival_for_reading(table),
         notes,
         flips.table,
         table,
-        [Below("Pairs of networks", pairs_for_reading(pairs))] if len(pairs) else [],
+        [Below("Pairs of networks", survival.pairs_for_reading(pairs))] if len(pairs) else [],
         {f"{flips.table}-pairs": pairs},
-        {flips.figure: figure},
+        {flips.figure: curves.survival_figure(shown, nums, flips.figure_title, caption)},
     )
 
 
 def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment) -> list[Presented]:
     """Present adversarial images that are recovered, as a table and a map."""
-    summary = summarize_returns(outcomes, manifest.image_size, manifest.amplitude_share)
-    notes = returns_notes(manifest, summary)
+    size = manifest.image_size
+    summary = adversarial.summarize_returns(outcomes, size, manifest.amplitude_share)
+    notes = captions.returns_notes(manifest, summary)
     figures = {}
-    if len(summary[["amplitude", "area"]][summary["num"] > 0].drop_duplicates()) == 1:
-        caption = " ".join(notes[1:])
-        figures[experiment.figure] = returns_map(summary, experiment.figure_title, caption)
-    readable = returns_for_reading(summary, manifest.image_size)
+    if _limits(summary) == 1:
+        title, caption = experiment.figure_title, " ".join(notes[1:])
+        figures[experiment.figure] = maps.returns_map(summary, title, caption)
+    readable = adversarial.returns_for_reading(summary, size)
     return [
         Presented(experiment.title, readable, notes, experiment.table, summary, figures=figures)
     ]
@@ -333,22 +275,18 @@ def _amplification(
     manifest: Manifest, changes: pd.DataFrame, experiment: Experiment
 ) -> list[Presented]:
     """Present what becomes of changes inside networks, and their way from layer to layer."""
-    verdicts = tabulate_verdicts(changes)
-    notes = amplification_notes(manifest)
+    verdicts = amplification.tabulate_verdicts(changes)
+    notes = captions.amplification_notes(manifest)
     groups = changes.groupby(["model", "num"], observed=True, sort=False)
     summaries = {
-        f"{model}: {num} pixels": summarize_amplification(rows) for (model, num), rows in groups
+        f"{model}: {num} pixels": amplification.summarize_amplification(rows)
+        for (model, num), rows in groups
     }
-    figure = amplification_curves(summaries, experiment.figure_title, " ".join(notes[1:]))
+    title, caption = experiment.figure_title, " ".join(notes[1:])
+    figures = {experiment.figure: curves.amplification_curves(summaries, title, caption)}
+    readable = amplification.verdicts_for_reading(verdicts)
     return [
-        Presented(
-            experiment.title,
-            verdicts_for_reading(verdicts),
-            notes,
-            experiment.table,
-            verdicts,
-            figures={experiment.figure: figure},
-        )
+        Presented(experiment.title, readable, notes, experiment.table, verdicts, figures=figures)
     ]
 
 
@@ -356,17 +294,18 @@ def _retraining(
     manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment
 ) -> list[Presented]:
     """Present the matrix of training by testing (Table 10), with differences in pairs."""
-    summary = summarize_retraining(outcomes, manifest.image_size, manifest.amplitude_share)
-    notes = retraining_notes(manifest, outcomes, summary)
+    size, share = manifest.image_size, manifest.amplitude_share
+    summary = retraining.summarize_retraining(outcomes, size, share)
+    notes = captions.retraining_notes(manifest, outcomes, summary)
     below = [
-        Below(f"Points more than {name}", differences_for_reading(summary, reference))
-        for reference, name in find_references(outcomes).items()
+        Below(f"Points more than {name}", retraining.differences_for_reading(summary, reference))
+        for reference, name in retraining.find_references(outcomes).items()
     ]
     figures = {}
-    if len(summary.loc[summary["num"] > 0, ["amplitude", "area"]].drop_duplicates()) <= 1:
-        caption = " ".join(notes[1:])
-        figures[experiment.figure] = retraining_matrix(summary, experiment.figure_title, caption)
-    readable = matrix_for_reading(summary)
+    if _limits(summary) <= 1:
+        title, caption = experiment.figure_title, " ".join(notes[1:])
+        figures[experiment.figure] = retraining_figures.retraining_matrix(summary, title, caption)
+    readable = retraining.matrix_for_reading(summary)
     return [
         Presented(
             experiment.title, readable, notes, experiment.table, summary, below, figures=figures
@@ -376,55 +315,23 @@ def _retraining(
 
 def _transfer(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> list[Presented]:
     """Present which adversarial images still fool (Table 11), and the causes of the fall."""
-    summary = summarize_transfer(rows, find_references(rows).get("unchanged", ""))
-    notes = transfer_notes(manifest, rows)
+    control = retraining.find_references(rows).get("unchanged", "")
+    summary = retraining.summarize_transfer(rows, control)
+    notes = captions.transfer_notes(manifest, rows)
     stages = _stages_of_the_fall(rows)
     below, figures = [], {}
     if stages:
-        smallest = of_the_smallest_epsilon(rows)
-        steps = fall(smallest, stages)
-        about = fall_note(smallest)
-        below = [Below(WATERFALL_TITLE, fall_for_reading(steps), [about])]
+        smallest = retraining.of_the_smallest_epsilon(rows)
+        steps = retraining.fall(smallest, stages)
+        about = captions.fall_note(smallest)
+        below = [Below(WATERFALL_TITLE, retraining.fall_for_reading(steps), [about])]
         caption = " ".join([about, *notes[2:]])
-        figures = {experiment.figure: waterfall(steps, WATERFALL_TITLE, caption)}
-    readable = transfer_for_reading(summary)
+        figures[experiment.figure] = retraining_figures.waterfall(steps, WATERFALL_TITLE, caption)
+    readable = retraining.transfer_for_reading(summary)
     table = Presented(
         experiment.title, readable, notes, experiment.table, summary, below, figures=figures
     )
     return [table, *(Presented(each.title, each.table, list(each.notes)) for each in below)]
-
-
-def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> list[Presented]:
-    """Present whether distances to the boundary grow (Eq. 6), as a table and a figure."""
-    references = find_references(rows)
-    summary = summarize_distances(rows, references)
-    notes = distances_notes(manifest, summary)
-    reference = next(iter(references.values()), None)
-    kind = most_telling(rows)
-    own = rows[rows["images_are"] == kind]
-    changes = {
-        str(model): np.asarray(changes_by_image(own, str(model), reference))
-        for model in own["model"].unique()
-        if reference and model != reference
-    }
-    changes = {model: values for model, values in changes.items() if len(values)}
-    figures = {}
-    if changes:
-        title = f"{experiment.figure_title} {reference}, {kind} images"
-        caption = " ".join([HISTOGRAMS, *notes[1:]])
-        figures[experiment.figure] = distance_changes(changes, title, caption)
-    return [
-        Presented(
-            experiment.title,
-            distances_for_reading(summary, references),
-            notes,
-            experiment.table,
-            summary,
-            figures=figures,
-            # On a dark page they are white.
-            about_figures=HISTOGRAMS.replace("Black lines", "Lines"),
-        )
-    ]
 
 
 def _stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
@@ -433,23 +340,62 @@ def _stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
     Returns:
         Label, network, and whether images are rounded.
     """
+    references = retraining.find_references(rows)
     models = [str(model) for model in rows["model"].unique()]
-
-    def ending(suffix: str) -> str | None:
-        return next((model for model in models if model.endswith(suffix)), None)
-
-    original, restricted = ending(ALL_CLASSES), ending(ORIGINAL)
-    unchanged = ending(UNCHANGED)
-    pixels = next(iter(retrained_on_pixels(rows)), None)
-    if not (original and restricted and unchanged and pixels):
+    whole = next((model for model in models if model.endswith(retraining.ALL_CLASSES)), None)
+    original, unchanged = references.get("baseline"), references.get("unchanged")
+    pixels = next(iter(retraining.retrained_on_pixels(rows)), None)
+    if not (whole and original and unchanged and pixels):
         return []
     return [
-        ("the original network, unrounded images", original, False),
-        ("only the classes that take part", restricted, False),
-        ("images rounded to 8 bits", restricted, True),
+        ("the original network, unrounded images", whole, False),
+        ("only the classes that take part", original, False),
+        ("images rounded to 8 bits", original, True),
         ("retrained on unchanged images", unchanged, True),
         (f"retrained with changed pixels, {pixels}", pixels, True),
     ]
+
+
+def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> list[Presented]:
+    """Present whether distances to the boundary grow (Eq. 6), as a table and a figure."""
+    references = retraining.find_references(rows)
+    summary = retraining.summarize_distances(rows, references)
+    notes = captions.distances_notes(manifest, summary)
+    reference = next(iter(references.values()), None)
+    kind = retraining.most_telling(rows)
+    own = rows[rows["images_are"] == kind]
+    changes = {
+        model: np.asarray(retraining.changes_by_image(own, model, reference))
+        for model in map(str, own["model"].unique())
+        if reference and model != reference
+    }
+    changes = {model: values for model, values in changes.items() if len(values)}
+    figures = {}
+    if changes:
+        title = f"{experiment.figure_title} {reference}, {kind} images"
+        caption = " ".join([captions.HISTOGRAMS, *notes[1:]])
+        figures[experiment.figure] = retraining_figures.distance_changes(changes, title, caption)
+    return [
+        Presented(
+            experiment.title,
+            retraining.distances_for_reading(summary, references),
+            notes,
+            experiment.table,
+            summary,
+            figures=figures,
+            # On a dark page they are white.
+            about_figures=captions.HISTOGRAMS.replace("Black lines", "Lines"),
+        )
+    ]
+
+
+_PRESENTATIONS = {
+    ADVERSARIAL.name: _returns,
+    ACTIVATIONS.name: _amplification,
+    RETRAINING.name: _retraining,
+    TRANSFER.name: _transfer,
+    DISTANCES.name: _distances,
+}
 
 
 def _readable(value: Any) -> str:
@@ -468,10 +414,6 @@ def _what_varies(summary: pd.DataFrame) -> str | None:
     return varying[0] if varying else "model"
 
 
-_PRESENTATIONS = {
-    ADVERSARIAL.name: _returns,
-    ACTIVATIONS.name: _amplification,
-    RETRAINING.name: _retraining,
-    TRANSFER.name: _transfer,
-    DISTANCES.name: _distances,
-}
+def _limits(summary: pd.DataFrame) -> int:
+    """Count the pairs of amplitude and area among changes; maps over num show one."""
+    return len(summary.loc[summary["num"] > 0, ["amplitude", "area"]].drop_duplicates())

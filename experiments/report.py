@@ -25,7 +25,7 @@ from pixelrobust.outcomes.manifest import read_manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what the command line asks for; the exit code."""
+    """Print what the command line asks for, and return the exit code."""
     options = _parser().parse_intermixed_args(arguments)
 
     def work() -> int:
@@ -61,7 +61,7 @@ def show_tables(presented: Sequence[Presented]) -> None:
 
 
 def _literal(value: object) -> Text:
-    """A name that is shown as it is, whatever brackets it holds."""
+    """Return a name that is shown as it is, whatever brackets it holds."""
     return Text(printable(value))
 
 
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write_page(folder: Path, keys: Sequence[str] | None) -> None:
-    """One page of everything, and where it lies."""
+    """Write one page of everything, and say where it lies."""
     gallery = None if keys is None else keys_gallery(keys)
     path = write_page(folder, gallery, lambda line: print(printable(line), file=sys.stderr))
     print(f"written to {printable(short(path))} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -151,7 +151,7 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
 
 
 def _rebuild(folder: Path, wanted: Sequence[str]) -> None:
-    """Tables and figures from the outcomes, all or the wanted ones."""
+    """Write tables and figures from the outcomes, all or the wanted ones."""
     runs = stored_runs(folder)
     for name, run in runs.items():
         experiment = experiment_called(name)
@@ -162,7 +162,7 @@ def _rebuild(folder: Path, wanted: Sequence[str]) -> None:
 
 
 def _order(page: Path) -> tuple[int, int, str]:
-    """Tables by their numbers, then the rest."""
+    """Order tables by their numbers, then the rest."""
     number = page.stem.removeprefix("table")
     return (0, int(number), "") if number.isdigit() else (1, 0, page.stem)
 

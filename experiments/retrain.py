@@ -47,12 +47,8 @@ from pixelrobust.files import check_writable
 from pixelrobust.models.build import Classifier, check_classifier
 from pixelrobust.models.heads import RestrictedLogits
 from pixelrobust.models.saved import save_model
-from pixelrobust.outcomes.kinds import (
-    DISTANCES,
-    RETRAINING,
-    TRANSFER,
-    concatenate,
-)
+from pixelrobust.outcomes.kinds import DISTANCES, RETRAINING, TRANSFER
+from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.augmentations import (
     Augmentation,
     GaussianNoise,

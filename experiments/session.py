@@ -30,6 +30,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 from torch import nn
 
+from experiments.exits import DONE, FAILURE, RUN, STORE
 from pixelrobust.datasets import ImageList, list_images, list_training_images
 from pixelrobust.datasets.classes import ClassNames
 from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
@@ -48,7 +49,7 @@ from pixelrobust.evaluation.store import PredictionStore, RowStore
 from pixelrobust.files import write_text
 from pixelrobust.models.build import Classifier, load_classifier
 from pixelrobust.models.weights import weights_digest
-from pixelrobust.perturbation.pixels import PROTOCOL_VERSION
+from pixelrobust.perturbation.grid import PROTOCOL_VERSION
 from pixelrobust.settings import (
     RETRAINED,
     DatasetSettings,
@@ -113,11 +114,7 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} images/s")
 
 
-# What a run leaves about itself while it works, below `results/store/runs`: what it is made of,
-# and how it ended.
-
-STORE = "store"
-RUN, DONE, FAILURE, PARTS = "run.json", "DONE", "failure.txt", "parts"
+PARTS = "parts"
 
 
 class RunRecord:

@@ -1,4 +1,4 @@
-"""What runs have done, and what is missing: `python -m experiments.status`. Nothing here needs torch."""
+"""Runs, how far they are, and what they lack: `python -m experiments.status`. Nothing here needs torch."""
 
 import argparse
 import json
@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.exits import default_results, exit_code
-from experiments.session import DONE, FAILURE, RUN, STORE
+from experiments.exits import DONE, FAILURE, RUN, STORE, default_results, exit_code
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.store import PredictionStore, cell_name
 from pixelrobust.perturbation.grid import Cell, build_grid
@@ -31,7 +30,7 @@ class RunStatus:
         begun: when, ISO 8601.
         state: done, failed or not finished.
         why: the last line of what made it fail; else empty.
-        finished: (network, cell) pairs all of whose answers are there.
+        finished: (network, cell) pairs all of whose predictions are there.
         missing: the others, by name of network and cell.
     """
 
@@ -44,7 +43,7 @@ class RunStatus:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the runs below a results folder; the exit code."""
+    """Print the runs below a results folder, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.status", description="List runs, and what they lack."
     )
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_statuses(results: Path) -> list[RunStatus]:
-    """Of all runs whose record is below a results folder, the latest last.
+    """Return how far all runs are whose record is below a results folder, the latest last.
 
     Raises:
         InputError: there is none, or a record cannot be read.
@@ -90,7 +89,7 @@ def _status(record: Path, results: Path) -> RunStatus:
 
 
 def _cells(about: dict[str, Any], results: Path) -> tuple[int, list[str]]:
-    """How many cells are finished, and those that are not; of what is evaluated cell by cell."""
+    """Count the finished cells and name the others, of what is evaluated cell by cell."""
     settings = about["settings"]
     if settings["measure"] not in ("outcomes", "retraining") or settings["attack"]:
         return 0, []
@@ -107,7 +106,7 @@ def _cells(about: dict[str, Any], results: Path) -> tuple[int, list[str]]:
 
 
 def _is_finished(folder: Path, cell: Cell, images: int, settings: dict[str, Any]) -> bool:
-    """Whether all answers are there."""
+    """Tell whether all predictions are there."""
     wanted = images * int(settings["draws"])
     return PredictionStore(folder, lambda sentence: None, range(images)).count(cell) >= wanted
 

@@ -13,8 +13,8 @@ from experiments.present import Run, derive, load_run, present, store_run, store
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
-from pixelrobust.outcomes.kinds import concatenate
 from pixelrobust.outcomes.manifest import merge_manifests
+from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import RunSettings, fingerprint, model_label
 

@@ -1,10 +1,10 @@
-"""What of a run is logged, where runs are tracked: curves, tables, figures, examples, files.
+"""Logging of runs, where they are tracked: curves, tables, figures, examples, files.
 
 Everything is read from the files that the run has written, so that what is logged is what lies there.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,32 @@ from experiments.paper import FIGURE_1, FIGURE_1_TITLE, Experiment, experiment_c
 from experiments.pictures import example_strips
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.figures.strip import Strip
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, kind_of
+from pixelrobust.outcomes.kinds import (
+    ACTIVATIONS,
+    ADVERSARIAL,
+    CELL_COLUMNS,
+    DISTANCES,
+    OUTCOMES,
+    RETRAINING,
+    TRANSFER,
+    Kind,
+    kind_of,
+)
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import RETRAINED, RunSettings
 from pixelrobust.tracking import Picture, Tracker
 
-_RATES = ("wrong_rate", "return_rate", "fooled_rate", "survival", "ratio", "median")
-"""What tables are about, by column; the first that a table has."""
 _BESIDE = ("ci_low", "ci_high", "pixel_index")
-_SERIES = ("model", "images_are", "against", "epsilon", "rounded", "amplitude", "area")
+_LIMITS = ("amplitude", "area")
+_LOGGED = {
+    OUTCOMES.name: ("wrong_rate", _BESIDE, ("model", *_LIMITS)),
+    ADVERSARIAL.name: ("return_rate", _BESIDE, ("model", "images_are", "epsilon", *_LIMITS)),
+    ACTIVATIONS.name: ("ratio", (), ("model", *_LIMITS)),
+    RETRAINING.name: ("wrong_rate", _BESIDE, ("model", "images_are", *_LIMITS)),
+    TRANSFER.name: ("fooled_rate", (), ("model", "against", "epsilon", "rounded")),
+    DISTANCES.name: ("median", (), ("model", "images_are")),
+}
+"""For each kind, columns of its table: what it is about, what is drawn beside it, what tells curves apart."""
 # As the options of the config groups are called.
 _PREFIXES = {"amplitude": "r", "area": "p", "epsilon": "epsilon"}
 _UNLIMITED = {"amplitude": "full", "area": "whole"}
@@ -68,7 +85,7 @@ def log_results(
     histories = settings.measure in RETRAINED
     tables = dict(_tables(directory, experiment, histories))
     if experiment.table in tables:
-        _log_curves(tracker, tables[experiment.table])
+        _log_rates(tracker, tables[experiment.table], kind_of(manifest.config))
     for name, table in tables.items():
         tracker.table(name, table)
     figures = dict(_figures(experiment, histories))
@@ -109,63 +126,63 @@ def log_examples(
     tracker.pictures("examples", [picture for strip in strips for picture in _before_after(strip)])
 
 
-def curve_points(table: pd.DataFrame) -> dict[int, dict[str, float]]:
-    """What is drawn over num: for each, rates with their intervals and Pixel-indices, by name.
+def curve_points(table: pd.DataFrame, kind: Kind) -> dict[int, dict[str, float]]:
+    """Return what is drawn over num: for each, rates with intervals and Pixel-indices, by name.
 
     Args:
-        table: as it was written; with a column num, and one of those that tables are about.
+        table: as it was written.
+        kind: of the rows that it was made of; cells are among their keys.
     """
-    columns = [column for column in (*_RATES, *_BESIDE) if column in table]
-    names = _series_names(table)
+    rate, beside, series = _LOGGED[kind.name]
     points: dict[int, dict[str, float]] = {}
-    for num, name, row in _with_controls(table, names):
-        values = {f"{column}/{name}": float(row[column]) for column in columns}
+    for num, name, row in _with_controls(table, series):
+        values = {f"{column}/{name}": float(row[column]) for column in (rate, *beside)}
         known = {key: value for key, value in values.items() if not np.isnan(value)}
         points.setdefault(num, {}).update(known)
     return dict(sorted(points.items()))
 
 
-def _log_curves(tracker: Tracker, table: pd.DataFrame) -> None:
-    """Rates over num where there is one, else rates of the run as a whole."""
-    rate = next((column for column in _RATES if column in table), None)
-    if rate is None:
+def _log_rates(tracker: Tracker, table: pd.DataFrame, kind: Kind) -> None:
+    """Log rates over num where there is one, else rates of the run as a whole."""
+    rate, _, series = _LOGGED[kind.name]
+    if "num" in kind.keys:
+        tracker.curves("num", rate, *_BESIDE)
+        for num, values in curve_points(table, kind).items():
+            tracker.log({"num": num} | values)
         return
-    if "num" not in table:
-        names = _series_names(table)
-        tracker.summarize(
-            {
-                f"{rate}/{name}": float(table[rate][row])
-                for row, name in names.items()
-                if not pd.isna(table[rate][row])
-            }
-        )
-        return
-    tracker.curves("num", rate, *_BESIDE)
-    for num, values in curve_points(table).items():
-        tracker.log({"num": num} | values)
+    rates = {f"{rate}/{name}": table[rate][row] for row, name in _names(table, series).items()}
+    tracker.summarize({name: float(value) for name, value in rates.items() if not pd.isna(value)})
 
 
 def _with_controls(
-    table: pd.DataFrame, names: dict[Any, str]
+    table: pd.DataFrame, series: Sequence[str]
 ) -> Iterator[tuple[int, str, pd.Series]]:
-    """Rows with num and name of their curve; the unchanged images begin every curve of a network."""
-    inside = [column for column in _SERIES if column in table and column not in CELL_COLUMNS]
+    """Yield rows with num and name of their curve; unchanged images begin every curve of a network."""
+    changed = table["num"] > 0
+    names = _names(table, series, changed)
+    inside = [column for column in series if column not in CELL_COLUMNS]
     for place, row in table.iterrows():
-        if row["num"] or not (table["num"] > 0).any():
+        if row["num"] or not changed.any():
             yield int(row["num"]), names[place], row
             continue
         same = (table[inside].astype(str) == row[inside].astype(str)).all(axis=1)
-        for name in dict.fromkeys(names[other] for other in table.index[same & (table["num"] > 0)]):
+        for name in dict.fromkeys(names[other] for other in table.index[same & changed]):
             yield 0, name, row
 
 
-def _series_names(table: pd.DataFrame) -> dict[Any, str]:
-    """For each row's place, the name of its curve: the network, and whatever else differs."""
-    changed = table[table["num"] > 0] if "num" in table else table
+def _names(
+    table: pd.DataFrame, series: Sequence[str], compared: "pd.Series[bool] | None" = None
+) -> dict[Any, str]:
+    """Return, for each row's place, the name of its curve: the network, and whatever else differs.
+
+    Args:
+        table: of all rows.
+        series: columns that tell curves apart.
+        compared: rows among which columns differ; None: all.
+    """
+    rows = table if compared is None else table[compared]
     varying = [
-        column
-        for column in _SERIES
-        if column in table and (column == "model" or changed[column].nunique(dropna=False) > 1)
+        column for column in series if column == "model" or rows[column].nunique(dropna=False) > 1
     ]
     names = {
         place: " ".join(_word(column, row[column]) for column in varying)
@@ -189,14 +206,14 @@ def _word(column: str, value: Any) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name of the characters that W&B can draw and sort by."""
+    """Return a name in characters that W&B can draw and sort by."""
     return re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
 
 
 def _tables(
     directory: Path, experiment: Experiment, histories: bool
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The tables that a run of this experiment writes, by name."""
+    """Yield the tables that a run of this experiment writes, by name."""
     names = [experiment.table, *([experiment.histories] if histories else [])]
     if experiment.flips:
         names += [experiment.flips, f"{experiment.flips}-pairs"]
@@ -207,7 +224,7 @@ def _tables(
 
 
 def _figures(experiment: Experiment, histories: bool) -> Iterator[tuple[str, str]]:
-    """The figures that such a run may draw, with their titles."""
+    """Yield the figures that such a run may draw, with their titles."""
     yield experiment.figure, experiment.figure_title
     if histories:
         yield experiment.histories, "Losses and accuracies while retraining"
@@ -216,7 +233,7 @@ def _figures(experiment: Experiment, histories: bool) -> Iterator[tuple[str, str
 
 
 def _before_after(strip: Strip) -> Iterator[tuple[Picture, str]]:
-    """The unchanged image of a strip, and the one that flips first; else the one changed most."""
+    """Yield the unchanged image of a strip, and the one that flips first; else the one changed most."""
     flips = [place for place, models in enumerate(strip.flips()) if models]
     for place in (0, flips[0] if flips else len(strip.nums) - 1):
         found = ", ".join(f"{model}: {words[place]}" for model, words in strip.predictions.items())

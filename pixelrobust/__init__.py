@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pixelrobust.datasets.decoded import ImageSet
     from pixelrobust.datasets.lists import ImageList
     from pixelrobust.evaluation.cells import evaluate
-    from pixelrobust.outcomes.kinds import concatenate, correct_before, read_outcomes
+    from pixelrobust.outcomes.rows import concatenate, correct_before, read_outcomes
     from pixelrobust.perturbation.pixels import PixelChange
     from pixelrobust.perturbation.transforms import RandomPixelChange
     from pixelrobust.tables.rates import summarize
@@ -44,10 +44,10 @@ _LAZY = {
     "PixelChange": "perturbation.pixels",
     "RandomPixelChange": "perturbation.transforms",
     "collect": "datasets.collecting",
-    "concatenate": "outcomes.kinds",
-    "correct_before": "outcomes.kinds",
+    "concatenate": "outcomes.rows",
+    "correct_before": "outcomes.rows",
     "evaluate": "evaluation.cells",
-    "read_outcomes": "outcomes.kinds",
+    "read_outcomes": "outcomes.rows",
     "summarize": "tables.rates",
 }
 

@@ -15,7 +15,7 @@ from experiments.verification.comparing import (
 from experiments.verification.remaking import Attacked, ends_elsewhere, remake
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation.forward import Task
-from pixelrobust.outcomes.kinds import make_outcomes
+from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import attack_settings
 

@@ -30,6 +30,7 @@ from experiments.run import main
 from experiments.status import run_statuses
 from experiments.tracked import curve_points
 from pixelrobust import distributed, tracking
+from pixelrobust.outcomes.kinds import OUTCOMES
 from pixelrobust.retraining import training
 from pixelrobust.settings import TrackingSettings
 from pixelrobust.tracking import NO_TRACKER, About, make_tracker
@@ -273,8 +274,14 @@ def test_a_table_that_describes_is_kept(run: Run, tmp_path: Path) -> None:
 
 
 def test_curves_of_networks_whose_names_are_drawn_alike_stay_apart() -> None:
-    table = pd.DataFrame({"model": ["a-b", "a_b"], "num": [4, 4], "wrong_rate": [0.25, 0.5]})
-    assert curve_points(table) == {4: {"wrong_rate/a_b": 0.25, "wrong_rate/a_b_": 0.5}}
+    rates = {"wrong_rate": [0.25, 0.5]} | dict.fromkeys(
+        ("ci_low", "ci_high", "pixel_index"), np.nan
+    )
+    table = pd.DataFrame(
+        {"model": ["a-b", "a_b"], "num": 4, "amplitude": None, "area": None} | rates
+    )
+    points = {4: {"wrong_rate/a_b": 0.25, "wrong_rate/a_b_": 0.5}}
+    assert curve_points(table, OUTCOMES) == points
 
 
 def losses(kept: KeptRun) -> dict[str, list[tuple[float, float]]]:

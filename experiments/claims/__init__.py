@@ -10,23 +10,21 @@ beyond it; a proportion is "considerable" from 10 % on. Anything else is not dec
 
 from collections.abc import Mapping
 
-from experiments.claims.adversarial import returns
 from experiments.claims.findings import Claim, Finding, Run
-from experiments.claims.inside import magnified_inside
-from experiments.claims.limits import (
-    amplitude_matters,
-    amplitude_over_position,
-    area_hardly_matters,
-)
 from experiments.claims.networks import (
     extreme_network,
     index_follows_accuracy,
     index_is_a_property,
 )
 from experiments.claims.rates import (
+    amplitude_matters,
+    amplitude_over_position,
+    area_hardly_matters,
     far_more_than_changed,
+    magnified_inside,
     more_pixels,
     published_rate,
+    returns,
     ten_percent,
 )
 from experiments.claims.retrained import distances, retraining, transfer
@@ -37,7 +35,7 @@ __all__ = ["Claim", "Finding", "decide_claims"]
 
 
 def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
-    """Every claim, with what stored outcomes say of it.
+    """Return every claim, with what stored outcomes say of it.
 
     Args:
         runs: manifest and rows by the experiment's name: table6, table7 and table8 of one image

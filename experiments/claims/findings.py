@@ -14,7 +14,9 @@ from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import (
     MARGIN,
+    Equivalence,
     difference_interval,
+    equivalence,
     holm,
     mean_interval,
     paired_test,
@@ -24,6 +26,7 @@ from pixelrobust.statistics.rates import CONFIDENCE, Interval, WrongShares, effe
 
 Verdict = Literal["holds", "does not hold", "not decided"]
 Run = tuple[Manifest, pd.DataFrame]
+"""A stored run: its manifest and its rows."""
 
 LEVEL = 0.05
 
@@ -81,7 +84,7 @@ def difference_finding(
     condition: str = "",
     sign: int = 1,
 ) -> Finding:
-    """First minus second (or the reverse), which the claim says is above 0."""
+    """Compare first with second (or the reverse): the difference, which the claim says is above 0."""
     one, two = (table.of(*side) for side in ((first, second) if sign > 0 else (second, first)))
     interval = difference_interval(one, two)
     p = paired_test(one, two, table.draws)
@@ -92,7 +95,7 @@ def difference_finding(
 def mean_finding(
     subject: str, condition: str, values: NDArray[np.float64], limit: float
 ) -> Finding:
-    """A mean over images, which the claim says is above 0."""
+    """Test a mean over images, which the claim says is above 0."""
     interval = mean_interval(values, limit=limit) if len(values) > 1 else Interval(-limit, limit)
     p = sign_flip_test(values)
     return Finding(
@@ -101,7 +104,7 @@ def mean_finding(
 
 
 def tested(claim: Claim, findings: Sequence[Finding]) -> Claim:
-    """The claim with its findings, their p-values corrected, and decided by test and interval."""
+    """Return the claim with its findings, p-values corrected, decided by test and interval."""
     adjusted = holm([finding.p for finding in findings])
     decided = [
         signed(replace(finding, p=float(p)), 1)
@@ -111,7 +114,7 @@ def tested(claim: Claim, findings: Sequence[Finding]) -> Claim:
 
 
 def signed(finding: Finding, sign: int) -> Finding:
-    """Holds where test, and interval if any, put the estimate on the side of the sign."""
+    """Decide a finding: it holds where test, and interval if any, have the estimate on this side of 0."""
     low, high = (
         (finding.estimate, finding.estimate)
         if np.isnan(finding.low)
@@ -129,7 +132,7 @@ def near(
     interval: tuple[float, float],
     published: float,
 ) -> Finding:
-    """Whether a rate is the published one, within the margin."""
+    """Find whether a rate is the published one, within the margin."""
     low, high = interval
     verdict: Verdict = "not decided"
     if published - MARGIN <= low and high <= published + MARGIN:
@@ -139,32 +142,64 @@ def near(
     return Finding(subject, condition, float(wrong.mean()), low, high, np.nan, verdict)
 
 
+def alike(
+    subject: str,
+    condition: str,
+    own: NDArray[np.float64],
+    others: Sequence[NDArray[np.float64]],
+    findings: int,
+) -> Finding:
+    """Find whether a rate is the same as all others within the margin; the furthest is shown.
+
+    Args:
+        subject, condition: what the finding is about.
+        own: (N,) shares of images.
+        others: the same in other conditions.
+        findings: how many there are of the claim.
+    """
+    pairs = [equivalence(own, other, MARGIN, simultaneous(findings)) for other in others]
+    # Any one of many may be found different by chance; found equivalent, all must be.
+    confidence = simultaneous(findings * len(others))
+    intervals = [difference_interval(own, other, confidence) for other in others]
+    distances = [max(interval.low, -interval.high, 0) for interval in intervals]
+    widest = int(np.argmax([abs(pair.difference) for pair in pairs]))
+    shown: Equivalence | Interval = pairs[widest]
+    verdict: Verdict = "not decided"
+    if all(pair.verdict == "equivalent" for pair in pairs):
+        verdict = "holds"
+    elif max(distances) > MARGIN:
+        verdict, widest = "does not hold", int(np.argmax(distances))
+        shown = intervals[widest]
+    difference = pairs[widest].difference
+    return Finding(subject, condition, difference, shown.low, shown.high, np.nan, verdict)
+
+
 def the_five(table: WrongShares) -> list[str]:
-    """The paper's five networks where all are there, else the models that are."""
+    """Return the paper's five networks where all are there, else the models that are."""
     return list(FIVE_NETWORKS) if set(FIVE_NETWORKS) <= set(table.models) else table.models
 
 
 def only_of_the_five(finding: Finding, table: WrongShares) -> Finding:
-    """What is said of the paper's five networks cannot be decided by others."""
+    """Leave open, where others were measured, what is said of the paper's five networks."""
     if set(FIVE_NETWORKS) <= set(table.models):
         return finding
     return replace(finding, verdict="not decided")
 
 
 def above(low: float, high: float) -> Verdict:
-    """Whether what the interval is of, is above 0."""
+    """Decide by an interval whether what it is of is above 0."""
     return "holds" if low > 0 else "does not hold" if high < 0 else "not decided"
 
 
 def simultaneous(findings: int) -> float:
-    """The confidence of each of so many intervals that all hold at 95 % (Bonferroni)."""
+    """Return the confidence of each of so many intervals that all hold at 95 % (Bonferroni)."""
     return 1 - LEVEL / max(findings, 1)
 
 
 def rate_interval(
     wrong: NDArray[np.float64], draws: int, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """Exact interval (Clopper & Pearson 1934) of a rate, on the effective sample size.
+    """Return the exact interval (Clopper & Pearson 1934) of a rate, on the effective sample size.
 
     Wilson's, which the tables have, excludes small rates too soon: one wrong image of a hundred would
     make 0.1 % too few.

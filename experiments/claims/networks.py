@@ -11,6 +11,7 @@ from experiments.claims.findings import (
     Claim,
     Finding,
     Run,
+    Verdict,
     difference_finding,
     only_of_the_five,
     rate_interval,
@@ -23,11 +24,12 @@ from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell, pixel_index
 from pixelrobust.statistics.rates import WrongShares
 
+# Networks; more have too many permutations to try them all.
 _MOST_PERMUTED = 8
-"""Networks; more have too many permutations to try them all."""
 
 
 def extreme_network(shares: Mapping[str, WrongShares], network: str, best: bool) -> Claim:
+    """Decide whether a network is the most, or the least, robust of the five (Table 6)."""
     claim = Claim(
         f"{'most' if best else 'least'}-robust",
         f"{network} is the {'most' if best else 'least'} robust of the five networks",
@@ -57,6 +59,7 @@ def extreme_network(shares: Mapping[str, WrongShares], network: str, best: bool)
 
 
 def index_follows_accuracy(shares: Mapping[str, WrongShares], runs: Mapping[str, Run]) -> Claim:
+    """Decide whether networks that are more accurate are more robust (Table 5)."""
     claim = Claim(
         "index-follows-accuracy",
         "Networks of smaller Pixel-index are the more accurate ones",
@@ -81,7 +84,7 @@ def index_follows_accuracy(shares: Mapping[str, WrongShares], runs: Mapping[str,
 
 
 def _kendall(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Kendall's tau-b and its two-sided p-value, by all permutations where they are few.
+    """Return Kendall's tau-b and its two-sided p-value, by all permutations where they are few.
 
     scipy's own p-value is an approximation where values are tied, which few networks are too few for.
     """
@@ -95,6 +98,7 @@ def _kendall(first: Sequence[float], second: Sequence[float]) -> tuple[float, fl
 
 
 def index_is_a_property(shares: Mapping[str, WrongShares], runs: Mapping[str, Run]) -> Claim:
+    """Decide whether the Pixel-index is the same in all cells (Eq. 7)."""
     claim = Claim(
         "index-is-a-property",
         "The Pixel-index measures the network, whatever was changed",
@@ -120,43 +124,27 @@ def index_is_a_property(shares: Mapping[str, WrongShares], runs: Mapping[str, Ru
 def _index_change(
     table: WrongShares, manifest: Manifest, model: str, pair: tuple[Cell, Cell], confidence: float
 ) -> Finding:
-    """The index in one cell minus that in another, between the outer ends of both intervals.
+    """Compare the index in one cell with that in another, between the outer ends of both intervals.
 
     Images that are wrong at few pixels are rare and weigh much, so that neither a sign-flip test nor
     a t interval of an image's own difference keeps its level.
     """
-    estimates, lows, highs = [], [], []
+    size, share = manifest.image_size, manifest.amplitude_share
+    indices = []
     for cell in pair:
         wrong = table.of(model, cell)
         rates = (float(wrong.mean()), *rate_interval(wrong, table.draws, confidence))
-        estimate, low, high = (
-            pixel_index(
-                rate,
-                cell.num,
-                cell.amplitude,
-                cell.area,
-                manifest.image_size,
-                manifest.amplitude_share,
-            )
-            for rate in rates
-        )
-        estimates.append(estimate)
-        lows.append(low)
-        highs.append(high)
-    low, high = lows[0] - highs[1], highs[0] - lows[1]
-    return Finding(
-        model,
-        " and ".join(map(_limits, pair)),
-        estimates[0] - estimates[1],
-        low,
-        high,
-        np.nan,
-        "not decided" if low <= 0 <= high else "does not hold",
-    )
+        limits = cell.num, cell.amplitude, cell.area
+        indices.append([pixel_index(rate, *limits, size, share) for rate in rates])
+    (one, one_low, one_high), (two, two_low, two_high) = indices
+    low, high = one_low - two_high, one_high - two_low
+    verdict: Verdict = "not decided" if low <= 0 <= high else "does not hold"
+    where = " and ".join(map(_limits, pair))
+    return Finding(model, where, one - two, low, high, np.nan, verdict)
 
 
 def _extreme_cells(shares: Mapping[str, WrongShares]) -> dict[str, tuple[Cell, Cell]]:
-    """By experiment, the two cells furthest apart in what it varies."""
+    """Return, by experiment, the two cells furthest apart in what it varies."""
     found = {}
     for name, table in shares.items():
         if name == "table6" and len(table.nums) > 1:
@@ -173,7 +161,7 @@ def _extreme_cells(shares: Mapping[str, WrongShares]) -> dict[str, tuple[Cell, C
 
 
 def _limits(cell: Cell) -> str:
-    """What distinguishes a cell of one of the experiments."""
+    """Name what distinguishes a cell of one of the experiments."""
     if cell.amplitude is not None:
         return f"±{cell.amplitude}"
     return f"{cell.num} px" if cell.area is None else f"{cell.area} × {cell.area}"

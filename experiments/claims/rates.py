@@ -1,16 +1,22 @@
-"""How often predictions become wrong: Experiment 1."""
+"""How often predictions become wrong, and right again: Sections 3 and 6.1, Experiments 1 to 4."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
 
 from experiments.claims.findings import (
     Claim,
     Finding,
     Run,
     above,
+    alike,
+    difference_finding,
     mean_finding,
     near,
     only_of_the_five,
@@ -19,15 +25,24 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import image_slopes, largest_slope
-from pixelrobust.statistics.rates import WrongShares
+from pixelrobust.statistics.rates import CONFIDENCE, WrongShares
+from pixelrobust.tables.adversarial import summarize_returns
+from pixelrobust.tables.amplification import Estimate, amplification_verdict
+
+CONSIDERABLE = 0.10
+"""The share from which on a proportion is "considerable"."""
 
 # Of 224 x 224 pixels these are the 0.12 % that the paper speaks of.
 _PAPERS_LARGEST_NUM = 64
+# From 1/255 on an attack survives rounding to 8 bits: such images can be kept as files.
+_FILE_EPSILON = 1.0
 
 
 def more_pixels(shares: Mapping[str, WrongShares]) -> Claim:
+    """Decide whether wrong predictions grow with num (Figure 8)."""
     claim = Claim(
         "more-pixels",
         "The more pixels change, the more images are misclassified",
@@ -41,15 +56,17 @@ def more_pixels(shares: Mapping[str, WrongShares]) -> Claim:
     table = shares["table6"]
     cells = [Cell(num) for num in table.nums]
     models = [model for model in table.models if table.has(model, *cells)]
-    return tested(claim, [_slope(table, model, cells) for model in models])
-
-
-def _slope(table: WrongShares, model: str, cells: list[Cell]) -> Finding:
-    slopes = image_slopes(table.over(model, cells), table.nums)
-    return mean_finding(model, "", slopes, largest_slope(table.nums))
+    findings = [
+        mean_finding(
+            model, "", image_slopes(table.over(model, cells), table.nums), largest_slope(table.nums)
+        )
+        for model in models
+    ]
+    return tested(claim, findings)
 
 
 def far_more_than_changed(shares: Mapping[str, WrongShares], runs: Mapping[str, Run]) -> Claim:
+    """Decide whether the wrong rate exceeds the share of changed pixels (Section 1)."""
     claim = Claim(
         "far-more-than-changed",
         "The share of misclassified images far exceeds the share of changed pixels",
@@ -76,6 +93,7 @@ def far_more_than_changed(shares: Mapping[str, WrongShares], runs: Mapping[str, 
 
 
 def published_rate(row: dict[Any, Any], shares: Mapping[str, WrongShares]) -> Claim:
+    """Decide whether a rate is the published one, a row of `published_rates` (Table 6)."""
     model, num, rate = str(row["model"]), int(row["num"]), float(row["published_wrong_rate"])
     claim = Claim(
         f"rate-{model}-{num}",
@@ -94,6 +112,7 @@ def published_rate(row: dict[Any, Any], shares: Mapping[str, WrongShares]) -> Cl
 
 
 def ten_percent(shares: Mapping[str, WrongShares]) -> Claim:
+    """Decide whether 64 changed pixels break a tenth of the images (Section 4)."""
     claim = Claim(
         "ten-percent",
         "Changing 0.12 % of the pixels misclassifies 10 % of images (elsewhere the paper says 3.5 to 14 %)",
@@ -113,3 +132,245 @@ def ten_percent(shares: Mapping[str, WrongShares]) -> Claim:
     interval = rate_interval(mean, table.draws * len(models))
     finding = near(f"mean of {len(models)}", "", mean, interval, 0.1)
     return replace(claim, findings=(only_of_the_five(finding, table),))
+
+
+def amplitude_matters(shares: Mapping[str, WrongShares]) -> Claim:
+    """Decide whether the largest amplitude breaks more images than the smallest (Table 7)."""
+    claim = Claim(
+        "amplitude-matters",
+        "The further values move, the more images are misclassified",
+        "Section 6.1.2, Table 7, Figure 9",
+        "",
+        "points of wrong rate at the largest amplitude minus at the smallest",
+        "tests in pairs of images, each num apart",
+    )
+    table = shares.get("table7")
+    if table is None or len(table.amplitudes) < 2:
+        return claim
+    small, large = table.amplitudes[0], table.amplitudes[-1]
+    return tested(
+        claim,
+        [
+            difference_finding(
+                table, model, (model, Cell(num, large)), (model, Cell(num, small)), f"{num} px"
+            )
+            for model in table.models
+            for num in table.nums
+            if table.has(model, Cell(num, small), Cell(num, large))
+        ],
+    )
+
+
+def area_hardly_matters(shares: Mapping[str, WrongShares]) -> Claim:
+    """Decide whether wrong rates are the same in all areas (Table 8)."""
+    claim = Claim(
+        "area-hardly-matters",
+        "Below 64 changed pixels, where they lie plays no significant role",
+        "Section 6.1.3, Table 8, Figure 10",
+        "",
+        "points of wrong rate in the largest area minus in another, the one furthest from it",
+        "equivalence within one point (two one-sided tests in pairs of images), each num apart, the "
+        "largest area against each other; an interval wholly beyond one point refutes; both "
+        "Bonferroni-corrected",
+    )
+    table = shares.get("table8")
+    if table is None or len(table.areas) < 2:
+        return claim
+    nums = [num for num in table.nums if num < 64]
+    cells = {num: [Cell(num, area=area) for area in table.areas] for num in nums}
+    measured = [
+        (model, num) for model in table.models for num in nums if table.has(model, *cells[num])
+    ]
+    findings = []
+    for model, num in measured:
+        *others, largest = table.over(model, cells[num]).T
+        findings.append(alike(model, f"{num} px", largest, others, len(measured)))
+    return replace(claim, findings=tuple(findings))
+
+
+def amplitude_over_position(shares: Mapping[str, WrongShares]) -> Claim:
+    """Decide whether amplitude has more of an effect than area (Section 6.1.4)."""
+    claim = Claim(
+        "amplitude-over-position",
+        "How far values move matters more than where the changed pixels lie",
+        "Section 6.1.4",
+        "",
+        "points: effect of the largest amplitude against the smallest, minus size of the effect of the "
+        "largest area against the smallest, at the largest num",
+        "sign-flip tests over images that both (effect of amplitude - effect of area) and their sum are "
+        "above 0: the larger p-value counts; twice the smaller one's p-value refutes",
+    )
+    by_amplitude, by_area = shares.get("table7"), shares.get("table8")
+    if by_amplitude is None or by_area is None:
+        return claim
+    if len(by_amplitude.amplitudes) < 2 or len(by_area.areas) < 2:
+        return claim
+    num = min(by_amplitude.nums[-1], by_area.nums[-1])
+    amplitudes = [Cell(num, by_amplitude.amplitudes[end]) for end in (0, -1)]
+    areas = [Cell(num, area=by_area.areas[end]) for end in (0, -1)]
+    findings = [
+        _effects(
+            model,
+            f"{num} pixels",
+            np.diff(by_amplitude.over(model, amplitudes))[:, 0],
+            np.diff(by_area.over(model, areas))[:, 0],
+        )
+        for model in by_amplitude.models
+        if by_amplitude.has(model, *amplitudes) and by_area.has(model, *areas)
+    ]
+    return tested(claim, findings)
+
+
+def _effects(
+    model: str, condition: str, amplitude: NDArray[np.float64], area: NDArray[np.float64]
+) -> Finding:
+    """Compare effects (N,) of amplitude, and of area in either direction, on each image."""
+    smaller, larger = sorted(
+        (mean_finding(model, condition, amplitude + sign * area, 2.0) for sign in (-1, 1)),
+        key=lambda finding: finding.estimate,
+    )
+    # Above 0 both must be; below 0 any one of the two suffices, so it has two chances to be so.
+    p = max(smaller.p, larger.p) if smaller.estimate > 0 else min(2 * smaller.p, 1)
+    return replace(smaller, p=p)
+
+
+def returns(runs: Mapping[str, Run]) -> list[Claim]:
+    """Decide how many adversarial images changed pixels recover (Table 9)."""
+    where, published = "Section 6.1.4, Table 9", "a considerable proportion"
+    unit = "adversarial images back in their true class, in %, at the largest num"
+    test = "exact interval, Bonferroni-corrected, above or below 10 %"
+    minimal = Claim(
+        "returns-minimal",
+        "A few changed pixels return a considerable proportion of FGSM images to their true class: "
+        "at the smallest epsilon that fools the network, not rounded",
+        where, published, unit, test,
+    )  # fmt: skip
+    larger = Claim(
+        "returns-larger",
+        "The same for epsilons of 1/255 and above: of each network, the epsilon of which most return",
+        where, published, unit, f"{test}; corrected for the choice of the epsilon too",
+    )  # fmt: skip
+    rounded = Claim(
+        "returns-beyond-rounding",
+        "The same at the smallest epsilon for images rounded to 8 bits, as a file holds them: pixel "
+        "changes return more than rounding alone",
+        where,
+        published,
+        "points of returned images at the largest num minus at num 0",
+        "tests in pairs of images",
+    )
+    if "table9" not in runs or not (runs["table9"][1]["num"] > 0).any():
+        return [minimal, larger, rounded]
+    manifest, outcomes = runs["table9"]
+    at_minimal = outcomes["epsilon"] == "minimal"
+    sizes = pd.to_numeric(outcomes["epsilon"].where(~at_minimal))
+    unrounded = ~outcomes["rounded"] & (outcomes["num"] == outcomes["num"].max())
+    smallest = _considerable(outcomes[unrounded & at_minimal])
+    sized = _considerable(outcomes[unrounded & (sizes >= _FILE_EPSILON)])
+    most = {f.subject: f for f in sorted(sized, key=lambda finding: finding.estimate)}
+    models = dict.fromkeys(finding.subject for finding in sized)
+    gains = summarize_returns(
+        outcomes[outcomes["rounded"] & at_minimal], manifest.image_size, manifest.amplitude_share
+    )
+    gains = gains[(gains["images_are"] == "rounded") & (gains["num"] == gains["num"].max())]
+    return [
+        replace(minimal, findings=tuple(smallest)),
+        replace(larger, findings=tuple(most[model] for model in models)),
+        tested(
+            rounded,
+            [
+                Finding(str(row["model"]), f"{row['images']} images", row["gain"], row["gain_low"],
+                        row["gain_high"], row["gain_p"], "not decided")
+                for row in gains.to_dict("records")
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def _considerable(outcomes: pd.DataFrame) -> list[Finding]:
+    """Return a finding for each model, epsilon and cell, with intervals that hold for all together."""
+    keys = ["model", "epsilon", *CELL_COLUMNS]
+    groups = [rows for _, rows in outcomes.groupby(keys, observed=True, dropna=False, sort=False)]
+    findings = []
+    for rows in groups:
+        returned = 1 - rows.groupby(rows["image"].astype(str))["wrong"].mean().to_numpy()
+        draws = len(rows) // len(returned)
+        low, high = rate_interval(returned, draws, simultaneous(len(groups)))
+        first = rows.iloc[0]
+        findings.append(
+            Finding(
+                str(first["model"]),
+                f"epsilon {first['epsilon']}, {len(returned)} images",
+                float(returned.mean()),
+                low,
+                high,
+                np.nan,
+                above(low - CONSIDERABLE, high - CONSIDERABLE),
+            )
+        )
+    return findings
+
+
+def magnified_inside(runs: Mapping[str, Run]) -> list[Claim]:
+    """Decide whether changes grow inside networks, and more than noise (Section 3)."""
+    magnified = Claim(
+        "magnified",
+        "Differences of a few pixels are magnified inside the network",
+        "Sections 3 and 6.1.4",
+        "",
+        "times: relative change of the logits over that of the input, geometric mean",
+        "t test of the mean logarithm over images; relative to what, depends on where 0 lies",
+    )
+    beyond = Claim(
+        "magnified-beyond-noise",
+        "They are magnified more than Gaussian noise of the same L2 norm (a control)",
+        "not in the paper",
+        "",
+        "times: amplification of changed pixels over that of noise, geometric mean",
+        "t test of the mean logarithm of the ratio, in pairs of one image each",
+    )
+    if "amplification" not in runs:
+        return [magnified, beyond]
+    by = ["model", *CELL_COLUMNS]
+    groups = runs["amplification"][1].groupby(by, observed=True, dropna=False, sort=False)
+    verdicts = {
+        (str(model), f"{num} pixels"): amplification_verdict(rows)
+        for (model, num, *_), rows in groups
+    }
+    return [
+        _times(magnified, {key: (v.log_pixels, v.images) for key, v in verdicts.items()}),
+        _times(beyond, {key: (v.log_ratio, v.images) for key, v in verdicts.items()}),
+    ]
+
+
+def _times(claim: Claim, logarithms: Mapping[tuple[str, str], tuple[Estimate, int]]) -> Claim:
+    """Decide a claim by logarithms, which must be above 0; they are shown as multiples.
+
+    Args:
+        claim: without findings.
+        logarithms: for each subject and condition, a mean with its t interval, and how many images
+            it is of.
+    """
+    logarithmic = tested(
+        claim,
+        [
+            Finding(*key, log.value, log.low, log.high, _p(log, images), "not decided")
+            for key, (log, images) in logarithms.items()
+        ],
+    )
+    return replace(
+        claim,
+        findings=tuple(
+            replace(f, estimate=math.exp(f.estimate), low=math.exp(f.low), high=math.exp(f.high))
+            for f in logarithmic.findings
+        ),
+    )
+
+
+def _p(mean: Estimate, images: int) -> float:
+    """Return the two-sided p-value that the mean is 0, from its t interval; 1 without one."""
+    half_width = mean.high - mean.value
+    if not half_width > 0:
+        return 1.0
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, images - 1))
+    return float(2 * stats.t.sf(abs(mean.value) * quantile / half_width, images - 1))

@@ -11,7 +11,7 @@ from experiments.claims.findings import (
     Claim,
     Finding,
     Run,
-    Verdict,
+    alike,
     mean_finding,
     near,
     rate_interval,
@@ -20,14 +20,8 @@ from experiments.claims.findings import (
 )
 from experiments.paper import STILL_FOOL
 from pixelrobust.perturbation.grid import Cell
-from pixelrobust.statistics.paired import (
-    MARGIN,
-    Equivalence,
-    compare_pairs,
-    difference_interval,
-    equivalence,
-)
-from pixelrobust.statistics.rates import Interval, WrongShares
+from pixelrobust.statistics.paired import compare_pairs
+from pixelrobust.statistics.rates import WrongShares
 from pixelrobust.tables.retraining import (
     changes_by_image,
     find_references,
@@ -43,7 +37,7 @@ _FOUR = "-4"
 
 
 def retraining(runs: Mapping[str, Run]) -> list[Claim]:
-    """Claims that Table 10 decides."""
+    """Decide the claims on Table 10, in Section 6.2."""
     unharmed = Claim(
         "retraining-unharmed",
         "Retraining does not change the recognition of unchanged images",
@@ -84,7 +78,7 @@ def retraining(runs: Mapping[str, Run]) -> list[Claim]:
 
 
 def transfer(runs: Mapping[str, Run]) -> list[Claim]:
-    """Claims that Table 11 decides."""
+    """Decide the claims on Table 11, in Section 6.2."""
     still = Claim(
         "still-fool",
         "Of FGSM images made against the original network, 24.9 % still fool one retrained on images "
@@ -125,7 +119,7 @@ def transfer(runs: Mapping[str, Run]) -> list[Claim]:
 
 
 def distances(runs: Mapping[str, Run]) -> list[Claim]:
-    """Claims that distances to the boundary decide."""
+    """Decide the claims on distances to the boundary (Eq. 6)."""
     grows = Claim(
         "distance-grows",
         "Retraining on images with changed pixels increases the distance r of images to the boundary",
@@ -171,25 +165,17 @@ def _unharmed(
     if not original:
         return claim
     cell = Cell(0)
-    confidence = simultaneous(len(networks))
-    findings = []
-    for model in networks:
-        if not table.has(model, cell) or not table.has(original, cell):
-            continue
-        one, two = table.of(model, cell), table.of(original, cell)
-        found = equivalence(one, two, MARGIN, confidence)
-        interval = difference_interval(one, two, confidence)
-        shown: Equivalence | Interval = found
-        verdict: Verdict = "not decided"
-        if found.verdict == "equivalent":
-            verdict = "holds"
-        elif interval.low > MARGIN or interval.high < -MARGIN:
-            verdict, shown = "does not hold", interval
-        findings.append(
-            Finding(
-                model, f"{kind} images", found.difference, shown.low, shown.high, np.nan, verdict
-            )
+    findings = [
+        alike(
+            model,
+            f"{kind} images",
+            table.of(model, cell),
+            [table.of(original, cell)],
+            len(networks),
         )
+        for model in networks
+        if table.has(model, cell) and table.has(original, cell)
+    ]
     return replace(claim, findings=tuple(findings))
 
 
@@ -222,6 +208,6 @@ def _fewer(claim: Claim, table: WrongShares, networks: list[str], kind: str) -> 
 def _less(
     subject: str, condition: str, other: NDArray[np.float64], own: NDArray[np.float64]
 ) -> Finding:
-    """By how much the own share is below the other's, which the claim says it is."""
+    """Compare shares: by how much the own is below the other, which the claim says it is."""
     found = compare_pairs(other, own)
     return Finding(subject, condition, found.mean, found.low, found.high, found.p, "not decided")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.evaluation.cells import draws_of
 from pixelrobust.evaluation.forward import ForwardPass, Task
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.perturbation.pixels import PixelChange
 

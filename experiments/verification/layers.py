@@ -9,7 +9,8 @@ from experiments.verification.comparing import cell_in_words, found, numbers_aga
 from experiments.verification.stored import StoredRun, classifier_of, engine_of, listed_images
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.evaluation.activations import MAX_NORM_MISMATCH, layer_changes
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 
 _KEYS = ["image", "change", "layer"]
 

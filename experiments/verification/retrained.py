@@ -46,7 +46,8 @@ from pixelrobust.errors import InputError
 from pixelrobust.evaluation.boundary import linearized_distances, measured_distances
 from pixelrobust.evaluation.cells import CONTROL
 from pixelrobust.evaluation.forward import Task
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, with_cell
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import with_cell
 
 # network, images and labels -> a distance of each image
 _Measure = Callable[[nn.Module, torch.Tensor, torch.Tensor], NDArray[np.float64]]

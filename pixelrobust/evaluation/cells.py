@@ -21,7 +21,7 @@ from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
 from pixelrobust.models.checks import check_module, try_module
 from pixelrobust.models.heads import Logits, has_logits
-from pixelrobust.outcomes.kinds import make_outcomes
+from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell, build_grid
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
 from pixelrobust.settings import EngineName, Precision, engine_settings
@@ -70,7 +70,7 @@ def evaluate(
         precision: "fp32", "bf16", or, on a GPU, "tf32" or "fp16".
 
     Returns:
-        One row an outcome; columns as in `pixelrobust.outcomes.kinds.make_outcomes`.
+        One row an outcome; columns as in `pixelrobust.outcomes.rows.make_outcomes`.
 
     Raises:
         InputError: an argument is wrong, or the model is none that can be measured (see

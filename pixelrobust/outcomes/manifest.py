@@ -1,4 +1,4 @@
-"""What a run was: everything that its tables and captions need besides the outcomes."""
+"""The record of a run: everything that its tables and captions need besides the outcomes."""
 
 import json
 import os
@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
 from pixelrobust.outcomes.kinds import kind_of
-from pixelrobust.perturbation.grid import AmplitudeShare
-from pixelrobust.perturbation.pixels import PROTOCOL_VERSION
+from pixelrobust.perturbation.grid import PROTOCOL_VERSION, AmplitudeShare
 from pixelrobust.settings import fingerprint
+
+if TYPE_CHECKING:
+    import torch
 
 _COUNTS = ("draws", "candidates", "survivors", "images", "files", "repeated")
 _MAPPINGS = ("config", "rejected", "weights_sha256", "engines", "software", "hardware", "seconds")
+_PACKAGES = (
+    "torch", "torchvision", "timm", "numpy", "pandas", "pillow", "hydra-core", "foolbox", "openvino",
+)  # fmt: skip
+# What runs write is no change of the code.
+_NOT_RESULTS = ("--", ".", ":(exclude)results")
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Manifest:
     repeated: int = 0
 
     def address(self) -> str:
-        """A short digest of everything that determines the numbers."""
+        """Return a short digest of everything that determines the numbers."""
         engines = {
             model: (engine["name"], engine["precision"]) for model, engine in self.engines.items()
         }
@@ -82,11 +87,12 @@ class Manifest:
         )[:10]
 
     def write(self, path: Path) -> None:
+        """Write the record as JSON."""
         write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A manifest from its file.
+    """Read a manifest.
 
     Raises:
         InputError: the file is missing or is not a manifest.
@@ -99,7 +105,7 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"manifest {path} cannot be read ({error}); run the experiment again."
         ) from error
-    wrong = _of_another_kind(manifest)
+    wrong = _faulty_fields(manifest)
     if wrong:
         raise InputError(
             f"manifest {path} is of another form ({', '.join(wrong)}); run the experiment again."
@@ -112,8 +118,8 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _of_another_kind(manifest: Manifest) -> list[str]:
-    """The fields of a manifest, which anyone may have written, that hold something else."""
+def _faulty_fields(manifest: Manifest) -> list[str]:
+    """Name the fields of a manifest, which anyone may have written, that hold something else."""
     wrong = [key for key in _COUNTS if not isinstance(getattr(manifest, key), int)]
     wrong += [key for key in _MAPPINGS if not isinstance(getattr(manifest, key), dict)]
     numbers = [*manifest.rejected.values(), *manifest.seconds.values()] if not wrong else []
@@ -127,9 +133,9 @@ def _of_another_kind(manifest: Manifest) -> list[str]:
 
 
 def merge_manifests(manifests: list[Manifest]) -> Manifest:
-    """The record of several runs whose outcomes belong into one table.
+    """Merge the records of several runs whose outcomes belong into one table.
 
-    Of their configs it holds what is the same in all.
+    The config of the merged one holds what is the same in all.
 
     Raises:
         InputError: the runs saw different images, or treated them differently.
@@ -155,7 +161,7 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
 
 
 def _common(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The keys that all have, with one value; within groups too."""
+    """Return the keys that all have with one value, within groups too."""
     first, *others = configs
     found: dict[str, Any] = {}
     for key, value in first.items():
@@ -176,25 +182,8 @@ def _refusal(key: str, first: Manifest, other: Manifest) -> str:
     return f"runs with different {key} ({getattr(first, key)} and {getattr(other, key)}) are not merged."
 
 
-# Where numbers come from: versions, code and machine.
-
-# What runs write is no change of the code.
-_NOT_RESULTS = ("--", ".", ":(exclude)results")
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "pandas",
-    "pillow",
-    "hydra-core",
-    "foolbox",
-    "openvino",
-)
-
-
 def describe_software(root: Path | None) -> dict[str, Any]:
-    """Versions, and the git commit of the repository at root (None outside one).
+    """Return versions, and the git commit of the repository at root (None outside one).
 
     Args:
         root: of this software itself: git runs what a repository's own settings say; None where it
@@ -210,8 +199,11 @@ def describe_software(root: Path | None) -> dict[str, Any]:
     }
 
 
-def describe_hardware(device: torch.device) -> dict[str, Any]:
-    """The machine's kind; nothing that identifies it."""
+def describe_hardware(device: "torch.device") -> dict[str, Any]:
+    """Return the machine's kind; nothing that identifies it."""
+    # Torch is there where there is a device; reading a manifest needs none.
+    import torch
+
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),

@@ -10,6 +10,8 @@ from pixelrobust.errors import InputError
 
 MAX_AMPLITUDE = 255
 AmplitudeShare = Literal["range", "half"]
+PROTOCOL_VERSION = 1
+"""Changes whenever the same cell, seed and image would give another change."""
 
 
 @dataclass(frozen=True)

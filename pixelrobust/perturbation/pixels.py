@@ -23,10 +23,8 @@ import torch
 from torch import Tensor
 
 from pixelrobust.errors import InputError
-from pixelrobust.perturbation.grid import Cell, Region, is_integer, region
+from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell, Region, is_integer, region
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
-
-PROTOCOL_VERSION = 1
 
 _POSITION_STREAM = 0
 _VALUE_STREAM = 1

@@ -21,7 +21,7 @@ from pixelrobust.files import check_writable
 from pixelrobust.models.heads import find_head, replace_head
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.perturbation.augmentations import Augmentation, PixelAugmentation
-from pixelrobust.perturbation.pixels import PROTOCOL_VERSION
+from pixelrobust.perturbation.grid import PROTOCOL_VERSION
 from pixelrobust.retraining.checkpoint import (
     Checkpoint,
     changing_weights,

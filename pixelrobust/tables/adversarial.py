@@ -1,34 +1,21 @@
-"""What becomes of adversarial images when pixels change: tables from stored outcomes."""
+"""Adversarial images that changed pixels recover: tables from stored outcomes."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.grid import AmplitudeShare, pixel_index
 from pixelrobust.statistics.paired import difference_interval, paired_test
 from pixelrobust.statistics.rates import wrong_rate_interval
 from pixelrobust.tables.rates import one_column_a_model, rate_with_interval, readable_cells
 
 RETURN_COLUMNS = [
-    "model",
-    "epsilon",
-    "images_are",
-    *CELL_COLUMNS,
-    "images",
-    "draws",
-    "returned",
-    "third",
-    "stayed",
-    "return_rate",
-    "ci_low",
-    "ci_high",
-    "gain",
-    "gain_low",
-    "gain_high",
-    "gain_p",
-    "pixel_index",
-]
+    "model", "epsilon", "images_are", *CELL_COLUMNS, "images", "draws", "returned", "third", "stayed",
+    "return_rate", "ci_low", "ci_high", "gain", "gain_low", "gain_high", "gain_p", "pixel_index",
+]  # fmt: skip
 
 
 def summarize_returns(
@@ -36,7 +23,7 @@ def summarize_returns(
     image_size: tuple[int, int] = (224, 224),
     amplitude_share: AmplitudeShare = "range",
 ) -> pd.DataFrame:
-    """What becomes of adversarial images, for each model, epsilon, kind of image and cell.
+    """Summarize recovered images for each model, epsilon, kind of image and cell.
 
     Args:
         outcomes: from `evaluate_adversarial`.
@@ -57,7 +44,7 @@ def summarize_returns(
     rows = []
     keys = ["model", "epsilon", "images_are"]
     for (model, epsilon, kind), group in pd.concat(kinds).groupby(keys, observed=True, sort=False):
-        control = _return_shares(group[group["num"] == 0])
+        control = _recovered_shares(group[group["num"] == 0])
         for _, cell in group.groupby(CELL_COLUMNS, dropna=False, sort=False):
             row = _return_row(cell, control, image_size, amplitude_share)
             rows.append({"model": model, "epsilon": epsilon, "images_are": kind} | row)
@@ -66,7 +53,7 @@ def summarize_returns(
 
 
 def _still_fooling(rounded: pd.DataFrame) -> pd.DataFrame:
-    """The rounded images that fool the network although they are rounded."""
+    """Return the rounded images that fool the network although they are rounded."""
     identity = ["model", "epsilon", "image"]
     unchanged = rounded[(rounded["num"] == 0) & rounded["wrong"]]
     fooling = pd.MultiIndex.from_frame(unchanged[identity].astype(str))
@@ -74,8 +61,8 @@ def _still_fooling(rounded: pd.DataFrame) -> pd.DataFrame:
     return rounded[kept].assign(images_are="rounded, still fooling")
 
 
-def _return_shares(cell: pd.DataFrame) -> "pd.Series[float]":
-    """For each image, the share of draws in which it returned."""
+def _recovered_shares(cell: pd.DataFrame) -> "pd.Series[float]":
+    """Return, for each image, the share of draws in which it was recovered."""
     return 1 - cell.assign(image=cell["image"].astype(str)).groupby("image")["wrong"].mean()
 
 
@@ -86,18 +73,16 @@ def _return_row(
     amplitude_share: AmplitudeShare,
 ) -> dict[str, object]:
     cell = cell_of(outcomes)
-    shares = _return_shares(outcomes)
-    before = control.loc[shares.index]
+    recovered = _recovered_shares(outcomes)
+    shares, before = recovered.to_numpy(), control.loc[recovered.index].to_numpy()
     draws = len(outcomes) // len(shares)
     returned = ~outcomes["wrong"]
     stayed = outcomes["prediction"] == outcomes["adversarial"]
-    interval = wrong_rate_interval(shares.to_numpy() * draws, draws)
-    gain = difference_interval(shares.to_numpy(), before.to_numpy())
+    interval = wrong_rate_interval(shares * draws, draws)
+    gain = difference_interval(shares, before)
     left = 1 - float(stayed.mean())
     return {
-        "num": cell.num,
-        "amplitude": cell.amplitude,
-        "area": cell.area,
+        **asdict(cell),
         "images": len(shares),
         "draws": draws,
         "returned": int(returned.sum()),
@@ -109,9 +94,7 @@ def _return_row(
         "gain": float((shares - before).mean()),
         "gain_low": gain.low,
         "gain_high": gain.high,
-        "gain_p": 1.0
-        if cell.num == 0
-        else paired_test(shares.to_numpy(), before.to_numpy(), draws),
+        "gain_p": paired_test(shares, before, draws) if cell.num else 1.0,
         "pixel_index": pixel_index(
             left, cell.num, cell.amplitude, cell.area, image_size, amplitude_share
         ),
@@ -119,7 +102,7 @@ def _return_row(
 
 
 def returns_for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
-    """The summary as text: one row an epsilon, kind of image and cell, one column a model."""
+    """Return the summary as text: a row an epsilon, kind of image and cell, a column a model."""
     entries = [_entry(row) for row in summary.to_dict("records")]
     keys = ["epsilon", "images_are", *CELL_COLUMNS]
     rows, models = one_column_a_model(summary, entries, keys, missing="none")

@@ -1,4 +1,4 @@
-"""Are small pixel changes "magnified inside the model" (the paper's Section 3)?
+"""Amplification: are small pixel changes "magnified inside the model" (the paper's Section 3)?
 
 Answered from a table of how far images' activations move, layer by layer, relative to their size:
 for a few changed pixels, and, as the control that the paper lacks, for Gaussian noise of the same
@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.statistics.rates import CONFIDENCE
 
 CHANGES = ("pixels", "noise")
 
 
 def summarize_amplification(changes: pd.DataFrame) -> pd.DataFrame:
-    """Medians and quartiles over images, by change and layer.
+    """Summarize changes by change and layer: medians and quartiles over images.
 
     Args:
         changes: from `pixelrobust.evaluation.activations.layer_changes`. Images whose input did not change, or
@@ -84,17 +85,17 @@ class AmplificationVerdict:
 
     @property
     def pixels_magnified(self) -> Decision:
-        """Whether pixel changes grow, relative to the activations, from input to logits."""
+        """Decide whether pixel changes grow, relative to the activations, from input to logits."""
         return _decision(self.log_pixels)
 
     @property
     def pixels_exceed_noise(self) -> Decision:
-        """Whether pixel changes grow more than noise of the same norm."""
+        """Decide whether pixel changes grow more than noise of the same norm."""
         return _decision(self.log_ratio)
 
 
 def amplification_verdict(changes: pd.DataFrame) -> AmplificationVerdict:
-    """Whether pixel changes are magnified, and whether more than noise of the same norm.
+    """Decide whether pixel changes are magnified, and whether more than noise of the same norm.
 
     Args:
         changes: from `pixelrobust.evaluation.activations.layer_changes`.
@@ -137,7 +138,7 @@ VERDICT_COLUMNS = [
 
 
 def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
-    """The verdict of each model and cell, a row each.
+    """Tabulate the verdict of each model and cell, a row each.
 
     Args:
         changes: from `pixelrobust.evaluation.activations.layer_changes`, with columns model and of the cell.
@@ -160,7 +161,7 @@ def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts_for_reading(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """The table of verdicts as text, one row a model and cell."""
+    """Return the table of verdicts as text, one row a model and cell."""
     rows = verdicts.to_dict("records")
     return pd.DataFrame(
         {
@@ -197,7 +198,7 @@ def _readable(row: dict[Any, Any], name: str) -> str:
 
 
 def _amplifications(changes: pd.DataFrame) -> pd.DataFrame:
-    """Comparable images only, with the column amplification."""
+    """Return comparable images only, with the column amplification."""
     inputs = changes.loc[changes["depth"] == 0, ["image", "change", "relative_change"]]
     unusable = inputs.loc[~(inputs["relative_change"] > 0), "image"]
     kept = changes[changes["matched"] & ~changes["image"].isin(unusable)]

@@ -7,22 +7,15 @@ from typing import Any
 import pandas as pd
 
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_in
 from pixelrobust.perturbation.grid import AmplitudeShare, pixel_index
 from pixelrobust.tables.rates import one_column_a_model, readable_cells, significant
 
 RANKING_COLUMNS = [
-    "model",
-    "accuracy",
-    "accuracy_rank",
-    "pixel_index",
-    "pi_low",
-    "pi_high",
-    "pi_rank",
-    "smallest",
-    "largest",
-    "largest_over_smallest",
-]
+    "model", "accuracy", "accuracy_rank", "pixel_index", "pi_low", "pi_high", "pi_rank", "smallest",
+    "largest", "largest_over_smallest",
+]  # fmt: skip
 
 
 def pixel_indices(
@@ -30,7 +23,7 @@ def pixel_indices(
     image_size: tuple[int, int],
     amplitude_share: AmplitudeShare = "range",
 ) -> pd.DataFrame:
-    """The Pixel-index of every changed cell of several tables, each cell once.
+    """Return the Pixel-index of every changed cell of several tables, each cell once.
 
     Args:
         summaries: from `pixelrobust.tables.rates.summarize`, over the same images.
@@ -45,7 +38,7 @@ def pixel_indices(
     rows = rows[rows["num"] > 0].drop_duplicates(["model", *CELL_COLUMNS], ignore_index=True)
     per_wrong = [
         pixel_index(1.0, cell.num, cell.amplitude, cell.area, image_size, amplitude_share)
-        for cell in (cell_of(rows.iloc[[row]]) for row in range(len(rows)))
+        for cell in map(cell_in, rows.to_dict("records"))
     ]
     cells = rows.groupby(CELL_COLUMNS, dropna=False)["pixel_index"]
     return rows.assign(
@@ -56,7 +49,7 @@ def pixel_indices(
 
 
 def rank_models(indices: pd.DataFrame, accuracies: Mapping[str, float]) -> pd.DataFrame:
-    """Models by accuracy and by Pixel-index, side by side, and how much each one's index varies.
+    """Rank models by accuracy and by Pixel-index, and show how much each one's index varies.
 
     Args:
         indices: from `pixel_indices`, with a cell that nothing but its num limits.
@@ -91,14 +84,14 @@ def rank_models(indices: pd.DataFrame, accuracies: Mapping[str, float]) -> pd.Da
 
 
 def indices_for_reading(indices: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
-    """The indices as text: one row a cell, one column a model, with intervals."""
+    """Return the indices as text: one row a cell, one column a model, with intervals."""
     entries = [_with_interval(row) for row in indices.to_dict("records")]
     cells, models = one_column_a_model(indices, entries, CELL_COLUMNS, missing="missing")
     return pd.concat([readable_cells(cells, image_size), models], axis=1)
 
 
 def ranking_for_reading(ranking: pd.DataFrame) -> pd.DataFrame:
-    """The ranking as text."""
+    """Return the ranking as text."""
     rows = ranking.to_dict("records")
     return pd.DataFrame(
         {

@@ -1,7 +1,8 @@
-"""Tables: pure functions of outcomes, and the files they are written to."""
+"""Wrong rates as tables, how all tables print numbers, and the files that they are written to."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pandas as pd
 
 from pixelrobust.errors import escape_cell, escape_latex, escape_markdown
 from pixelrobust.files import write_text
-from pixelrobust.outcomes.kinds import CELL_COLUMNS, cell_of
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.rows import cell_in, cell_of
 from pixelrobust.perturbation.grid import AmplitudeShare, Cell, pixel_index
 from pixelrobust.statistics.rates import wrong_rate_interval
 
@@ -36,7 +38,7 @@ def summarize(
     image_size: tuple[int, int] = (224, 224),
     amplitude_share: AmplitudeShare = "range",
 ) -> pd.DataFrame:
-    """One row for each model and cell.
+    """Summarize outcomes: one row for each model and cell.
 
     Args:
         outcomes: as from `pixelrobust.evaluate`.
@@ -54,7 +56,7 @@ def summarize(
 
 
 def ordered_summary(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows of models and cells in the order that `summarize` states."""
+    """Return rows of models and cells in the order that `summarize` states."""
     order = summary["model"].map(
         {model: rank for rank, model in enumerate(summary["model"].unique())}
     )
@@ -69,7 +71,7 @@ def ordered_summary(summary: pd.DataFrame) -> pd.DataFrame:
 def _summary_row(
     outcomes: pd.DataFrame, image_size: tuple[int, int], amplitude_share: AmplitudeShare
 ) -> dict[str, object]:
-    """The row of the outcomes of one model in one cell."""
+    """Return the row of the outcomes of one model in one cell."""
     cell = cell_of(outcomes)
     wrong_per_image = outcomes.groupby("image", observed=True)["wrong"].sum().to_numpy()
     draws = len(outcomes) // len(wrong_per_image)
@@ -77,9 +79,7 @@ def _summary_row(
     interval = wrong_rate_interval(wrong_per_image, draws)
     return {
         "model": str(outcomes["model"].iloc[0]),
-        "num": cell.num,
-        "amplitude": cell.amplitude,
-        "area": cell.area,
+        **asdict(cell),
         "images": len(wrong_per_image),
         "draws": draws,
         "wrong": int(outcomes["wrong"].sum()),
@@ -93,15 +93,12 @@ def _summary_row(
 
 
 def with_missing(summary: pd.DataFrame, missing: Iterable[tuple[str, Cell]]) -> pd.DataFrame:
-    """The summary with a row without numbers for each of these models and cells that it lacks."""
-    known = {
-        (row["model"], *(None if pd.isna(row[key]) else int(row[key]) for key in CELL_COLUMNS))
-        for row in summary.to_dict("records")
-    }
+    """Return the summary with an empty row for each of these models and cells that it lacks."""
+    known = {(row["model"], cell_in(row)) for row in summary.to_dict("records")}
     lacking = [
-        {"model": model, "num": cell.num, "amplitude": cell.amplitude, "area": cell.area}
+        {"model": model, **asdict(cell)}
         for model, cell in dict.fromkeys(missing)
-        if (model, cell.num, cell.amplitude, cell.area) not in known
+        if (model, cell) not in known
     ]
     if not lacking:
         return summary
@@ -111,7 +108,7 @@ def with_missing(summary: pd.DataFrame, missing: Iterable[tuple[str, Cell]]) -> 
 
 
 def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
-    """The summary as text: one row a cell, one column a model, wrong rates in percent with intervals.
+    """Return the summary as text: a row a cell, a column a model, wrong rates in percent with intervals.
 
     A cell that a model lacks is shown as missing.
     """
@@ -126,7 +123,7 @@ def for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFr
 def one_column_a_model(
     summary: pd.DataFrame, entries: list[str], keys: list[str], missing: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A summary's rows side by side.
+    """Lay the models of a summary side by side.
 
     Args:
         summary: with the columns model and keys, the cell's columns among them.
@@ -146,13 +143,13 @@ def one_column_a_model(
     return rows[keys], rows.drop(columns=keys).fillna(missing)
 
 
-def rate_with_interval(rate: float, row: dict[Any, Any]) -> str:
-    """A rate and its interval, ci_low and ci_high of the row, in percent."""
-    return f"{percent(rate)} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
+def rate_with_interval(rate: float, row: Mapping[Any, Any], unit: str = "") -> str:
+    """Return a rate in percent with its interval, ci_low and ci_high of the row, in parentheses."""
+    return f"{percent(rate)}{unit} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
 
 
 def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
-    """Num, and R and P where anything limits them, as text; the index is that of the cells."""
+    """Return num, and R and P where anything limits them, as text; the index is that of the cells."""
     pixels = image_size[0] * image_size[1]
     readable = pd.DataFrame(
         {"Num": [f"{num} ({100 * num / pixels:.2g} %)" for num in cells["num"]]}, index=cells.index
@@ -167,28 +164,28 @@ def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataF
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Numbers for machines: counts and fractions, an empty field where nothing limits a change."""
+    """Write numbers for machines: counts and fractions, empty where nothing limits a change."""
     text = table.select_dtypes(exclude=["number", "bool"])
     safe = table.assign(**{str(name): text[name].map(escape_cell) for name in text})
     write_text(path, safe.to_csv(index=False, lineterminator="\n"))
 
 
 def write_markdown(table: pd.DataFrame, title: str, notes: list[str], path: Path) -> None:
-    """A table for reading, with its title and caption."""
+    """Write a table for reading, with its title and caption."""
     write_text(
         path, "\n\n".join([f"# {escape_markdown(title)}", markdown_table(table), *notes]) + "\n"
     )
 
 
 def markdown_table(table: pd.DataFrame) -> str:
-    """A table of text as Markdown."""
+    """Return a table of text as Markdown."""
     escaped = table.map(escape_markdown).rename(columns=escape_markdown)
     alignment = ["left"] + ["right"] * (len(table.columns) - 1)
     return str(escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment))
 
 
 def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, path: Path) -> None:
-    """A table for a paper (package booktabs), with title and caption."""
+    """Write a table for a paper (package booktabs), with title and caption."""
     escaped = table.map(escape_latex).rename(columns=escape_latex)
     caption = escape_latex(" ".join([f"{title}.", *notes]))
     write_text(
@@ -205,13 +202,13 @@ def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, p
 
 
 def percent(share: float) -> str:
-    """A share in percent, without the sign, to a tenth; to a hundredth near 0 and 1."""
+    """Return a share in percent, without the sign, to a tenth; to a hundredth near 0 and 1."""
     digits = 2 if 0 < share < 0.001 or 0.999 < share < 1 else 1
     return f"{100 * share:.{digits}f}"
 
 
 def significant(value: float) -> str:
-    """A number to three digits, whole ones from 100 on; rounding errors of 0 are 0."""
+    """Return a number to three digits, whole ones from 100 on; rounding errors of 0 are 0."""
     if math.isnan(value):
         return "undefined"
     # Adding 0 takes the sign off a negative 0.

@@ -5,29 +5,19 @@ from typing import Any
 
 import pandas as pd
 
-from pixelrobust.outcomes.kinds import cell_of
+from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.survival import SurvivalCurve, logrank, pixels_to_flip, survival_curve
 from pixelrobust.tables.rates import rate_with_interval
 
 SURVIVAL_COLUMNS = [
-    "model",
-    "amplitude",
-    "area",
-    "images",
-    "flipped",
-    "largest_num",
-    "survival",
-    "ci_low",
-    "ci_high",
-    "median",
-    "median_low",
-    "median_high",
-]
+    "model", "amplitude", "area", "images", "flipped", "largest_num", "survival", "ci_low", "ci_high",
+    "median", "median_low", "median_high",
+]  # fmt: skip
 
 
 def survival_curves(outcomes: pd.DataFrame) -> dict[str, SurvivalCurve]:
-    """The curve of each model, over images, in draw 0.
+    """Return the curve of each model, over images, in draw 0.
 
     Args:
         outcomes: as for `pixelrobust.statistics.survival.pixels_to_flip`.
@@ -39,7 +29,7 @@ def survival_curves(outcomes: pd.DataFrame) -> dict[str, SurvivalCurve]:
 
 
 def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """How many changed pixels flip the images of each model.
+    """Tabulate how many changed pixels flip the images of each model.
 
     Args:
         outcomes: as for `pixelrobust.statistics.survival.pixels_to_flip`.
@@ -79,7 +69,7 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Log-rank tests between the models, each with each.
+    """Compare the models, each with each, by log-rank tests.
 
     Returns:
         Columns first, second, p, and p_holm: p corrected for the number of pairs.
@@ -91,7 +81,7 @@ def compare_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def survival_for_reading(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text."""
+    """Return the table as text."""
     rows = table.to_dict("records")
     return pd.DataFrame(
         {
@@ -105,7 +95,7 @@ def survival_for_reading(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs_for_reading(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The tests as text."""
+    """Return the tests as text."""
     return pd.DataFrame(
         {
             "First": pairs["first"],
@@ -117,7 +107,7 @@ def pairs_for_reading(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable_p(p: float) -> str:
-    """A p-value as text."""
+    """Return a p-value as text."""
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 

@@ -10,12 +10,8 @@ from pixelrobust import InputError
 from pixelrobust.engine import EagerEngine
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.forward import Design, Task
-from pixelrobust.outcomes.kinds import (
-    ADVERSARIAL,
-    concatenate,
-    read_outcomes,
-    write_outcomes,
-)
+from pixelrobust.outcomes.kinds import ADVERSARIAL
+from pixelrobust.outcomes.rows import concatenate, read_outcomes, write_outcomes
 from pixelrobust.perturbation.grid import build_grid
 from pixelrobust.settings import attack_settings
 from pixelrobust.tables.adversarial import RETURN_COLUMNS, returns_for_reading, summarize_returns

@@ -24,7 +24,7 @@ from pixelrobust.figures.strip import (
     picture_strip,
     strips_from_outcomes,
 )
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
 NUMS = (0, 4, 8)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes, write_outcomes
 from pixelrobust.outcomes.manifest import read_manifest
+from pixelrobust.outcomes.rows import concatenate, make_outcomes, write_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables.rates import write_csv
 from tests.conftest import REPOSITORY

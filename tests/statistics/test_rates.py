@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import (
     WrongShares,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.statistics.survival import logrank, pixels_to_flip, survival_curve

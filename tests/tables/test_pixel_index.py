@@ -8,7 +8,7 @@ import pytest
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures.curves import pixel_index_curves
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables.pixel_index import (

@@ -17,10 +17,10 @@ from experiments.claims.findings import Run, Verdict, rate_interval
 from experiments.claims.findings import tested as with_findings
 from experiments.claims.networks import _kendall
 from experiments.claims.page import write_claims
-from pixelrobust.outcomes.kinds import concatenate
+from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import holm, mcnemar
-from tests.claim_cases import (
+from tests.experiments.claim_cases import (
     AREAS,
     FIVE,
     NUMS,

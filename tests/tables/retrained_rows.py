@@ -5,13 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pixelrobust.outcomes.kinds import (
-    DISTANCES,
-    RETRAINING,
-    TRANSFER,
-    concatenate,
-    make_outcomes,
-)
+from pixelrobust.outcomes.kinds import DISTANCES, RETRAINING, TRANSFER
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
 ORIGINAL, CONTROL, FOUR, MANY = "net (original)", "net-unchanged", "net-4", "net-64"

@@ -11,7 +11,7 @@ from experiments.present import Run, derive, load_run, store_run
 from experiments.sweep import JobRecord, finish, read_jobs
 from pixelrobust import InputError
 from pixelrobust.perturbation.grid import Cell
-from tests.claim_cases import (
+from tests.experiments.claim_cases import (
     AREAS,
     NUMS,
     by_amplitude,

@@ -15,7 +15,7 @@ from pixelrobust.tables.retraining import (
     distances_for_reading,
     summarize_distances,
 )
-from tests.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, distances, together
+from tests.tables.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, distances, together
 
 REFERENCES = {"baseline": ORIGINAL, "unchanged": CONTROL}
 BEFORE = [1.0, 2.0, 3.0, -1.0, 4.0]

@@ -13,7 +13,7 @@ from torch import nn
 
 from pixelrobust import InputError
 from pixelrobust.figures.curves import amplification_curves
-from pixelrobust.outcomes.kinds import concatenate, with_cell
+from pixelrobust.outcomes.rows import concatenate, with_cell
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables.amplification import (
     VERDICT_COLUMNS,
@@ -22,7 +22,6 @@ from pixelrobust.tables.amplification import (
     tabulate_verdicts,
     verdicts_for_reading,
 )
-from tests.claim_cases import activations
 from tests.conftest import REPOSITORY
 from tests.evaluation.cases import (
     SIDE,
@@ -34,6 +33,7 @@ from tests.evaluation.cases import (
     wide,
     zero_logits,
 )
+from tests.experiments.claim_cases import activations
 
 
 def test_a_multiple_of_the_identity_amplifies_by_one() -> None:

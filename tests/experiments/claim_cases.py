@@ -6,13 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pixelrobust.outcomes.kinds import (
-    ACTIVATIONS,
-    ADVERSARIAL,
-    concatenate,
-    make_outcomes,
-)
+from pixelrobust.outcomes.kinds import ACTIVATIONS, ADVERSARIAL
 from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
 FIVE = ["resnet101", "densenet121", "vgg16", "alexnet", "squeezenet1_1"]

@@ -9,7 +9,7 @@ from scipy import stats
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures.retraining import loss_curves, retraining_matrix
-from pixelrobust.outcomes.kinds import concatenate
+from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables.retraining import (
@@ -21,7 +21,7 @@ from pixelrobust.tables.retraining import (
     retrained_on_pixels,
     summarize_retraining,
 )
-from tests.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, first, outcomes_of, together
+from tests.tables.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, first, outcomes_of, together
 
 # Wrong images of 20, at 0 and 64 changed pixels; those of a network lie within each other.
 COUNTS = {ORIGINAL: (0, 10), CONTROL: (1, 8), FOUR: (0, 2), MANY: (8, 8)}

@@ -10,13 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pixelrobust import InputError
-from pixelrobust.outcomes.kinds import (
-    ACTIVATIONS,
-    OUTCOMES,
+from pixelrobust.outcomes.kinds import ACTIVATIONS, OUTCOMES, faulty_columns
+from pixelrobust.outcomes.rows import (
     cell_of,
     concatenate,
     correct_before,
-    faulty_columns,
     make_outcomes,
     read_outcomes,
     with_cell,

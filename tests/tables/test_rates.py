@@ -10,7 +10,7 @@ import pytest
 from pixelrobust import summarize
 from pixelrobust.figures import write_figure
 from pixelrobust.figures.curves import rate_curves
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables.rates import (

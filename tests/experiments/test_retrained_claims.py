@@ -10,8 +10,8 @@ from scipy import stats
 from experiments.claims import Claim, decide_claims
 from experiments.claims.findings import Verdict
 from pixelrobust.perturbation.grid import Cell
-from tests.claim_cases import manifest
-from tests.retrained_rows import (
+from tests.experiments.claim_cases import manifest
+from tests.tables.retrained_rows import (
     ALL,
     CONTROL,
     FOUR,

@@ -21,8 +21,8 @@ from pixelrobust.tables.retraining import (
     summarize_transfer,
     transfer_for_reading,
 )
-from tests.claim_cases import manifest
-from tests.retrained_rows import ALL, CONTROL, FOUR, ORIGINAL, first, keys, shown, together
+from tests.experiments.claim_cases import manifest
+from tests.tables.retrained_rows import ALL, CONTROL, FOUR, ORIGINAL, first, keys, shown, together
 
 STAGES = [
     ("all", ALL, False),

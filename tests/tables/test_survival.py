@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from pixelrobust.errors import InputError
 from pixelrobust.figures import new_figure, num_axis, tidy
 from pixelrobust.figures.curves import survival_figure
-from pixelrobust.outcomes.kinds import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.rates import wilson_interval
