@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,15 +17,7 @@ _SHARE_OF_MEMORY = 0.4
 _UPLOADED_AT_ONCE = 256
 
 
-class Feed(Protocol):
-    """Brings batches of images to the device."""
-
-    def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """Yield, for each array of B positions, (B, C, H, W) on the device, of the images' dtype."""
-        ...
-
-
-def make_feed(images: Images, device: torch.device) -> Feed:
+def make_feed(images: Images, device: torch.device) -> "InPlaceFeed | StreamingFeed":
     """Choose how images come to this device.
 
     On a GPU they live as they are, uint8, where there is room for them; else they stream through
@@ -57,7 +48,7 @@ class InPlaceFeed:
         self._images = images
 
     def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """Yield batches, as of `Feed`."""
+        """Yield, for each array of B positions, (B, C, H, W) on the device, of the images' dtype."""
         for index in order:
             if isinstance(self._images, Tensor):
                 # Pinned, so that the copy does not wait for what the device is computing.
@@ -82,7 +73,7 @@ class StreamingFeed:
         self._device = device
 
     def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """Yield batches, as of `Feed`."""
+        """Yield batches, as of `InPlaceFeed`."""
         buffers = [_Buffer(self._device), _Buffer(self._device)]
         with ThreadPoolExecutor(1) as reader:
             waiting = None

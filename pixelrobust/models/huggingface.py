@@ -24,7 +24,7 @@ _CONFIG = "config.json"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # These keys name code that lies in the folder, or is fetched for it.
 _CODE = ("auto_map", "custom_pipelines")
-# Switches of image processors that change no colours, or whose effect on them is known here.
+# These of an image processor's switches (do_…) change no colours, or do so in a way that is known here.
 _USUAL = ("resize", "rescale", "normalize", "center_crop", "convert_rgb", "pad", "reduce_labels")
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _CONVNEXT_CROPS_BELOW = 384
@@ -75,6 +75,13 @@ def read_folder(
             content = _read_json(folder / name)
             nested = content.get("image_processor")
             processor = nested if isinstance(nested, dict) else content
+    unusual = [key for key, on in processor.items() if key[:3] == "do_" and on]
+    unusual = [key for key in unusual if key.removeprefix("do_") not in _USUAL]
+    if unusual:
+        raise InputError(
+            f"the image processor of checkpoint {folder} does more to colours than normalise each "
+            f"channel, such as exchanging red and blue ({unusual[0]}); that is not supported."
+        )
     if mean is None or std is None:
         own_mean, own_std = _normalisation(processor, folder)
         mean, std = mean or own_mean, std or own_std
@@ -178,30 +185,24 @@ def _normalisation(
     processor: dict[str, Any], folder: Path
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return an image processor's mean and std by channel, for images in [0, 1]."""
-    switches = {key.removeprefix("do_"): on for key, on in processor.items() if key[:3] == "do_"}
-    unusual = [f"do_{name}" for name, on in switches.items() if on and name not in _USUAL]
-    unusual += ["rescale_offset"] if processor.get("rescale_offset") else []
-    if unusual:
-        raise InputError(
-            f"the image processor of checkpoint {folder} does more to colours than normalise each "
-            f"channel, such as exchanging red and blue ({unusual[0]}); that is not supported."
-        )
+    normalises, rescales = (processor.get(f"do_{key}", True) for key in ("normalize", "rescale"))
+    usual = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    about = processor if normalises else usual
     try:
-        mean, std = (np.array(processor[f"image_{key}"], dtype=float) for key in ("mean", "std"))
-        factor = float(processor.get("rescale_factor", 1 / 255))
-    except (LookupError, TypeError, ValueError):
-        mean = std = np.array(np.nan)
-    if not switches.get("normalize", True):
-        mean, std = np.zeros(3), np.ones(3)
-    if mean.shape != (3,) or std.shape != (3,) or not (np.isfinite(mean) & (std > 0)).all():
+        mean, std = np.array([about[key] for key in usual], dtype=float)
+        largest = 255 * float(processor.get("rescale_factor", 1 / 255) if rescales else 1)
+        found = np.array([mean, std]) * (1 / largest)
+        is_sound = found.shape == (2, 3) and np.isfinite(found).all() and (found[1] > 0).all()
+    except (LookupError, TypeError, ValueError, ZeroDivisionError):
+        is_sound = False
+    if not is_sound or processor.get("rescale_offset"):
         raise InputError(
             f"checkpoint {folder} does not say how images are normalised; add its {_PROCESSORS[0]}, or "
             "give models.<name>.mean and std."
         )
     # EfficientNet's divides by std twice.
-    std = std**2 if processor.get("include_top") else std
-    largest = 255 * (factor if switches.get("rescale", True) else 1)
-    return tuple((mean / largest).round(6).tolist()), tuple((std / largest).round(6).tolist())
+    found[1] *= std if processor.get("include_top") else 1
+    return tuple(found[0].round(6).tolist()), tuple(found[1].round(6).tolist())
 
 
 def _preprocessing(processor: dict[str, Any]) -> PreprocessingSettings | None:

@@ -100,7 +100,8 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "red and blue exchanged": (
         processor(do_flip_channel_order=True), r"more to colours .*\(do_flip_channel_order\)"
     ),
-    "an offset": (processor(rescale_offset=True), r"does more to colours .*\(rescale_offset\)"),
+    "an offset": (processor(rescale_offset=True), "does not say how images are normalised"),
+    "a factor of 0": (processor(rescale_factor=0), "does not say how images are normalised"),
     "settings that are no JSON": (
         lambda folder: (folder / "config.json").write_text("<!DOCTYPE html>"), "Expecting value"
     ),

@@ -108,6 +108,14 @@ def test_old_files_say_sizes_as_numbers(tmp_path: Path) -> None:
     assert (own.resize, own.crop) == (256, 224)
 
 
+def test_an_image_processor_may_leave_colours_as_they_are(tmp_path: Path) -> None:
+    folder = edited(checkpoint(tmp_path), "preprocessor_config.json", do_normalize=False)
+    found = read_folder(folder)
+    assert (found.mean, found.std) == ((0, 0, 0), (1, 1, 1))
+    found = read_folder(edited(folder, "preprocessor_config.json", do_rescale=False))
+    assert found.std == pytest.approx([1 / 255] * 3, abs=1e-6)
+
+
 def test_a_mean_and_std_of_ones_own_need_no_image_processor(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path)
     (folder / "preprocessor_config.json").unlink()
