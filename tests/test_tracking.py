@@ -285,7 +285,7 @@ def test_curves_of_networks_whose_names_are_drawn_alike_stay_apart() -> None:
 
 
 def losses(kept: KeptRun) -> dict[str, list[tuple[float, float]]]:
-    """(epoch, loss) of each network, in the order in which they were logged."""
+    """Return (epoch, loss) pairs of each network, in the order in which they were logged."""
     found: dict[str, list[tuple[float, float]]] = {}
     for point in kept.points("epoch"):
         for name, value in point.items():

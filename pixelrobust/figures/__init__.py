@@ -1,6 +1,7 @@
 """The style of all figures, and the files that they are written to; the modules here draw them."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Numbers of pixels that span more than this ratio are drawn on a logarithmic axis.
 _WIDEST_LINEAR_AXIS = 32
 _LEGEND_HEIGHT = 0.3  # inches
+_CAPTION_CHARACTERS = 16  # an inch
 _DIGITS = 10  # of positions, in parts of the figure
 _FORMATS = ("png", "pdf")
 TITLE, CAPTION, ON_COLOUR = "title", "caption", "on-colour"
@@ -53,14 +55,19 @@ def take_literally(legend: Legend) -> None:
 def add_words(figure: Figure, title: str, caption: str) -> None:
     """Add a title above the panels, and small print below everything."""
     figure.suptitle(title, fontsize=11, parse_math=False, gid=TITLE)
+    text = printable(caption)
+    # To wrap it, matplotlib would read what stands between two dollars as a formula, and may fail.
+    has_dollars = "$" in text
+    if has_dollars:
+        text = textwrap.fill(text, int(_CAPTION_CHARACTERS * figure.get_figwidth()))
     figure.text(
         0.5,
         -0.01,
-        printable(caption),
+        text,
         ha="center",
         va="top",
         fontsize=7.5,
-        wrap=True,
+        wrap=not has_dollars,
         parse_math=False,
         gid=CAPTION,
     )

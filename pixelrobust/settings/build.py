@@ -90,7 +90,11 @@ def model_settings(**values: Any) -> ModelSettings:
 
 
 def attack_settings(**values: Any) -> AttackSettings:
-    """Build settings of an attack from its keys; InputError where one is wrong."""
+    """Build settings of an attack from its keys, those of `configs/attack`; only `name` is needed.
+
+    Raises:
+        InputError: a key is wrong. Whether foolbox has such an attack is seen when it is used.
+    """
     return _validate(AttackSettings, values, "attack.")
 
 
