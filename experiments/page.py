@@ -21,13 +21,7 @@ from experiments.paper import (
     TABLE_5_SOURCES,
     experiment_called,
 )
-from experiments.present import (
-    Run,
-    description_of,
-    histories_figure,
-    indices_of,
-    tables_of,
-)
+from experiments.present import Run, description_of, histories_figure, indices_of, tables_of
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_inside, file_sha256, write_text
@@ -160,8 +154,7 @@ def page_of(folder: Path, make_gallery: MakeGallery | None, tell: Callable[[str]
     run = stored.main_run
     lead = [*_measured(stored, run), *_came_out(stored, run), *said_of_claims(claims)]
     caveat = stored.manifests[run].caveat if run else ""
-    name = stored.folder.resolve().name
-    return render(Page(name, _TITLE, lead, caveat, sections, _FOOTER))
+    return render(Page(folder.resolve().name, _TITLE, lead, caveat, sections, _FOOTER))
 
 
 def keys_gallery(keys: Sequence[str]) -> MakeGallery:

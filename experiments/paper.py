@@ -115,14 +115,7 @@ TABLE_5 = Experiment(
 TABLE_5_SOURCES = ("table6", "table7", "table8")
 """The experiments whose cells Table 5 holds."""
 
-CLAIM_SOURCES = (
-    *TABLE_5_SOURCES,
-    "table9",
-    "amplification",
-    "table10",
-    "table11",
-    "distances",
-)
+CLAIM_SOURCES = (*TABLE_5_SOURCES, "table9", "amplification", "table10", "table11", "distances")
 """The experiments that decide the paper's claims."""
 
 FIVE_NETWORKS = ("resnet101", "densenet121", "vgg16", "alexnet", "squeezenet1_1")

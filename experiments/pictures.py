@@ -13,12 +13,7 @@ from experiments.paper import FIGURE_1, FIGURE_1_TITLE
 from pixelrobust.datasets.classes import ClassNames, imagenet_class_names, read_class_names
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.figures import write_figure
-from pixelrobust.figures.strip import (
-    Strip,
-    flipping_examples,
-    picture_strip,
-    strips_from_outcomes,
-)
+from pixelrobust.figures.strip import Strip, flipping_examples, picture_strip, strips_from_outcomes
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.pixels import PixelChange

@@ -11,11 +11,7 @@ beyond it; a proportion is "considerable" from 10 % on. Anything else is not dec
 from collections.abc import Mapping
 
 from experiments.claims.findings import Claim, Finding, Run
-from experiments.claims.networks import (
-    extreme_network,
-    index_follows_accuracy,
-    index_is_a_property,
-)
+from experiments.claims.networks import extreme_network, index_follows_accuracy, index_is_a_property
 from experiments.claims.rates import (
     amplitude_matters,
     amplitude_over_position,

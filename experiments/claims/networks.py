@@ -53,8 +53,7 @@ def extreme_network(shares: Mapping[str, WrongShares], network: str, best: bool)
         if other != network
     ]
     return replace(
-        claim,
-        findings=tuple(only_of_the_five(f, table) for f in tested(claim, findings).findings),
+        claim, findings=tuple(only_of_the_five(f, table) for f in tested(claim, findings).findings)
     )
 
 

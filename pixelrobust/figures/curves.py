@@ -11,15 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from pixelrobust.figures import (
-    COLOURS,
-    MARKERS,
-    add_legend,
-    add_words,
-    new_figure,
-    num_axis,
-    tidy,
-)
+from pixelrobust.figures import COLOURS, MARKERS, add_legend, add_words, new_figure, num_axis, tidy
 from pixelrobust.statistics.survival import SurvivalCurve
 
 _LINES = ("-", "--", "-.", ":")
@@ -207,11 +199,7 @@ def _label(by: str, value: Any) -> str:
 
 
 def _rate_curve(
-    axes: Axes,
-    rows: pd.DataFrame,
-    scale: Callable[[pd.Series], pd.Series],
-    label: str,
-    index: int,
+    axes: Axes, rows: pd.DataFrame, scale: Callable[[pd.Series], pd.Series], label: str, index: int
 ) -> None:
     low, high = scale(rows["ci_low"]), scale(rows["ci_high"])
     _curve(axes, rows["num"], (scale(rows["wrong_rate"]), low, high), label, index)

@@ -22,10 +22,7 @@ from pixelrobust.outcomes.rows import (
 )
 from pixelrobust.perturbation.grid import Cell
 
-PREDICTIONS = {
-    Cell(0): np.array([[3], [5]]),
-    Cell(4, 10, 220): np.array([[3, 4], [5, 5]]),
-}
+PREDICTIONS = {Cell(0): np.array([[3], [5]]), Cell(4, 10, 220): np.array([[3, 4], [5, 5]])}
 
 
 def outcomes(model: str = "net") -> pd.DataFrame:

@@ -173,7 +173,7 @@ def test_no_address_is_in_the_page(small: str) -> None:
     assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", small)
 
 
-def test_names_from_strangers_are_texts(hostile: str) -> None:
+def test_untrusted_names_are_texts(hostile: str) -> None:
     shown = Shown(hostile)
     assert shown.tags.count("script") == 1
     assert shown.tags.count("style") == 1

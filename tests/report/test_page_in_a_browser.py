@@ -239,7 +239,7 @@ def numbers(colour: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", colour)[:3]]
 
 
-def test_names_from_strangers_do_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_untrusted_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
     path = write_page(hostile_folder(tmp_path), None, print)
     page, seen = opened(browser, path)
     part = page.locator("article[aria-labelledby=part-table6]")

@@ -8,7 +8,7 @@ import pytest
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures.curves import pixel_index_curves
-from pixelrobust.outcomes.rows import concatenate, make_outcomes
+from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables.pixel_index import (
@@ -83,12 +83,6 @@ def test_the_index_of_a_cell_is_eq_7(cell: Cell, wrong: float, changed: float) -
     assert row["pixel_index"] == pytest.approx(wrong / changed)
     assert row["pi_low"] == pytest.approx(interval.low / changed)
     assert row["pi_high"] == pytest.approx(interval.high / changed)
-
-
-def test_half_amplitudes_double_the_index() -> None:
-    table = summary("a", {Cell(4, 51): 1})
-    whole, half = (pixel_indices([table], SIZE, share).iloc[0] for share in ("range", "half"))
-    assert half["pi_high"] == pytest.approx(2 * whole["pi_high"])
 
 
 def test_ranks_are_within_a_cell_and_equals_share_one() -> None:
@@ -185,15 +179,3 @@ def test_a_figure_of_one_cell_is_empty_but_drawn() -> None:
     )
     figure.canvas.draw()
     assert [len(axes.lines) for axes in figure.axes] == [0]
-
-
-def test_rows_of_several_models_in_one_summary() -> None:
-    both = concatenate(
-        [
-            make_outcomes(
-                model, KEYS, np.zeros(10, dtype=np.int64), {Cell(2): np.ones((10, 1), int)}
-            )
-            for model in "ab"
-        ]
-    )
-    assert pixel_indices([summarize(both, SIZE)], SIZE)["pi_rank"].tolist() == [1, 1]

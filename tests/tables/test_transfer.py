@@ -8,7 +8,6 @@ from scipy import stats
 
 from experiments.captions import fall_note, transfer_notes
 from pixelrobust.figures.retraining import waterfall
-from pixelrobust.outcomes.kinds import TRANSFER
 from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.rates import wilson_interval, wrong_rate_interval
 from pixelrobust.tables.retraining import (
@@ -225,7 +224,3 @@ def test_labels_of_the_waterfall_do_not_overlap() -> None:
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
     assert all(one.x1 < two.x0 for one, two in itertools.pairwise(boxes))
-
-
-def test_rows_have_the_stored_columns() -> None:
-    assert list(cases().columns) == TRANSFER.columns
