@@ -27,6 +27,8 @@ from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.files import user_cache
 from pixelrobust.settings import RENAMED_ATTACK, ModelSettings, RunSettings, build_settings
 
+Config = DictConfig
+"""A composed config, before it is read."""
 CONFIG_NAME = "config"
 HYDRA_VERSION = "1.3"
 RECORD = "job.json"
@@ -126,14 +128,13 @@ def _jobs_of(config: DictConfig) -> list[tuple[str, ...]]:
 
 
 def launch(
-    task: Callable[[Callable[[], RunSettings], Job | None], None],
+    task: Callable[[DictConfig, Job | None], None],
     arguments: Sequence[str] | None = None,
 ) -> Path | None:
     """Hand the command line to Hydra, which calls the task once for each job.
 
     Args:
-        task: gets a function that reads the job's settings (and may find fault with them), and the
-            job, None outside a sweep.
+        task: gets the job's config, for `read_settings`, and the job, None outside a sweep.
         arguments: the command line; None: this process's.
 
     Returns:
@@ -154,7 +155,7 @@ def launch(
     def main(config: DictConfig) -> None:
         # Hydra would print what passes through it in its own way.
         try:
-            task(lambda: read_settings(config), _current_job())
+            task(config, _current_job())
         except Exception as error:
             faults.append(error)
 

@@ -54,10 +54,13 @@ from pixelrobust.files import check_inside, remove_leftovers
 from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
     ADVERSARIAL,
+    ALL_CLASSES,
     DISTANCES,
+    ORIGINAL,
     OUTCOMES,
     RETRAINING,
     TRANSFER,
+    UNCHANGED,
     kind_of,
     read_outcomes,
     write_outcomes,
@@ -78,9 +81,6 @@ from pixelrobust.tables.pixel_index import (
 )
 from pixelrobust.tables.rates import for_reading, summarize, with_missing, write_csv
 from pixelrobust.tables.retraining import (
-    ALL_CLASSES,
-    ORIGINAL,
-    UNCHANGED,
     changes_by_image,
     differences_for_reading,
     distances_for_reading,

@@ -432,7 +432,6 @@ def test_the_jobs_of_a_sweep_share_engines_and_repeat_no_unchanged_image(
             Shown.shown += len(images)
             return super().logits(images)
 
-    monkeypatch.setattr(session, "_ENGINES", {})
     monkeypatch.setattr(session, "make_engine", counted)
     ended = run("-m", *SMALL[:2], "perturbation.num=4,8", "perturbation.amplitude=10,40", "seed=77")
     assert ended.code == 0, ended.err

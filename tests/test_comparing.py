@@ -4,24 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
-from experiments.verification.comparing import (
-    Shown,
-    incomplete,
-    numbers_again,
-    outcomes_again,
-)
-from experiments.verification.remaking import Attacked, ends_elsewhere, remake
-from pixelrobust.attacks import Attack
+from experiments.config import settings_of
+from experiments.measures import Chosen, Subject
+from experiments.session import Progress, Session
+from experiments.verify import Shown, compare, incomplete
+from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.adversarial import Crafting
-from pixelrobust.evaluation.forward import Task
-from pixelrobust.outcomes.kinds import make_outcomes
+from pixelrobust.models.build import Classifier
+from pixelrobust.outcomes.kinds import ADVERSARIAL, DISTANCES, OUTCOMES, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
 SIDE = 6
-CPU = torch.device("cpu")
 KEYS = ["a", "b", "c"]
 
 
@@ -44,77 +40,78 @@ class Brightness(nn.Module):
         return torch.stack([torch.zeros_like(mean), 100 * (mean - 0.5)], dim=1)
 
 
-def task(module: nn.Module, labels: list[int], level: int = 100) -> Task:
-    images = torch.full((len(labels), 3, SIDE, SIDE), level, dtype=torch.uint8)
-    engine = EagerEngine(module.eval(), CPU, 2)
-    return Task(engine, images, KEYS[: len(labels)], np.array(labels), "net")
+def shown(module: nn.Module, *keys: str, level: int = 100, label: int = 0) -> Shown:
+    """Show grey images to a network."""
+    pixels = np.full((len(keys), 3, SIDE, SIDE), level, dtype=np.uint8)
+    rows = PixelRows(pixels, np.arange(len(keys)))
+    images = Chosen(rows, list(keys), np.full(len(keys), label), "")
+    engine = EagerEngine(module.eval(), torch.device("cpu"), 2)
+    settings = settings_of("model=alexnet", "attack=fgsm", "attack.step=0.255", "dataset.root=.")
+    session = Session(settings, Progress(Console(quiet=True)))
+    return Shown(session, images, [Subject(Classifier("net", module, ""), engine)])
 
 
-def rows(*predictions: int, labels: list[int]) -> pd.DataFrame:
+def rows(*predictions: int, label: int = 0) -> pd.DataFrame:
     """Outcomes of two draws of each image."""
     table = np.array(predictions).reshape(-1, 2)
-    return make_outcomes("net", KEYS[: len(labels)], np.array(labels), {Cell(4): table})
+    labels = np.full(len(table), label)
+    return make_outcomes("net", KEYS[: len(table)], labels, {Cell(4): table})
 
 
-def unseen(done: int) -> None:
-    """Nobody watches."""
+def unasked(*_: object) -> float:
+    raise AssertionError("nothing is shown again where nothing differs")
 
 
 @pytest.mark.parametrize(
-    ("second", "fault"), [(0.995, "borderline"), (0.98, "prediction"), (-1e9, "prediction")]
+    ("logits", "stored", "fault"),
+    [
+        ((1.0, 0.995, -5.0), 1, "borderline"),
+        ((1.0, 0.98, -5.0), 1, "prediction"),
+        ((1.0, -1e9, -5.0), 1, "prediction"),
+        ((1.0, 1.0), 2, "prediction"),
+    ],
+    ids=["a gap of 0.005", "one of 0.02", "one of 1e9", "a class that the network lacks"],
 )
-def test_predictions_are_borderline_by_the_gap_of_logits(second: float, fault: str) -> None:
-    """Class 0 wins by 1 minus the second; stored is once that the second won."""
-    shown = Shown(task(Fixed(1.0, second, -5.0), [0, 0]), None, 0, 2, unseen)
-    again = outcomes_again(shown, rows(0, 0, 1, 0, labels=[0, 0]))
-    assert again["fault"].tolist() == ["", "", fault, ""]
-    assert again["gap"].iloc[2] == pytest.approx(1 - second, rel=1e-3)
-    assert again["gap"].drop(2).isna().all()
-    assert again["which"].iloc[2] == "num 4, draw 0"
-    assert again["stored"].iloc[2] == "class 1 of label 0, wrong"
-    assert again["again"].iloc[2] == "class 0 of label 0, right"
+def test_predictions_are_borderline_by_the_gap_of_logits(
+    logits: tuple[float, ...], stored: int, fault: str
+) -> None:
+    own = shown(Fixed(*logits), "a", "b")
+    found = compare(rows(0, 0, stored, 0), rows(0, 0, 0, 0), OUTCOMES, own.gap, own.ties)
+    (row,) = found.itertuples()
+    assert (row.image, row.which, row.fault) == ("b", "num 4, draw 0", fault)
+    assert (row.was, row.now) == (f"class {stored} of label 0, wrong", "class 0 of label 0, right")
+    gap = logits[0] - logits[stored] if stored < len(logits) else np.inf
+    assert row.gap == pytest.approx(gap, rel=1e-3)
 
 
-def test_a_class_that_the_network_lacks_is_never_borderline() -> None:
-    shown = Shown(task(Fixed(1.0, 1.0), [0]), np.array([7, 9]), 0, 2, unseen)
-    again = outcomes_again(shown, rows(7, 8, labels=[7]))
-    assert again["fault"].tolist() == ["", "prediction"]
-    assert again["gap"].iloc[1] == np.inf
-
-
-def test_outputs_stand_for_classes_of_the_data_set() -> None:
-    """The label is output 1, class 9; the network says output 0, class 7."""
-    shown = Shown(task(Fixed(2.0, 1.0), [1]), np.array([7, 9]), 0, 2, unseen)
-    again = outcomes_again(shown, rows(7, 9, labels=[9]))
-    assert again["fault"].tolist() == ["", "prediction"]
-    assert again["again"].tolist() == ["class 7 of label 9, wrong"] * 2
+def test_rows_that_are_not_measured_are_contradicted() -> None:
+    more = rows(0, 0).assign(draw=[0, 2])
+    found = compare(more, rows(0, 0), OUTCOMES, unasked, unasked)
+    assert found[["which", "now", "fault"]].to_numpy().tolist() == [
+        ["num 4, draw 2", "none", "count"]
+    ]
 
 
 def test_numbers_are_the_same_within_a_hundredth() -> None:
-    stored = rows(0, 0, 0, 0, labels=[0, 0]).assign(distance=[1.0, 1.0, float("nan"), float("nan")])
-    again = numbers_again(
-        stored, "distance", np.array([1.009, 1.011, np.nan, 1.0]), ["", "", "", ""]
+    keys = {"model": "net", "training_seed": 0, "images_are": "same", "image": [*KEYS, "d"]}
+    stored, again = (
+        pd.DataFrame(keys | {"distance": distances, "measured": np.nan})
+        for distances in ([1.0, 1.0, np.nan, np.nan], [1.009, 1.011, np.nan, 1.0])
     )
-    assert again["fault"].tolist() == ["", "value", "", "value"]
+    found = compare(stored, again, DISTANCES, unasked, unasked)
+    assert found[["image", "fault"]].to_numpy().tolist() == [["b", "value"], ["d", "value"]]
 
 
 def test_cells_have_each_outcome_once() -> None:
-    whole = rows(*[0] * 6, labels=[0, 0, 0])
-    assert not len(incomplete(whole, (), 3, 2))
+    whole = rows(*[0] * 6)
+    assert not len(incomplete(whole, OUTCOMES, 2, {}))
     for faulty in (whole.iloc[1:], pd.concat([whole, whole.iloc[:1]])):
-        (row,) = incomplete(faulty, (), 3, 2).itertuples()
-        assert (row.fault, row.which, row.again) == ("count", "num 4", "6")
+        (row,) = incomplete(faulty, OUTCOMES, 2, {}).itertuples()
+        assert (row.fault, row.which, row.now) == ("count", "num 4", "6")
     # One instead of another.
     swapped = pd.concat([whole.iloc[1:], whole.iloc[1:2]])
-    (row,) = incomplete(swapped, (), 3, 2).itertuples()
-    assert row.stored == "6 outcomes, 5 of them different"
-
-
-def attacked() -> Attacked:
-    """A level of 130 is 2.5/255 above one half, so that 10 steps of 0.255/255 are needed."""
-    pytest.importorskip("foolbox")
-    crafting = Crafting(Attack("FGSM"), ("minimal",), 0.255, 32, True, 9)
-    return Attacked(task(Brightness(), [1], level=130), Brightness().eval(), crafting, "minimal", 0)
+    (row,) = incomplete(swapped, OUTCOMES, 2, {}).itertuples()
+    assert row.was == "6 outcomes, 5 of them different"
 
 
 @pytest.mark.parametrize(
@@ -124,15 +121,17 @@ def attacked() -> Attacked:
 def test_attacks_end_elsewhere_unless_the_smaller_change_ties(
     size: float, fault: str | None
 ) -> None:
-    """At 2.5/255 both logits are 0; at one step less they are 0.08 apart, at 2.55 0.02."""
-    own = attacked()
-    made = remake(own, {"a"})
-    assert made["a"].size == pytest.approx(2.55, abs=1e-3)
-    stored = rows(0, 0, labels=[1]).assign(size=size)
-    found = ends_elsewhere(own, stored, made, "epsilon minimal")
+    """A level of 130 is 2.5/255 above one half: both logits are 0 there, and 10 steps are needed.
+
+    At one step less they are 0.08 apart, at 2.55 0.02.
+    """
+    pytest.importorskip("foolbox")
+    own = shown(Brightness(), "a", level=130, label=1)
+    attacked = rows(0, 0, label=1).assign(epsilon="minimal", rounded=False, adversarial=0)
+    attacked = pd.concat([attacked.iloc[:1].assign(num=0), attacked])
+    stored, again = (attacked.assign(size=one)[ADVERSARIAL.columns] for one in (size, 2.55))
+    found = compare(stored, again, ADVERSARIAL, unasked, own.ties)
     assert found["fault"].tolist() == ([] if fault is None else [fault])
     if fault:
-        assert found["again"].tolist() == ["fooled by 2.55/255"]
-        assert found["stored"].iloc[0] == (
-            "not fooled" if size == 0 else f"fooled by {size:.4g}/255"
-        )
+        assert found["now"].tolist() == ["fooled by 2.55/255"]
+        assert found["was"].item() == ("not fooled" if size == 0 else f"fooled by {size:.4g}/255")

@@ -164,7 +164,6 @@ def test_flips_that_halved_batches_may_cause_are_counted(
     small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert small("name=usual").code == 0
-    monkeypatch.setattr(session, "_ENGINES", {})
     monkeypatch.setattr(
         session, "make_engine", lambda module, *others: Tight(module, torch.device("cpu"), 4)
     )

@@ -276,9 +276,7 @@ def test_code_in_a_cache_is_not_run(
                 np.savez(file, classes=trap, margins=trap)
             else:
                 np.save(file, trap, allow_pickle=True)
-    from experiments import session
 
-    monkeypatch.setattr(session, "_IMAGE_SETS", {})
     second = run(*SMALL)
     assert second.code == 0, second.err
     assert not canary.exists()

@@ -10,8 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.verification import REPORT
-from experiments.verify import main
+from experiments.verify import REPORT, main
 from tests.conftest import Run
 from tests.fault_cases import Ended, folder_of, images, network, saved, sentence, state
 
@@ -99,13 +98,11 @@ def test_sound_results_are_confirmed(stored: tuple[Path, list[str]], verify: Ver
     assert f"Outcomes (SHA-256): run {digest[:16]}." in ended.out
 
 
-def test_a_share_is_at_least_one_of_each_cell(
-    stored: tuple[Path, list[str]], verify: Verify
-) -> None:
+def test_a_share_is_at_least_one_image(stored: tuple[Path, list[str]], verify: Verify) -> None:
     folder, keys = stored
-    assert "5 were recomputed (1 % of each cell" in verify(folder, *keys).out
-    # 2 of the 5 of the control, 6 of 20 of each other cell.
-    assert "26 were recomputed" in verify(folder, *keys, "--share", "0.3").out
+    assert "17 were recomputed (1 % of the images" in verify(folder, *keys).out
+    # 2 of 5 images: the control once, and four cells with four draws.
+    assert "34 were recomputed" in verify(folder, *keys, "--share", "0.3").out
 
 
 def flip_prediction(outcomes: pd.DataFrame) -> None:
@@ -261,5 +258,5 @@ def test_runs_of_the_profile_are_verified(verify: Verify, tmp_path: Path) -> Non
     assert ended.code == 0, ended.err + ended.out
     images_of = json.loads((folder / "outcomes" / "table6.json").read_text())["images"]
     # A control and five cells of 20 draws, of three networks.
-    each = 1 + 5 * max(1, round(0.005 * 20 * images_of))
+    each = max(1, round(0.005 * images_of)) * (1 + 5 * 20)
     assert f"{3 * each} were recomputed" in ended.out

@@ -47,6 +47,7 @@ def evaluate_adversarial(
     design: Design,
     advance: Advance = lambda done: None,
     keep: Keep = compute_anew,
+    among: frozenset[str] | None = None,
 ) -> pd.DataFrame:
     """Outcomes of changed adversarial images.
 
@@ -61,6 +62,7 @@ def evaluate_adversarial(
             must be among the cells.
         advance: told how many images have been attacked.
         keep: keeps the outcomes of each epsilon, or has kept them.
+        among: keys of images; only these are evaluated, however many fool the network.
 
     Returns:
         Columns of `make_outcomes`, and epsilon (text), size (the L-infinity size reached, in
@@ -73,7 +75,9 @@ def evaluate_adversarial(
     def attacked(epsilon: float | str) -> pd.DataFrame:
         found = [
             _outcomes(task, fooling, crafting.rounded, design).assign(epsilon=epsilon_text(epsilon))
-            for fooling in fooling_batches(task, module, crafting, epsilon, design.seed, advance)
+            for fooling in fooling_batches(
+                task, module, crafting, epsilon, design.seed, advance, among
+            )
         ]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
@@ -82,6 +86,8 @@ def evaluate_adversarial(
         for epsilon in crafting.epsilons
     ]
     parts = [part for part in every if len(part)]
+    if not parts and among is not None:
+        return pd.DataFrame(columns=ADVERSARIAL.columns)
     if not parts:
         raise InputError(
             f"no image fools model {task.name} at any of attack.epsilon="
@@ -114,14 +120,19 @@ def fooling_batches(
     epsilon: float | str,
     seed: int,
     advance: Advance,
+    among: frozenset[str] | None = None,
 ) -> Iterator[Fooling]:
-    """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
-    missing = crafting.wanted
-    for batch, index in enumerate(attack_batches(len(task.keys), task.engine.batch_size)):
+    """Attack batch after batch, until `wanted` images fool the network or all have been tried.
+
+    With keys in `among`, only these images are yielded, and all of them that fool the network.
+    """
+    missing = crafting.wanted if among is None else len(among)
+    for batch, index in attack_batches(task, crafting.attack, among):
         if missing <= 0:
             return
         made = attack_batch(task, module, index, crafting, epsilon, seed, batch)
-        rows = torch.nonzero(made.fooled.cpu()).flatten()[:missing]
+        asked = torch.tensor([among is None or task.keys[i] in among for i in index])
+        rows = torch.nonzero(made.fooled.cpu() & asked).flatten()[:missing]
         missing -= len(rows)
         advance(len(index))
         if len(rows):
@@ -135,10 +146,26 @@ def fooling_batches(
     release_freed_memory()
 
 
-def attack_batches(images: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """Which of so many images are attacked together, by their positions."""
-    every = np.arange(images)
-    return [every[start : start + batch_size] for start in range(0, images, batch_size)]
+def attack_batches(
+    task: Task, attack: Attack, among: frozenset[str] | None = None
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """Split images into attack batches: the number of each, and the positions of its images.
+
+    Args:
+        task: the images.
+        attack: random ones draw from one generator for a whole batch, so that an image is attacked
+            the same way only in the batch that it belongs to; of others no image hangs on the rest.
+        among: keys; batches without any of these images are left out.
+    """
+    every, size = np.arange(len(task.keys)), task.engine.batch_size
+    if among is not None and attack.is_straight:
+        every = every[[key in among for key in task.keys]]
+    batches = [every[start : start + size] for start in range(0, len(every), size)]
+    return [
+        (number, index)
+        for number, index in enumerate(batches)
+        if among is None or not among.isdisjoint(task.keys[row] for row in index)
+    ]
 
 
 def attack_batch(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pixelrobust.outcomes.kinds import HELDOUT, ORIGINAL, SAME, UNCHANGED
 from pixelrobust.perturbation.grid import AmplitudeShare, Cell
 from pixelrobust.statistics.paired import compare_pairs, holm, mean_interval, sign_flip_test
 from pixelrobust.statistics.rates import (
@@ -20,15 +21,6 @@ from pixelrobust.tables.rates import SUMMARY_COLUMNS, percent, rate_with_interva
 
 REFERENCES = ("baseline", "unchanged")
 """What retrained networks are compared with: the original, and retraining on unchanged images."""
-
-ORIGINAL = " (original)"
-UNCHANGED = "-unchanged"
-ALL_CLASSES = " (all classes)"
-"""How the names of these networks end."""
-
-SAME = "same"
-HELDOUT = "heldout"
-"""What tables call the images that networks were retrained on, and others."""
 
 _DIFFERENCE = ("difference", "low", "high", "p")
 
