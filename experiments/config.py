@@ -1,12 +1,14 @@
 """Where Hydra and OmegaConf stop: configs come in, plain typed settings go out."""
 
+import json
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,15 @@ from yaml import YAMLError
 
 from experiments.exits import CONFIGS, RESULTS, root
 from pixelrobust.errors import InputError, first_line, printable
-from pixelrobust.files import user_cache
-from pixelrobust.settings import RENAMED_ATTACK, ModelSettings, RunSettings, build_settings
+from pixelrobust.files import user_cache, write_text
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.settings import (
+    RENAMED_ATTACK,
+    ModelSettings,
+    RunSettings,
+    build_settings,
+    model_label,
+)
 
 Config = DictConfig
 """A composed config, before it is read."""
@@ -95,6 +104,80 @@ class Job:
     at_once: int = 1
 
 
+FAILURE, SETTINGS = "failure.txt", "settings.json"
+"""Of a job that failed, the files with its traceback and its settings, beside its record."""
+
+LOST = (
+    "it left no record: its process has ended, or still runs; the same command goes on from there"
+)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What became of one job.
+
+    Attributes:
+        name: of its experiment; empty where its config could not be read.
+        overrides: what distinguishes it from its siblings.
+        directory: where its results lie; empty where it failed.
+        measured: whether it has outcomes, rather than a description.
+        error: why it failed; empty where it did not.
+        settings: of the job, as plain data; None where its config could not be read.
+        expected: models with the cells, (num, amplitude, area), that its table is to have.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    directory: str = ""
+    measured: bool = True
+    error: str = ""
+    settings: dict[str, Any] | None = None
+    expected: tuple[tuple[str, tuple[int, int | None, int | None]], ...] = ()
+
+    def missing(self) -> list[tuple[str, Cell]]:
+        """Return what is not there because the job failed."""
+        return [(model, Cell(*cell)) for model, cell in self.expected] if self.error else []
+
+    def write(self, job_directory: Path) -> None:
+        """Write it into the folder of the job."""
+        write_text(job_directory / RECORD, json.dumps(asdict(self), indent=1) + "\n")
+
+    def write_failure(self, job_directory: Path, error: BaseException) -> None:
+        """Write what was raised, with its traceback, and the settings of the job."""
+        raised = "".join(traceback.format_exception(error))
+        write_text(job_directory / FAILURE, raised)
+        write_text(job_directory / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+
+
+def record_as_lost(sweep_directory: Path, jobs: Sequence[tuple[str, ...]]) -> None:
+    """Write a record for each job of a sweep, given its overrides, that stands until it writes its own."""
+    # Hydra makes the same folders, and says what is wrong with them.
+    with suppress(InputError, OSError):
+        for number, overrides in enumerate(jobs):
+            (sweep_directory / str(number)).mkdir(parents=True)
+            JobRecord("", overrides, error=LOST).write(sweep_directory / str(number))
+
+
+def job_record(
+    settings: RunSettings | None, overrides: tuple[str, ...], directory: str = "", error: str = ""
+) -> JobRecord:
+    """Return the record of a job with these settings, None where they could not be read."""
+    if settings is None:
+        return JobRecord("", overrides, directory, error=error)
+    labels = [model_label(key, model) for key, model in settings.models.items()]
+    cells = [(cell.num, cell.amplitude, cell.area) for cell in settings.perturbation.cells()]
+    is_rates = settings.measure == "outcomes" and not settings.attack
+    return JobRecord(
+        settings.name,
+        overrides,
+        directory,
+        settings.measure != "descriptions",
+        error,
+        settings.model_dump(mode="json"),
+        tuple((label, cell) for label in labels for cell in cells) if is_rates else (),
+    )
+
+
 class SweepCallback(Callback):
     """Leaves a record of each job of a sweep before the first begins: a job that dies writes none."""
 
@@ -103,8 +186,6 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the folder and the launcher of the sweep, and write the records."""
-        from experiments.sweep import record_as_lost
-
         SweepCallback.directory = Path(config.hydra.sweep.dir).resolve()
         SweepCallback.launcher = _class_name(config.hydra.launcher)
         record_as_lost(SweepCallback.directory, _jobs_of(config))

@@ -8,7 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import Config, Job, launch, preset_settings, read_settings, usable_cores
+from experiments.config import (
+    Config,
+    Job,
+    job_record,
+    launch,
+    preset_settings,
+    read_settings,
+    usable_cores,
+)
 from experiments.exits import CONFIGS, EXIT_INPUT, Workshop, exit_code
 from experiments.manual import manual
 from pixelrobust.errors import InputError, first_line, printable
@@ -37,8 +45,6 @@ def _job(workshop: Workshop, config: Config, job: Job | None) -> None:
         _run(read_settings(config), workshop)
         return
     # One job's failure must not end its siblings: it is recorded, and reported at the end.
-    from experiments.sweep import job_record
-
     print(f"\njob: {printable(' '.join(job.overrides))}")
     settings = None
     try:
