@@ -1,4 +1,4 @@
-"""Where Hydra and OmegaConf stop: configs come in, plain typed settings go out."""
+"""Compose configs with Hydra, and read them as plain typed settings: nothing behind knows Hydra."""
 
 import json
 import os
@@ -87,7 +87,7 @@ OmegaConf.register_new_resolver("jobs_at_once", _jobs_at_once, replace=True)
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
+    """Say which job of a sweep this is, and where it runs.
 
     Attributes:
         directory: the job's own folder, where it leaves its record.
@@ -114,7 +114,7 @@ LOST = (
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What became of one job.
+    """Keep what became of one job.
 
     Attributes:
         name: of its experiment; empty where its config could not be read.
@@ -179,7 +179,7 @@ def job_record(
 
 
 class SweepCallback(Callback):
-    """Leaves a record of each job of a sweep before the first begins: a job that dies writes none."""
+    """Leave a record of each job of a sweep before the first begins: a job that dies writes none."""
 
     directory: Path | None = None
     launcher: str = ""
@@ -335,12 +335,12 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A part of a composed config as plain data, its interpolations resolved."""
+    """Return a part of a composed config as plain data, its interpolations resolved."""
     return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
 def settings_of(*overrides: str) -> RunSettings:
-    """The settings that these overrides give.
+    """Return the settings that these overrides give.
 
     Raises:
         InputError: an override or a value is wrong.
@@ -353,7 +353,7 @@ def settings_of(*overrides: str) -> RunSettings:
 
 
 def read_settings(config: DictConfig) -> RunSettings:
-    """A composed config as validated settings.
+    """Return a composed config as validated settings.
 
     Raises:
         InputError: a value is wrong or missing.
@@ -371,14 +371,14 @@ def read_settings(config: DictConfig) -> RunSettings:
 def _common_preprocessing(
     models: Mapping[str, ModelSettings], given: Mapping[str, Any], strict: bool
 ) -> dict[str, Any]:
-    """The preprocessing that all models say; libraries of networks are imported only for it."""
+    """Return the preprocessing that all models say; libraries of networks are imported only for it."""
     from pixelrobust.models.preprocessing import common_preprocessing
 
     return common_preprocessing(models, given, strict)
 
 
 def _only_selected(data: dict[str, Any]) -> list[str]:
-    """The models that a selection names although the run does not evaluate them."""
+    """Return the models that a selection names although the run does not evaluate them."""
     models, selection = (
         value if isinstance(value, dict) else {}
         for value in (data.get("models"), data.get("selection"))
@@ -389,19 +389,19 @@ def _only_selected(data: dict[str, Any]) -> list[str]:
 
 
 def preset_settings(name: str, profile: str) -> RunSettings | None:
-    """The settings of an experiment on a profile without further overrides, if both exist."""
+    """Return the settings of an experiment on a profile without further overrides, if both exist."""
     if name not in options("experiment") or profile not in options("profile"):
         return None
     return read_settings(compose(f"experiment={name}", f"profile={profile}"))
 
 
 def options(group: str) -> list[str]:
-    """The names of a config group's files."""
+    """Return the names of a config group's files."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
 def _model_configs(names: list[str]) -> dict[str, Any]:
-    """The config of models that a selection names although the run does not evaluate them."""
+    """Return the config of models that a selection names although the run does not evaluate them."""
     known = [name for name in options("model") if name != "base"]
     wanted = [name for name in names if name in known]
     if not wanted:
@@ -437,7 +437,7 @@ def _current_job() -> Job | None:
 
 
 def _sentence(error: Exception) -> str:
-    """What Hydra or OmegaConf found wrong, as one sentence with a remedy."""
+    """Return what Hydra or OmegaConf found wrong, as one sentence with a remedy."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = options(group)

@@ -57,7 +57,7 @@ def short(path: Path) -> str:
 
 
 class Workshop:
-    """Holds what a process has made and its later runs can use: images, networks, engines."""
+    """Hold what a process has made and its later runs can use: images, networks, engines."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[Hashable, ...], Any] = {}

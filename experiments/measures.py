@@ -31,7 +31,7 @@ from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 
 
 class Chosen(NamedTuple):
-    """The images that take part, (N, C, H, W) uint8, with their N keys and labels.
+    """Hold the images that take part, (N, C, H, W) uint8, with their N keys and labels.
 
     The digest stands for their keys and pixels.
     """
@@ -72,7 +72,7 @@ def chosen_from(images: ImageSet, rows: NDArray[np.int64]) -> Chosen:
 
 
 class Subject(NamedTuple):
-    """The network that is measured, what runs it, and what it takes the N unchanged images for.
+    """Hold the network that is measured, what runs it, and what it takes the N unchanged images for.
 
     The last is None where it is not known.
     """

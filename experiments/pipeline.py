@@ -1,4 +1,4 @@
-"""One run, end to end: config → images → clean predictions → selection → measurement → store → tables."""
+"""Do one run, end to end: config → images → clean predictions → selection → measurement → store → tables."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ _Measure = Callable[..., pd.DataFrame]
 
 
 class Measurement(NamedTuple):
-    """How rows of one kind are measured.
+    """Say how rows of one kind are measured.
 
     Attributes:
         measure: given a session; images and one model (`Subject`), or a plan of retraining.

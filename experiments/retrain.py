@@ -77,7 +77,7 @@ from pixelrobust.settings import RetrainSettings, RunSettings, fingerprint
 
 @dataclass(frozen=True)
 class Plan:
-    """What is retrained, on which images, and tested on which.
+    """Hold what is retrained, on which images, and tested on which.
 
     Attributes:
         key, classifier: the original network.
@@ -218,7 +218,7 @@ _CONTROLS: dict[str, Augmentation] = {
 
 @dataclass(frozen=True)
 class Network:
-    """One of the networks that are compared.
+    """Hold one of the networks that are compared.
 
     Attributes:
         name: what tables call it; the paper's way, such as resnet101-4.
@@ -261,7 +261,7 @@ def unfinished_networks(session: Session, chosen: Plan) -> list[str]:
 
 @dataclass(frozen=True)
 class _Training:
-    """What a network is retrained with.
+    """Hold what a network is retrained with.
 
     Attributes:
         name: what tables call the network.
@@ -438,7 +438,7 @@ def _distances(
 
 
 class Viewer(NamedTuple):
-    """A network that adversarial images are shown to, with the data set's indices of its outputs."""
+    """Hold a network that adversarial images are shown to, with the data set's indices of its outputs."""
 
     network: Network
     engine: Engine

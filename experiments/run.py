@@ -1,4 +1,4 @@
-"""The one runner: `pixelrobust experiment=table6 profile=bundled`, or `python -m experiments.run …`."""
+"""Run what is configured: `pixelrobust experiment=table6 profile=bundled`, or `python -m experiments.run …`."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; the exit code."""
+    """Run what the command line asks for; return the exit code."""
     if {"--help", "-h"} & set(sys.argv[1:] if arguments is None else arguments):
         print(manual(CONFIGS))
         return 0
@@ -64,7 +64,7 @@ def _job(workshop: Workshop, config: Config, job: Job | None) -> None:
 
 
 def _in_place(settings: RunSettings, job: Job) -> RunSettings:
-    """Keep a job to its share of a machine that others use too; the settings, with a GPU of its own."""
+    """Keep a job to its share of a machine; return the settings, with a GPU of its own."""
     cores = usable_cores() // job.at_once
     if job.launcher == "SlurmLauncher":
         # Not every cluster keeps jobs to the cores that they are given.
@@ -137,7 +137,7 @@ def perform(
 
 
 def _finish_sweep(sweep_directory: Path) -> int:
-    """Print the merged tables and what failed; the exit code."""
+    """Print the merged tables and what failed; return the exit code."""
     from experiments.report import show, show_jobs
     from experiments.sweep import finish, read_jobs
 

@@ -1,4 +1,4 @@
-"""The state of one run: its settings and progress, its images, networks and engines, its record."""
+"""Hold the state of one run: settings, progress and record, and make its images, networks and engines."""
 
 import contextlib
 import json
@@ -68,7 +68,7 @@ _NAMED = 3
 
 
 class Progress:
-    """Shows the parts of a run, each with its own bar.
+    """Show the parts of a run, each with its own bar.
 
     Args:
         console: where to; anything but a terminal gets one line a part, when it is done.
@@ -99,7 +99,7 @@ class Progress:
 
 
 class Bar:
-    """Moves a bar on by how many more of the total are done."""
+    """Move a bar on by how many more of the total are done."""
 
     def __init__(self, bar: RichProgress, task: TaskID, description: str) -> None:
         self._bar, self._task, self._description = bar, task, description
@@ -113,7 +113,7 @@ class Bar:
 
 
 class _RateColumn(ProgressColumn):
-    """Shows images a second."""
+    """Show images a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -121,7 +121,7 @@ class _RateColumn(ProgressColumn):
 
 
 class Clock:
-    """Adds up the wall-clock seconds of each part of a run."""
+    """Add up the wall-clock seconds of each part of a run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -136,7 +136,7 @@ class Clock:
 
 
 class RunRecord:
-    """The record of a run, from when its images are known.
+    """Keep the record of a run, from when its images are known.
 
     Args:
         settings: of the run.
@@ -208,7 +208,7 @@ class RunRecord:
 
 
 class Sample(NamedTuple):
-    """A part of a run that is measured again: some images, by their keys, in the cells of its rows."""
+    """Name what of a run is measured again: some images, by their keys, in the cells of its rows."""
 
     images: frozenset[str]
     cells: list[Cell]
@@ -216,7 +216,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Session:
-    """What every part of a run needs.
+    """Hold what every part of a run needs.
 
     Attributes:
         settings: of the run; its engine's device is this process's.
@@ -246,13 +246,13 @@ class Session:
 
     @property
     def device(self) -> torch.device:
-        """The device of this process."""
+        """Return the device of this process."""
         assert isinstance(self.settings.engine.devices, str)
         return find_device(self.settings.engine.devices)
 
     @property
     def design(self) -> Design:
-        """The changes of every image."""
+        """Return the changes of every image."""
         settings = self.settings
         cells = self.sample.cells if self.sample else settings.perturbation.cells()
         return Design(cells, settings.draws, settings.seed)

@@ -84,7 +84,7 @@ def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]
 
 
 def _missing(jobs: list[JobRecord], name: str) -> list[tuple[str, Cell]]:
-    """What failed jobs of an experiment were to find."""
+    """Return what failed jobs of an experiment were to find."""
     return [lacking for job in jobs if job.name == name for lacking in job.missing()]
 
 

@@ -104,7 +104,7 @@ FAULTS = {
 
 
 class NotKeptError(InputError):
-    """Retrained networks of a run are not on this machine."""
+    """Say that retrained networks of a run are not on this machine."""
 
 
 def verify_folder(
@@ -157,12 +157,28 @@ def verify_folder(
     if not parts:
         raise InputError(*left_out)
     faulty = pd.concat(parts)
-    contradicted = int((faulty["fault"] != "borderline").sum())
+    asked = f"{100 * share:g} % of the images of each network, at least one; seed {seed}"
+    text = _report(folder, kept, checked, asked, left_out, faulty, session)
+    write_text(folder / REPORT, text)
+    return text, int((faulty["fault"] != "borderline").sum())
+
+
+def _report(
+    folder: Path,
+    runs: Mapping[str, Run],
+    checked: int,
+    asked: str,
+    left_out: Sequence[str],
+    faulty: pd.DataFrame,
+    session: Session,
+) -> str:
+    """Return what was found, with a digest of it."""
+    borderline = int((faulty["fault"] == "borderline").sum())
+    contradicted = len(faulty) - borderline
     lines = [
         "# Verification",
-        f"Of {sum(len(rows) for _, rows in kept.values()):,} stored outcomes of {', '.join(kept)}, "
-        f"{checked:,} were recomputed ({100 * share:g} % of the images of each network, at least one; "
-        f"seed {seed}). {len(faulty) - contradicted:,} differ where two logits are within "
+        f"Of {sum(len(rows) for _, rows in runs.values()):,} stored outcomes of {', '.join(runs)}, "
+        f"{checked:,} were recomputed ({asked}). {borderline:,} differ where two logits are within "
         f"{BORDERLINE:g} of each other, as another order of sums can make them. "
         + (
             f"{contradicted:,} are contradicted." if contradicted else "No outcome is contradicted."
@@ -171,29 +187,20 @@ def verify_folder(
     ]
     if len(faulty):
         apart = ["" if pd.isna(gap) else f"{gap:.3g}" for gap in faulty["gap"]]
-        lines.append(
-            markdown_table(faulty[list(_HEADINGS)].assign(gap=apart).rename(columns=_HEADINGS))
-        )
+        table = faulty[list(_HEADINGS)].assign(gap=apart).rename(columns=_HEADINGS)
         known = [f"{one}: {why}" for one, why in FAULTS.items() if one in set(faulty["fault"])]
-        lines.append("; ".join(known) + ".")
-    body = "\n\n".join([*lines, escape_markdown(_provenance(folder, list(kept), session))])
-    signature = hashlib.sha256(body.encode()).hexdigest()
-    text = f"{body}\n\nSHA-256 of all above: {signature}\n"
-    write_text(folder / REPORT, text)
-    return text, contradicted
-
-
-def _provenance(folder: Path, runs: Sequence[str], session: Session) -> str:
-    """Return which files were verified, when, by what, and where."""
+        lines += [markdown_table(table), "; ".join(known) + "."]
     files = [f"{name} {file_sha256(outcomes_file(folder, name))[:16]}" for name in runs]
     software, hardware = describe_software(REPOSITORY), describe_hardware(session.device)
     versions = [
         f"{key} {software[key]}" for key in ("python", "torch", "openvino") if software[key]
     ]
-    return (
+    provenance = (
         f"Outcomes (SHA-256): {', '.join(files)}. Verified {datetime.now(UTC):%Y-%m-%d} by commit "
         f"{software['commit']}, {', '.join(versions)}, on {hardware['gpu'] or hardware['device']}."
     )
+    body = "\n\n".join([*lines, escape_markdown(provenance)])
+    return f"{body}\n\nSHA-256 of all above: {hashlib.sha256(body.encode()).hexdigest()}\n"
 
 
 def sampled(rows: pd.DataFrame, kind: Kind, share: float, seed: int) -> pd.DataFrame:
@@ -215,7 +222,8 @@ def sampled(rows: pd.DataFrame, kind: Kind, share: float, seed: int) -> pd.DataF
 
 def _parts(kind: Kind) -> list[str]:
     """Return the columns that part rows by network, set of images and attack."""
-    return [key for key in ("model", "training_seed", "images_are", "against", "epsilon") if key in kind.keys]  # fmt: skip
+    names = ("model", "training_seed", "images_are", "against", "epsilon")
+    return [name for name in names if name in kind.keys]
 
 
 def _verify_run(
@@ -263,7 +271,8 @@ def _as_it_was(session: Session, manifest: Manifest, kind: Kind, sample: pd.Data
             f"the manifest of {manifest.name} does not say by which seed its images were "
             "changed, so nothing can be computed again; run the experiment again."
         )
-    for group in (*(["attack"] if "epsilon" in kind.keys else []), *(["retrain"] if "training_seed" in kind.keys else [])):  # fmt: skip
+    needed = {"epsilon": "attack", "training_seed": "retrain"}
+    for group in (needed[key] for key in kind.keys if key in needed):
         if not isinstance(config.get(group), dict):
             raise InputError(
                 f"the manifest of {manifest.name} has no {group}, which its rows need; run the "
@@ -292,11 +301,8 @@ def _as_it_was(session: Session, manifest: Manifest, kind: Kind, sample: pd.Data
                 if key not in known:
                     raise InputError(_unknown(key, manifest, known))
             changes[group] = {key: known[key] for key in config[group]}
-    cells = (
-        [cell_of(one) for _, one in sample.groupby(CELL_COLUMNS, dropna=False)]
-        if "num" in kind.keys
-        else []
-    )
+    columns = [key for key in CELL_COLUMNS if key in kind.keys]
+    cells = [cell_of(rows) for _, rows in sample.groupby(columns, dropna=False)] if columns else []
     return replace(
         session,
         settings=own.model_copy(update=changes),
@@ -399,7 +405,7 @@ def _all_images(session: Session, run: Run, runs: Mapping[str, Run], kind: Kind)
 
 
 class Shown(NamedTuple):
-    """Shows single images once more, to tell what differs from what another order of sums can change.
+    """Show single images once more, to tell what differs from what another order of sums can change.
 
     Attributes:
         session: of the run.
