@@ -62,6 +62,10 @@ class Workshop:
     def __init__(self) -> None:
         self._made: dict[tuple[Hashable, ...], Any] = {}
 
+    def __reduce__(self) -> tuple[type["Workshop"], tuple[()]]:
+        # Another process makes its own: engines cannot be handed over.
+        return Workshop, ()
+
     def get(self, key: tuple[Hashable, ...], make: Callable[[], _T]) -> _T:
         """Return what there is for a key, which is made where there is nothing yet."""
         if key not in self._made:

@@ -382,7 +382,6 @@ def _all_images(session: Session, run: Run, runs: Mapping[str, Run], kind: Kind)
     Raises:
         InputError: other images are selected, or there.
     """
-
     manifest, images, settings = run[0], image_set(session), session.settings
     naming = [run] if kind is not ADVERSARIAL else [
         other for other in runs.values()
@@ -459,30 +458,43 @@ class Shown(NamedTuple):
 
     def _attacked(self, row: "pd.Series[Any]") -> tuple[Tensor, Tensor, Task]:
         """Return a row's image before and after the attack, (1, C, H, W) each, and how it was shown."""
-        attacker, images, settings = self._viewer(row), self.images, self.session.settings
-        if self.plan:
-            original = original_viewer(self.session, self.plan)
-            images = images_to_attack(original, self.plan)
-            if row["against"] == "original":
-                attacker = original
-            else:
-                images = tried_on(self.session, attacker, self.plan, images)
-        assert images
+        settings, key = self.session.settings, str(row["image"])
+        place = (
+            "attacked",
+            settings.name,
+            row["model"],
+            row.get("training_seed"),
+            row.get("against"),
+        )
+        attacker, images = self.session.workshop.get(place, lambda: self._attack(row))
         task = images.task(attacker.engine, attacker.network.name)
-        crafting, key = crafting_of(attack_of(settings)), str(row["image"])
+        crafting = crafting_of(attack_of(settings))
         if key not in task.keys:
             raise InputError(f"{settings.name} holds outcomes of {key!r}, which was not attacked.")
         ((number, index),) = attack_batches(task, crafting.attack, frozenset([key]))
-        epsilon = _epsilon(str(row["epsilon"]))
-        made = attack_batch(
-            task, attacker.network.module, index, crafting, epsilon, settings.seed, number
-        )
-        place = [task.keys[one] for one in index].index(key)
-        before = torch.tensor(np.asarray(task.images[index[[place]]])).float() / 255
-        return before, made.images[[place]].cpu(), task
+        epsilon, module = _epsilon(str(row["epsilon"])), attacker.network.module
+        made = attack_batch(task, module, index, crafting, epsilon, settings.seed, number)
+        own = [[task.keys[one] for one in index].index(key)]
+        return torch.tensor(task.images[index[own]]).float() / 255, made.images[own].cpu(), task
+
+    def _attack(self, row: "pd.Series[Any]") -> tuple[Viewer, Chosen]:
+        """Return the network that a row's image was to fool, and all images that were attacked with it."""
+        if self.plan is None:
+            assert self.images
+            return self._viewer(row), self.images
+        original = original_viewer(self.session, self.plan)
+        images = images_to_attack(original, self.plan)
+        if row["against"] == "original":
+            return original, images
+        viewer = self._viewer(row)
+        return viewer, tried_on(self.session, viewer, self.plan, images)
 
     def _viewer(self, row: "pd.Series[Any]") -> Viewer:
         """Return the network of a row."""
+        place = ("viewer", self.session.settings.name, row["model"], row.get("training_seed"))
+        return self.session.workshop.get(place, lambda: self._made(row))
+
+    def _made(self, row: "pd.Series[Any]") -> Viewer:
         if self.plan is None:
             (one,) = (one for one in self.subjects if one.classifier.name == row["model"])
             network = Network(one.classifier.name, 0, one.classifier.module)

@@ -1,6 +1,7 @@
 """The command line: from config to table, sweeps, and every wrong value as one sentence."""
 
 import json
+import pickle
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from PIL import Image
 
 from experiments import session
 from experiments.config import flags_first
-from experiments.exits import exit_code
+from experiments.exits import Workshop, exit_code
 from pixelrobust.engine import EagerEngine, Engine
 from pixelrobust.errors import InputError
 from tests.conftest import REPOSITORY, Run
@@ -352,6 +353,12 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     codes = [exit_code(work) for work in (lambda: 0, lambda: 1, wrong, interrupted)]
     assert codes == [0, 1, 2, 130]
     assert capsys.readouterr().err == "error: this is wrong.\nand that.\ninterrupted\n"
+
+
+def test_what_a_process_has_made_is_not_handed_to_others() -> None:
+    workshop = Workshop()
+    assert [workshop.get(("network",), lambda made=made: made) for made in (1, 2)] == [1, 1]
+    assert pickle.loads(pickle.dumps(workshop)).get(("network",), lambda: 3) == 3
 
 
 def test_a_run_says_and_keeps_what_ran_each_network(run: Run, tmp_path: Path) -> None:
