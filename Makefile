@@ -106,10 +106,11 @@ coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ 
 docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
 	@$(BIN)/python -m scripts.site
 
-lint: | $(BIN)/python  ## Check format, style and types.
+lint: | $(BIN)/python  ## Check format, style, types and directions of imports.
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 format: | $(BIN)/python  ## Format the code.
 	@$(BIN)/ruff format

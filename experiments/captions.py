@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
-from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import ALL_CLASSES, CELL_COLUMNS, HELDOUT, ORIGINAL
 from pixelrobust.outcomes.manifest import Manifest
-from pixelrobust.tables.retraining import ALL_CLASSES, HELDOUT, ORIGINAL
 
 _NOTHING_WRONG = (
     "Not one outcome is wrong: the networks withstand all these changes on these images, and the "

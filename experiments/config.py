@@ -1,12 +1,14 @@
-"""Where Hydra and OmegaConf stop: configs come in, plain typed settings go out."""
+"""Compose configs with Hydra, and read them as plain typed settings: nothing behind knows Hydra."""
 
+import json
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,18 @@ from yaml import YAMLError
 
 from experiments.exits import CONFIGS, RESULTS, root
 from pixelrobust.errors import InputError, first_line, printable
-from pixelrobust.files import user_cache
-from pixelrobust.settings import RENAMED_ATTACK, ModelSettings, RunSettings, build_settings
+from pixelrobust.files import user_cache, write_text
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.settings import (
+    RENAMED_ATTACK,
+    ModelSettings,
+    RunSettings,
+    build_settings,
+    model_label,
+)
 
+Config = DictConfig
+"""A composed config, before it is read."""
 CONFIG_NAME = "config"
 HYDRA_VERSION = "1.3"
 RECORD = "job.json"
@@ -76,7 +87,7 @@ OmegaConf.register_new_resolver("jobs_at_once", _jobs_at_once, replace=True)
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
+    """Say which job of a sweep this is, and where it runs.
 
     Attributes:
         directory: the job's own folder, where it leaves its record.
@@ -93,16 +104,88 @@ class Job:
     at_once: int = 1
 
 
+FAILURE, SETTINGS = "failure.txt", "settings.json"
+"""Of a job that failed, the files with its traceback and its settings, beside its record."""
+
+LOST = (
+    "it left no record: its process has ended, or still runs; the same command goes on from there"
+)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """Keep what became of one job.
+
+    Attributes:
+        name: of its experiment; empty where its config could not be read.
+        overrides: what distinguishes it from its siblings.
+        directory: where its results lie; empty where it failed.
+        measured: whether it has outcomes, rather than a description.
+        error: why it failed; empty where it did not.
+        settings: of the job, as plain data; None where its config could not be read.
+        expected: models with the cells, (num, amplitude, area), that its table is to have.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    directory: str = ""
+    measured: bool = True
+    error: str = ""
+    settings: dict[str, Any] | None = None
+    expected: tuple[tuple[str, tuple[int, int | None, int | None]], ...] = ()
+
+    def missing(self) -> list[tuple[str, Cell]]:
+        """Return what is not there because the job failed."""
+        return [(model, Cell(*cell)) for model, cell in self.expected] if self.error else []
+
+    def write(self, job_directory: Path) -> None:
+        """Write it into the folder of the job."""
+        write_text(job_directory / RECORD, json.dumps(asdict(self), indent=1) + "\n")
+
+    def write_failure(self, job_directory: Path, error: BaseException) -> None:
+        """Write what was raised, with its traceback, and the settings of the job."""
+        raised = "".join(traceback.format_exception(error))
+        write_text(job_directory / FAILURE, raised)
+        write_text(job_directory / SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+
+
+def record_as_lost(sweep_directory: Path, jobs: Sequence[tuple[str, ...]]) -> None:
+    """Write a record for each job of a sweep, given its overrides, that stands until it writes its own."""
+    # Hydra makes the same folders, and says what is wrong with them.
+    with suppress(InputError, OSError):
+        for number, overrides in enumerate(jobs):
+            (sweep_directory / str(number)).mkdir(parents=True)
+            JobRecord("", overrides, error=LOST).write(sweep_directory / str(number))
+
+
+def job_record(
+    settings: RunSettings | None, overrides: tuple[str, ...], directory: str = "", error: str = ""
+) -> JobRecord:
+    """Return the record of a job with these settings, None where they could not be read."""
+    if settings is None:
+        return JobRecord("", overrides, directory, error=error)
+    labels = [model_label(key, model) for key, model in settings.models.items()]
+    cells = [(cell.num, cell.amplitude, cell.area) for cell in settings.perturbation.cells()]
+    is_rates = settings.measure == "outcomes" and not settings.attack
+    return JobRecord(
+        settings.name,
+        overrides,
+        directory,
+        settings.measure != "descriptions",
+        error,
+        settings.model_dump(mode="json"),
+        tuple((label, cell) for label in labels for cell in cells) if is_rates else (),
+    )
+
+
 class SweepCallback(Callback):
-    """Leaves a record of each job of a sweep before the first begins: a job that dies writes none."""
+    """Leave a record of each job of a sweep before the first begins: a job that dies writes none."""
 
     directory: Path | None = None
     launcher: str = ""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember the folder and the launcher of the sweep, and write the records."""
-        from experiments.sweep import record_as_lost
-
         SweepCallback.directory = Path(config.hydra.sweep.dir).resolve()
         SweepCallback.launcher = _class_name(config.hydra.launcher)
         record_as_lost(SweepCallback.directory, _jobs_of(config))
@@ -126,14 +209,13 @@ def _jobs_of(config: DictConfig) -> list[tuple[str, ...]]:
 
 
 def launch(
-    task: Callable[[Callable[[], RunSettings], Job | None], None],
+    task: Callable[[DictConfig, Job | None], None],
     arguments: Sequence[str] | None = None,
 ) -> Path | None:
     """Hand the command line to Hydra, which calls the task once for each job.
 
     Args:
-        task: gets a function that reads the job's settings (and may find fault with them), and the
-            job, None outside a sweep.
+        task: gets the job's config, for `read_settings`, and the job, None outside a sweep.
         arguments: the command line; None: this process's.
 
     Returns:
@@ -154,7 +236,7 @@ def launch(
     def main(config: DictConfig) -> None:
         # Hydra would print what passes through it in its own way.
         try:
-            task(lambda: read_settings(config), _current_job())
+            task(config, _current_job())
         except Exception as error:
             faults.append(error)
 
@@ -253,12 +335,12 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A part of a composed config as plain data, its interpolations resolved."""
+    """Return a part of a composed config as plain data, its interpolations resolved."""
     return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
 def settings_of(*overrides: str) -> RunSettings:
-    """The settings that these overrides give.
+    """Return the settings that these overrides give.
 
     Raises:
         InputError: an override or a value is wrong.
@@ -271,7 +353,7 @@ def settings_of(*overrides: str) -> RunSettings:
 
 
 def read_settings(config: DictConfig) -> RunSettings:
-    """A composed config as validated settings.
+    """Return a composed config as validated settings.
 
     Raises:
         InputError: a value is wrong or missing.
@@ -289,14 +371,14 @@ def read_settings(config: DictConfig) -> RunSettings:
 def _common_preprocessing(
     models: Mapping[str, ModelSettings], given: Mapping[str, Any], strict: bool
 ) -> dict[str, Any]:
-    """The preprocessing that all models say; libraries of networks are imported only for it."""
+    """Return the preprocessing that all models say; libraries of networks are imported only for it."""
     from pixelrobust.models.preprocessing import common_preprocessing
 
     return common_preprocessing(models, given, strict)
 
 
 def _only_selected(data: dict[str, Any]) -> list[str]:
-    """The models that a selection names although the run does not evaluate them."""
+    """Return the models that a selection names although the run does not evaluate them."""
     models, selection = (
         value if isinstance(value, dict) else {}
         for value in (data.get("models"), data.get("selection"))
@@ -307,19 +389,19 @@ def _only_selected(data: dict[str, Any]) -> list[str]:
 
 
 def preset_settings(name: str, profile: str) -> RunSettings | None:
-    """The settings of an experiment on a profile without further overrides, if both exist."""
+    """Return the settings of an experiment on a profile without further overrides, if both exist."""
     if name not in options("experiment") or profile not in options("profile"):
         return None
     return read_settings(compose(f"experiment={name}", f"profile={profile}"))
 
 
 def options(group: str) -> list[str]:
-    """The names of a config group's files."""
+    """Return the names of a config group's files."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
 def _model_configs(names: list[str]) -> dict[str, Any]:
-    """The config of models that a selection names although the run does not evaluate them."""
+    """Return the config of models that a selection names although the run does not evaluate them."""
     known = [name for name in options("model") if name != "base"]
     wanted = [name for name in names if name in known]
     if not wanted:
@@ -355,7 +437,7 @@ def _current_job() -> Job | None:
 
 
 def _sentence(error: Exception) -> str:
-    """What Hydra or OmegaConf found wrong, as one sentence with a remedy."""
+    """Return what Hydra or OmegaConf found wrong, as one sentence with a remedy."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         known = options(group)

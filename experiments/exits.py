@@ -1,10 +1,13 @@
-"""What all commands share: where this software's files lie, and how trouble becomes an exit code."""
+"""Say where this software's files lie, turn trouble into exit codes, and hold what runs share."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from pixelrobust.errors import InputError
+
+_T = TypeVar("_T")
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -56,3 +59,20 @@ def default_results() -> Path:
 def short(path: Path) -> str:
     """Return a path as it is shown: relative where that is shorter."""
     return str(path.relative_to(root()) if path.is_relative_to(root()) else path)
+
+
+class Workshop:
+    """Hold what a process has made and its later runs can use: images, networks, engines."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Hashable, ...], Any] = {}
+
+    def __reduce__(self) -> tuple[type["Workshop"], tuple[()]]:
+        # Another process makes its own: engines cannot be handed over.
+        return Workshop, ()
+
+    def get(self, key: tuple[Hashable, ...], make: Callable[[], _T]) -> _T:
+        """Return what there is for a key, which is made where there is nothing yet."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(_T, self._made[key])

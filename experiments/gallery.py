@@ -14,8 +14,7 @@ from rich.console import Console
 from experiments.paper import experiment_called
 from experiments.pictures import FRAGILE, example_strips
 from experiments.present import Run
-from experiments.session import Progress, RunRecord, Session, image_set
-from experiments.verification.stored import rows_of
+from experiments.session import Progress, Session, image_set, rows_of
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
 from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, kind_of
@@ -53,9 +52,8 @@ def draw_gallery(
     """
     manifest, outcomes = _runs_together(folder, runs)
     progress = Progress(Console(quiet=True))
-    record = RunRecord(settings, False, progress.say)
-    images = image_set(Session(settings.on_device("auto"), progress, record))
-    rows = rows_of(images, manifest, outcomes)
+    images = image_set(Session(settings.on_device("auto"), progress))
+    rows = rows_of(images, manifest, list(outcomes["image"].cat.categories))
     of_run = settings.model_copy(update={"seed": int(manifest.config["seed"])})
     strips = example_strips(of_run, images, outcomes, _MOST_CARDS, list(map(int, rows)))
     height, width = manifest.image_size

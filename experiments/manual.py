@@ -1,4 +1,4 @@
-"""The manual that `--help` prints: keys are told by the comments of the YAML files themselves.
+"""Make the manual that `--help` prints; keys are told by the comments of the YAML files themselves.
 
 Hydra's own help takes a second to compose what it shows.
 """

@@ -1,6 +1,5 @@
-"""What a run measures of each network: outcomes, outcomes of attacked images, or activations."""
+"""Measure networks of a run: outcomes of plain and of attacked images, and activations."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from experiments.session import (
+    Sample,
     Session,
     answer_store,
     clean_predictions_of,
@@ -19,10 +19,9 @@ from experiments.session import (
 from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
-from pixelrobust.evaluation.activations import layer_changes
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.cells import count_forward, evaluate_cells, shard
-from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.evaluation.forward import Task
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import ACTIVATIONS
@@ -32,7 +31,7 @@ from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 
 
 class Chosen(NamedTuple):
-    """The images that take part, (N, C, H, W) uint8, with their N keys and labels.
+    """Hold the images that take part, (N, C, H, W) uint8, with their N keys and labels.
 
     The digest stands for their keys and pixels.
     """
@@ -43,16 +42,27 @@ class Chosen(NamedTuple):
     digest: str
 
     def identity(self) -> str:
-        """A digest of keys, pixels and labels."""
+        """Return a digest of keys, pixels and labels."""
         return fingerprint(self.digest, self.labels.tolist())
 
     def task(self, engine: Engine, name: str) -> Task:
-        """To show them to the network of this name."""
+        """Return what shows them to the network of this name."""
         return Task(engine, self.pixels, self.keys, self.labels, name)
+
+    def take(self, rows: NDArray[np.int64]) -> "Chosen":
+        """Return the images at these positions."""
+        keys = [self.keys[row] for row in rows]
+        digest = fingerprint(self.digest, rows.tolist())
+        return Chosen(self.pixels.take(rows), keys, self.labels[rows], digest)
+
+    def rows_in(self, sample: Sample | None) -> NDArray[np.int64]:
+        """Return the positions of the images of a sample; of all without one."""
+        every = np.arange(len(self.keys))
+        return every[[sample is None or key in sample.images for key in self.keys]]
 
 
 def chosen_from(images: ImageSet, rows: NDArray[np.int64]) -> Chosen:
-    """The images of a data set at these positions."""
+    """Return the images of a data set at these positions."""
     return Chosen(
         PixelRows(images.pixels, rows),
         [images.keys[row] for row in rows],
@@ -62,27 +72,18 @@ def chosen_from(images: ImageSet, rows: NDArray[np.int64]) -> Chosen:
 
 
 class Subject(NamedTuple):
-    """The network that is measured, what runs it, and what it takes the N unchanged images for.
+    """Hold the network that is measured, what runs it, and what it takes the N unchanged images for.
 
     The last is None where it is not known.
     """
 
     classifier: Classifier
     engine: Engine
-    unchanged: Predicted | None
+    unchanged: Predicted | None = None
 
 
-Measurement = Callable[[Session, Chosen, Subject], pd.DataFrame]
-
-
-def measurement(settings: RunSettings) -> Measurement:
-    """What these settings ask for."""
-    if settings.measure == "activations":
-        return _activations
-    return _adversarial_outcomes if settings.attack else _outcomes
-
-
-def _outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+def measure_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    """Measure what a network predicts for changed images (Tables 6 to 8)."""
     classifier, engine, unchanged = subject
     return outcomes_of(
         session, chosen, engine, classifier.module, classifier.name, classifier.name,
@@ -99,10 +100,10 @@ def outcomes_of(
     words: str,
     unchanged: NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
-    """Outcomes in every cell of the settings, each process its share of the images.
+    """Return outcomes in every cell of the run, each process its share of the images.
 
     Args:
-        session: what to use.
+        session: of the run.
         chosen: the images, their labels as outputs of the network.
         engine: runs the network.
         module: the network.
@@ -110,7 +111,9 @@ def outcomes_of(
         words: for the progress bar.
         unchanged: (N,) predictions for the unchanged images, where they are known.
     """
-    design = design_of(session.settings)
+    design = session.design
+    if session.sample:
+        chosen = chosen.take(chosen.rows_in(session.sample))
     store = answer_store(session, words, engine, module, chosen.identity(), len(chosen.keys))
     # The bar shows the first process's share.
     part = shard(len(chosen.keys), engine.batch_size, session.context)
@@ -121,27 +124,31 @@ def outcomes_of(
         return evaluate_cells(task, design, advance, unchanged, store, session.context)
 
 
-def _adversarial_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
-    settings, (classifier, engine, _) = session.settings, subject
-    attack = attack_of(settings)
-    total = len(chosen.keys) * len(attack.epsilon)
+def measure_adversarial(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    """Measure what a network predicts for attacked images that are changed (Table 9)."""
+    classifier, engine, _ = subject
+    attack = attack_of(session.settings)
+    total = len(chosen.rows_in(session.sample)) * len(attack.epsilon)
     with session.progress.task(classifier.name, total) as advance:
         return evaluate_adversarial(
-            chosen.task(engine, classifier.name), classifier.module, attack, design_of(settings),
-            advance, session.record.rows().rows,
+            chosen.task(engine, classifier.name), classifier.module, attack, session.design,
+            advance, session.rows(), session.sample.images if session.sample else None,
         )  # fmt: skip
 
 
-def _activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
-    settings, (classifier, engine, _) = session.settings, subject
-    cells = [cell for cell in settings.perturbation.cells() if cell.num]
-    pixels = chosen.pixels[np.arange(len(chosen.keys))]
-    keep = session.record.rows().rows
-    with session.progress.task(classifier.name, len(chosen.keys) * len(cells)) as advance:
+def measure_activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    """Measure how far the activations of every layer move."""
+    from pixelrobust.evaluation.activations import layer_changes
+
+    classifier, engine, _ = subject
+    cells = [cell for cell in session.design.cells if cell.num]
+    rows, keep = chosen.rows_in(session.sample), session.rows()
+    pixels, keys = chosen.pixels[rows], [chosen.keys[row] for row in rows]
+    with session.progress.task(classifier.name, len(keys) * len(cells)) as advance:
 
         def changes(cell: Cell) -> pd.DataFrame:
             return layer_changes(
-                classifier.module, pixels, chosen.keys, cell, seed=settings.seed,
+                classifier.module, pixels, keys, cell, seed=session.settings.seed,
                 batch_size=engine.batch_size, advance=advance,
             )  # fmt: skip
 
@@ -152,20 +159,11 @@ def _activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataF
     return concatenate(parts).assign(model=classifier.name)[ACTIVATIONS.columns]
 
 
-def design_of(settings: RunSettings) -> Design:
-    """How the settings want images changed."""
-    return Design(settings.perturbation.cells(), settings.draws, settings.seed)
-
-
 def attack_of(settings: RunSettings) -> AttackSettings:
     """Return the attack of settings that have one; InputError where foolbox has no such attack."""
     assert settings.attack
     build_attack(settings.attack)
     return settings.attack
-
-
-# How many predictions an engine changes, beside plain PyTorch, and when memory halves its
-# batches.
 
 
 def compare_with_eager(
@@ -178,21 +176,34 @@ def compare_with_eager(
     """Count, over unchanged images of the run, where an engine and plain PyTorch disagree.
 
     Args:
-        session: what to use; the counts are noted in its engines.
+        session: of the run; the counts are noted in its engines.
         key: of the model.
         images: the data set.
         rows: positions of the M images that take part; evenly over them, `engine.compared` are used.
         unchanged: (M,) the engine's own predictions for them, where they are known.
     """
-    classifier = get_classifier(session.settings, key)
+    classifier = get_classifier(session, key)
     engine, chosen = get_engine(session, key, images), _compared(session, len(rows))
     if engine.is_reference or not len(chosen):
         return
-    find = partial(clean_predictions_of, session, classifier, images=images, rows=rows[chosen])
+    find = partial(clean_predictions_of, session, key, images=images, rows=rows[chosen])
     reference = reference_engine(classifier.module, engine.device, images.image_size)
     expected = find(reference, words="unchanged images, by eager")
     found = find(engine, words="unchanged images") if unchanged is None else unchanged.take(chosen)
     _note_difference(session, classifier.name, found, expected)
+
+
+def compare_network_with_eager(
+    session: Session, name: str, module: nn.Module, engine: Engine, images: PixelRows
+) -> None:
+    """Count the same for a network that is not one of the settings, on images that it is tested on."""
+    chosen = images.take(_compared(session, len(images)))
+    if engine.is_reference or not len(chosen):
+        return
+    image_size = (images.shape[-2], images.shape[-1])
+    reference = reference_engine(module, engine.device, image_size)
+    found, expected = (predict_all(each, chosen, lambda done: None) for each in (engine, reference))
+    _note_difference(session, name, found, expected)
 
 
 def count_flips_of_halving(
@@ -208,7 +219,7 @@ def count_flips_of_halving(
     Sums of another order can flip a borderline prediction, and the run holds some of either kind.
 
     Args:
-        session: what to use; the counts are noted in its engines.
+        session: of the run; the counts are noted in its engines.
         name: of the model.
         engine: after its work.
         images, rows, unchanged: as in `compare_with_eager`; predictions from before the work.
@@ -226,21 +237,8 @@ def count_flips_of_halving(
     )
 
 
-def compare_network_with_eager(
-    session: Session, name: str, module: nn.Module, engine: Engine, images: PixelRows
-) -> None:
-    """The same for a network that is not one of the settings, on images that it is tested on."""
-    chosen = images.take(_compared(session, len(images)))
-    if engine.is_reference or not len(chosen):
-        return
-    image_size = (images.shape[-2], images.shape[-1])
-    reference = reference_engine(module, engine.device, image_size)
-    found, expected = (predict_all(each, chosen, lambda done: None) for each in (engine, reference))
-    _note_difference(session, name, found, expected)
-
-
 def _compared(session: Session, images: int) -> NDArray[np.int64]:
-    """Positions of those, out of so many, by which engines are compared."""
+    """Return the positions of those, out of so many, by which engines are compared."""
     count = min(session.settings.engine.compared, images)
     return np.arange(count) * images // max(count, 1)
 

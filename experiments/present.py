@@ -31,6 +31,7 @@ from pixelrobust.files import check_inside, remove_leftovers
 from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
     ADVERSARIAL,
+    ALL_CLASSES,
     DISTANCES,
     OUTCOMES,
     RETRAINING,
@@ -342,7 +343,7 @@ def _stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
     """
     references = retraining.find_references(rows)
     models = [str(model) for model in rows["model"].unique()]
-    whole = next((model for model in models if model.endswith(retraining.ALL_CLASSES)), None)
+    whole = next((model for model in models if model.endswith(ALL_CLASSES)), None)
     original, unchanged = references.get("baseline"), references.get("unchanged")
     pixels = next(iter(retraining.retrained_on_pixels(rows)), None)
     if not (whole and original and unchanged and pixels):

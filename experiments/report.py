@@ -14,11 +14,11 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from experiments.config import JobRecord
 from experiments.exits import default_results, exit_code, short
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
 from experiments.present import derive, present, stored_runs
-from experiments.sweep import JobRecord
 from experiments.writing import Presented
 from pixelrobust.errors import InputError, printable
 from pixelrobust.outcomes.manifest import read_manifest

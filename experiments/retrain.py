@@ -1,4 +1,4 @@
-"""What is retrained, on which images, and tested on which."""
+"""Retrain networks, and measure them: Tables 10 and 11, and the distances of Eq. 3 to 6."""
 
 import math
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ from experiments.session import (
 from experiments.tracked import log_epoch
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.datasets.lists import sample
-from pixelrobust.engine import Engine, find_device, predict_all
+from pixelrobust.engine import Engine, predict_all
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation.adversarial import (
     Fooling,
@@ -47,7 +47,15 @@ from pixelrobust.files import check_writable
 from pixelrobust.models.build import Classifier, check_classifier
 from pixelrobust.models.heads import RestrictedLogits
 from pixelrobust.models.saved import save_model
-from pixelrobust.outcomes.kinds import DISTANCES, RETRAINING, TRANSFER
+from pixelrobust.outcomes.kinds import (
+    ALL_CLASSES,
+    DISTANCES,
+    HELDOUT,
+    ORIGINAL,
+    RETRAINING,
+    SAME,
+    TRANSFER,
+)
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.augmentations import (
     Augmentation,
@@ -63,12 +71,11 @@ from pixelrobust.retraining import (
 )
 from pixelrobust.retraining.checkpoint import read_checkpoint
 from pixelrobust.settings import Recipe, RetrainSettings, RunSettings, fingerprint
-from pixelrobust.tables.retraining import ALL_CLASSES, HELDOUT, ORIGINAL, SAME
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is retrained, on which images, and tested on which.
+    """Hold what is retrained, on which images, and tested on which.
 
     Attributes:
         key, classifier: the original network.
@@ -92,11 +99,11 @@ class Plan:
     histories: list[pd.DataFrame] = field(default_factory=list)
 
     def test_sets(self) -> dict[str, Chosen]:
-        """What networks are tested on, by what tables call it."""
+        """Return what networks are tested on, by what tables call it."""
         return {SAME: self.training} | ({HELDOUT: self.heldout} if self.heldout else {})
 
     def outputs(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N,) labels as outputs of retrained networks, 0..C-1."""
+        """Return (N,) labels as outputs of retrained networks, 0..C-1."""
         return np.searchsorted(np.array(self.classes), labels)
 
 
@@ -111,7 +118,7 @@ def plan(session: Session) -> Plan:
     if retraining.save:
         check_writable(retraining.save, "retrain.save")
     key = retraining.model or next(iter(settings.models))
-    classifier = get_classifier(settings, key)
+    classifier = get_classifier(session, key)
     tested = image_set(session)
     trained = training_set(session)
     candidates = trained or tested
@@ -163,7 +170,7 @@ def _check_needs_no_original(settings: RunSettings) -> None:
 
 
 def _select_training(session: Session, key: str, candidates: ImageSet) -> Selection:
-    """Images of so many categories that the original classifies correctly, if that is asked for."""
+    """Select images of so many categories that the original gets right, if that is asked for."""
     settings = session.settings
     selected = settings.retrain.selected
     predictions = (
@@ -176,7 +183,7 @@ def _select_training(session: Session, key: str, candidates: ImageSet) -> Select
     taking_part = np.where(np.isin(candidates.labels, classes), predictions, -1)
     return select(
         candidates,
-        {get_classifier(settings, key).name: taking_part},
+        {get_classifier(session, key).name: taking_part},
         settings.retrain.images,
         settings.seed,
     )
@@ -185,7 +192,7 @@ def _select_training(session: Session, key: str, candidates: ImageSet) -> Select
 def _held_out(
     tested: ImageSet, classes: tuple[int, ...], shown: set[str], settings: RunSettings
 ) -> NDArray[np.int64]:
-    """Positions of images of the classes whose pixels, by their digests, were not trained on."""
+    """Return positions of images of the classes whose pixels, by digest, were not trained on."""
     of_classes = np.isin(tested.labels, classes)
     if not of_classes.any():
         raise InputError(
@@ -198,9 +205,6 @@ def _held_out(
     return indices[sample(keys, settings.dataset.limit, settings.seed)]
 
 
-# Networks retrained on changed images, and the original beside them: Tables 10 and 11, Eq. 3 to
-# 6.
-
 _CONTROLS: dict[str, Augmentation] = {
     "unchanged": Unchanged(),
     "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
@@ -212,7 +216,7 @@ _CONTROLS: dict[str, Augmentation] = {
 
 @dataclass(frozen=True)
 class Network:
-    """One of the networks that are compared.
+    """Hold one of the networks that are compared.
 
     Attributes:
         name: what tables call it; the paper's way, such as resnet101-4.
@@ -226,7 +230,7 @@ class Network:
 
 
 def networks(session: Session, chosen: Plan) -> Iterator[Network]:
-    """The original network restricted to the classes, then each retrained one.
+    """Yield the original network restricted to the classes, then each retrained one.
 
     Retrained networks are kept in the cache folder: a later experiment takes them from there.
     """
@@ -242,7 +246,7 @@ def networks(session: Session, chosen: Plan) -> Iterator[Network]:
 
 
 def unfinished_networks(session: Session, chosen: Plan) -> list[str]:
-    """Names of the networks that the cache folder lacks, or holds half trained."""
+    """Return the networks, by name, that the cache folder lacks, or holds half trained."""
 
     def is_finished(training: _Training) -> bool:
         known = read_checkpoint(training.directory, training.fingerprint)
@@ -255,7 +259,7 @@ def unfinished_networks(session: Session, chosen: Plan) -> list[str]:
 
 @dataclass(frozen=True)
 class _Training:
-    """What a network is retrained with.
+    """Hold what a network is retrained with.
 
     Attributes:
         name: what tables call the network.
@@ -277,7 +281,7 @@ class _Training:
 
 
 def _trainings(session: Session, chosen: Plan) -> Iterator[_Training]:
-    """Those that the settings ask for."""
+    """Yield the trainings that the settings ask for."""
     settings, images = session.settings, chosen.training
     recipe = _recipe(settings.retrain, len(images.keys))
     for seed in settings.retrain.seeds:
@@ -291,13 +295,13 @@ def _trainings(session: Session, chosen: Plan) -> Iterator[_Training]:
 def _material(
     chosen: Plan,
 ) -> tuple[nn.Module, tuple[int, ...], PixelRows, list[str], NDArray[np.int64]]:
-    """The network, its classes, and the images with their keys and labels."""
+    """Return the network, its classes, and the images with their keys and labels."""
     images = chosen.training
     return chosen.classifier.module, chosen.classes, images.pixels, images.keys, images.labels
 
 
 def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
-    """How training images are changed, by the ending of the network's name."""
+    """Return how training images are changed, by the ending of the network's name."""
     controls = _CONTROLS | {"noise": GaussianNoise(settings.noise)}
     pixels: dict[str, Augmentation] = {str(num): PixelAugmentation(num) for num in settings.num}
     return {name: controls[name] for name in settings.controls} | pixels
@@ -347,96 +351,79 @@ def _recipe(settings: RetrainSettings, images: int) -> Recipe:
     return settings.model_copy(update={"epochs": math.ceil(settings.steps / steps)})
 
 
-# What is measured of retrained networks: Tables 10 and 11, and the distances of Eq. 3 to 6.
-
-
-def measure_retrained(session: Session, chosen: Plan) -> pd.DataFrame:
-    """What these settings ask for: Table 10, Table 11, or distances."""
-    measures = {
-        "retraining": measure_retraining,
-        "transfer": measure_transfer,
-        "distances": measure_distances,
-    }
-    return measures[session.settings.measure](session, chosen)
-
-
 def measure_retraining(session: Session, chosen: Plan) -> pd.DataFrame:
-    """Outcomes of every network on every set of test images (Table 10)."""
-    cells, draws = session.settings.perturbation.cells(), session.settings.draws
-    tests = chosen.test_sets()
-    passes = sum(count_forward(cells, len(images.keys), draws) for images in tests.values())
-    session = replace(session, passes=passes)
-    parts = []
+    """Measure outcomes of every network on every set of test images (Table 10)."""
+    design, tests = session.design, chosen.test_sets()
+    n_forward = sum(
+        count_forward(design.cells, len(images.keys), design.draws) for images in tests.values()
+    )
+    classes, parts = np.array(chosen.classes, dtype=np.int32), []
     for network in networks(session, chosen):
-        engine = start_engine(session, network.name, network.module, chosen.training.pixels)
+        name, module, pixels = network.name, network.module, chosen.training.pixels
+        engine = start_engine(session, name, module, pixels, n_forward)
         for kind, images in tests.items():
+            if not len(images.rows_in(session.sample)):
+                continue
             local = images._replace(labels=chosen.outputs(images.labels))
-            words = f"{network.name}: {kind}"
-            outcomes = outcomes_of(session, local, engine, network.module, network.name, words)
+            found = outcomes_of(session, local, engine, module, name, f"{name}: {kind}")
             parts.append(
-                _global(outcomes, chosen).assign(images_are=kind, training_seed=network.seed)
+                found.assign(
+                    label=classes[found["label"]],
+                    prediction=classes[found["prediction"]],
+                    images_are=kind,
+                    training_seed=network.seed,
+                )
             )
-        compare_network_with_eager(
-            session, network.name, network.module, engine, chosen.training.pixels
-        )
+        compare_network_with_eager(session, name, module, engine, pixels)
     return concatenate(parts)[RETRAINING.columns]
 
 
 def measure_distances(session: Session, chosen: Plan) -> pd.DataFrame:
-    """Distances of images to every network's boundary (Eq. 3 to 6)."""
-    parts, keep = [], session.record.rows().rows
+    """Measure distances of images to every network's boundary (Eq. 3 to 6)."""
+    parts, keep = [], session.rows()
     for network in networks(session, chosen):
-        settings = session.settings
-        assert isinstance(settings.engine.devices, str)
-        module = network.module.to(find_device(settings.engine.devices))
+        network.module.to(session.device)
         for kind, images in chosen.test_sets().items():
-            measure = partial(_distances, session, chosen, network, module, kind, images)
+            measure = partial(_distances, session, chosen, network, kind, images)
             parts.append(keep(f"{network.name}, {network.seed}, {kind}", measure))
     return concatenate(parts)[DISTANCES.columns]
 
 
 def _distances(
-    session: Session, chosen: Plan, network: Network, module: nn.Module, kind: str, images: Chosen
+    session: Session, chosen: Plan, network: Network, kind: str, images: Chosen
 ) -> pd.DataFrame:
-    """Distances of some images to the boundary of one network, on its device."""
-    retrain = session.settings.retrain
-    labels = torch.as_tensor(chosen.outputs(images.labels))
-    every = np.arange(len(images.keys))
-    few = every[: retrain.measured]
-    with session.progress.task(f"{network.name}: {kind}, distances", len(every)) as advance:
-        pixels = torch.as_tensor(images.pixels[every])
-        distance = linearized_distances(module, pixels, labels, candidates=retrain.boundaries)
-        measured = np.full(len(every), np.nan)
+    """Return distances of some images to the boundary of one network, on its device."""
+    retrain, rows = session.settings.retrain, images.rows_in(session.sample)
+    few = rows[rows < retrain.measured]
+    pixels, labels = images.pixels, torch.as_tensor(chosen.outputs(images.labels))
+    measured = np.full(len(rows), np.nan)
+    words = f"{network.name}: {kind}, distances"
+    with session.progress.task(words, len(rows)) as advance:
+        distance = linearized_distances(
+            network.module,
+            torch.as_tensor(pixels[rows]),
+            labels[rows],
+            candidates=retrain.boundaries,
+        )
         if len(few):
-            measured[few] = measured_distances(
-                module, torch.as_tensor(images.pixels[few]), labels[: len(few)]
+            measured[: len(few)] = measured_distances(
+                network.module, torch.as_tensor(pixels[few]), labels[few]
             )
-        advance(len(every))
+        advance(len(rows))
     return pd.DataFrame(
         {
             "model": network.name,
             "training_seed": network.seed,
             "images_are": kind,
-            "image": images.keys,
+            "image": [images.keys[row] for row in rows],
             "distance": distance,
             "measured": measured,
         }
     )
 
 
-def _global(outcomes: pd.DataFrame, chosen: Plan) -> pd.DataFrame:
-    """Outcomes with the data set's own class indices."""
-    classes = np.array(chosen.classes, dtype=np.int32)
-    return outcomes.assign(
-        label=classes[outcomes["label"]], prediction=classes[outcomes["prediction"]]
-    )
-
-
-# What networks take images for that were made to fool the original, or themselves (Table 11).
-
-
 class Viewer(NamedTuple):
-    """A network that adversarial images are shown to, with the data set's indices of its outputs."""
+    """Hold a network that adversarial images are shown to, with the data set's indices of its outputs."""
 
     network: Network
     engine: Engine
@@ -444,7 +431,7 @@ class Viewer(NamedTuple):
 
 
 def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
-    """What networks take images for that fool the original, or themselves (Table 11).
+    """Measure what networks take images for that fool the original, or themselves (Table 11).
 
     Images are held out where there are any, else those trained on, and classified correctly by the
     original network, and by the network that is attacked.
@@ -465,11 +452,12 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
             found += _against_itself(session, viewer, own, epsilon)
         return concatenate(found) if found else pd.DataFrame(columns=TRANSFER.columns)
 
-    keep = session.record.rows().rows
+    keep = session.rows()
     parts = [
         keep(f"epsilon {epsilon_text(epsilon)}", partial(attacked, epsilon)) for epsilon in epsilons
     ]
-    if not any((part["against"] == "original").any() for part in parts):
+    is_fooled = any((part["against"] == "original").any() for part in parts)
+    if not is_fooled and session.sample is None:
         raise InputError(
             f"no image fools {chosen.classifier.name} at any of attack.epsilon="
             f"{[epsilon_text(epsilon) for epsilon in epsilons]}; give larger ones."
@@ -478,7 +466,7 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
 
 
 def original_viewer(session: Session, chosen: Plan) -> Viewer:
-    """The original network with all its classes.
+    """Return the original network with all its classes.
 
     Raises:
         InputError: it does not know those of the images.
@@ -495,7 +483,7 @@ def original_viewer(session: Session, chosen: Plan) -> Viewer:
 
 
 def compared_viewers(session: Session, chosen: Plan) -> list[Viewer]:
-    """The networks that are compared: the original restricted to the classes, and retrained ones."""
+    """Return the networks that are compared: the original restricted to the classes, and retrained ones."""
     pixels, classes = chosen.training.pixels, np.array(chosen.classes)
     return [
         Viewer(network, start_engine(session, network.name, network.module, pixels), classes)
@@ -504,7 +492,7 @@ def compared_viewers(session: Session, chosen: Plan) -> list[Viewer]:
 
 
 def images_to_attack(original: Viewer, chosen: Plan) -> Chosen:
-    """The images that the original classifies correctly.
+    """Return the images that the original classifies correctly.
 
     Raises:
         InputError: there is none.
@@ -519,17 +507,44 @@ def images_to_attack(original: Viewer, chosen: Plan) -> Chosen:
 
 
 def tried_on(session: Session, viewer: Viewer, chosen: Plan, images: Chosen) -> Chosen:
-    """The images that are attacked to fool this network: of those that it classifies correctly, at
-    most `attack.wanted`; their labels are its outputs.
+    """Return the images that are attacked to fool this network; their labels are its outputs.
+
+    Of those that it classifies correctly they are at most `attack.wanted`, evenly over all.
     """
     own = images._replace(labels=chosen.outputs(images.labels))
-    return _first(_rightly_classified(viewer.engine, own), attack_of(session.settings).wanted)
+    right = _rightly_classified(viewer.engine, own)
+    total = len(right.keys)
+    count = min(attack_of(session.settings).wanted, total)
+    return right.take(np.arange(count) * total // max(count, 1))
+
+
+def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:
+    found = predict_all(engine, images.pixels, lambda done: None)
+    return images.take(np.flatnonzero(found.classes == images.labels))
+
+
+def _fooling(
+    session: Session, viewer: Viewer, images: Chosen, epsilon: float | str
+) -> Iterator[Fooling]:
+    """Yield images that fool a network, batch by batch."""
+    settings, sample = session.settings, session.sample
+    words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
+    with session.progress.task(words, len(images.rows_in(sample))) as advance:
+        yield from fooling_batches(
+            images.task(viewer.engine, viewer.network.name),
+            viewer.network.module,
+            attack_of(settings),
+            epsilon,
+            settings.seed,
+            advance,
+            sample.images if sample else None,
+        )
 
 
 def _against_itself(
     session: Session, viewer: Viewer, tried: Chosen, epsilon: float | str
 ) -> list[pd.DataFrame]:
-    """What a network takes images for that were made against it.
+    """Return what a network takes images for that were made against it.
 
     Where the attack fails the image stays as it is, which the network is right about: how many it
     gets wrong is how often the attack succeeds.
@@ -539,56 +554,23 @@ def _against_itself(
         for fooling in _fooling(session, viewer, tried, epsilon)
     ]
     fooled = {str(key) for part in parts for key in part["image"]}
-    spared = [index for index, key in enumerate(tried.keys) if key not in fooled]
-    labels = viewer.classes[tried.labels[spared]]
+    rows = tried.rows_in(session.sample)
+    spared = tried.take(rows[[tried.keys[row] not in fooled for row in rows]])
+    labels = viewer.classes[spared.labels]
     return [
         *parts,
         *(
-            _rows(viewer, "itself", epsilon, rounded, [tried.keys[i] for i in spared], labels)
+            _rows(viewer, "itself", epsilon, rounded, spared.keys, labels, labels)
             for rounded in (False, True)
-            if spared
+            if spared.keys
         ),
     ]
-
-
-def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:
-    """Those of the images that a network classifies correctly."""
-    found = predict_all(engine, images.pixels, lambda done: None)
-    return _taken(images, np.flatnonzero(found.classes == images.labels))
-
-
-def _first(images: Chosen, count: int) -> Chosen:
-    """At most so many of the images, evenly over all of them."""
-    total = len(images.keys)
-    chosen = min(count, total)
-    return _taken(images, np.arange(chosen) * total // max(chosen, 1))
-
-
-def _taken(images: Chosen, rows: NDArray[np.int64]) -> Chosen:
-    """Some of the images."""
-    keys = [images.keys[row] for row in rows]
-    digest = fingerprint(images.digest, rows.tolist())
-    return Chosen(images.pixels.take(rows), keys, images.labels[rows], digest)
-
-
-def _fooling(
-    session: Session, viewer: Viewer, images: Chosen, epsilon: float | str
-) -> Iterator[Fooling]:
-    """Images that fool a network, batch by batch."""
-    settings = session.settings
-    attack = attack_of(settings)
-    words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
-    with session.progress.task(words, len(images.keys)) as advance:
-        task = images.task(viewer.engine, viewer.network.name)
-        yield from fooling_batches(
-            task, viewer.network.module, attack, epsilon, settings.seed, advance
-        )
 
 
 def _shown(
     viewer: Viewer, fooling: Fooling, against: str, epsilon: float | str, labels: NDArray[np.int64]
 ) -> pd.DataFrame:
-    """What a network takes adversarial images for, as the attack left them and rounded."""
+    """Return what a network takes adversarial images for, as the attack left them and rounded."""
     rows = []
     for rounded, images in unrounded_and_rounded(fooling.images).items():
         found = viewer.engine.predict(images).cpu().numpy()
@@ -606,10 +588,9 @@ def _rows(
     rounded: bool,
     keys: list[str],
     labels: NDArray[np.int64],
-    predictions: NDArray[np.int64] | None = None,
+    predictions: NDArray[np.int64],
 ) -> pd.DataFrame:
-    """Rows of images of these keys and labels; without predictions, of those left unchanged."""
-    found = labels if predictions is None else predictions
+    """Return rows of images of these keys and labels, which the attack has not changed."""
     return pd.DataFrame(
         {
             "model": viewer.network.name,
@@ -620,7 +601,7 @@ def _rows(
             "rounded": rounded,
             "image": keys,
             "label": labels.astype(np.int32),
-            "prediction": found.astype(np.int32),
-            "wrong": found != labels,
+            "prediction": predictions.astype(np.int32),
+            "wrong": predictions != labels,
         }
     )

@@ -1,14 +1,23 @@
-"""The one runner: `pixelrobust experiment=table6 profile=bundled`, or `python -m experiments.run …`."""
+"""Run what is configured: `pixelrobust experiment=table6 profile=bundled`, or `python -m experiments.run …`."""
 
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import Job, launch, preset_settings, usable_cores
-from experiments.exits import CONFIGS, EXIT_INPUT, exit_code
+from experiments.config import (
+    Config,
+    Job,
+    job_record,
+    launch,
+    preset_settings,
+    read_settings,
+    usable_cores,
+)
+from experiments.exits import CONFIGS, EXIT_INPUT, Workshop, exit_code
 from experiments.manual import manual
 from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.settings import RunSettings
@@ -18,32 +27,31 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; the exit code."""
+    """Run what the command line asks for; return the exit code."""
     if {"--help", "-h"} & set(sys.argv[1:] if arguments is None else arguments):
         print(manual(CONFIGS))
         return 0
 
     def work() -> int:
-        sweep = launch(_job, arguments)
+        # Jobs that one process does after each other share what they make.
+        sweep = launch(partial(_job, Workshop()), arguments)
         return 0 if sweep is None else _finish_sweep(sweep)
 
     return exit_code(work)
 
 
-def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
+def _job(workshop: Workshop, config: Config, job: Job | None) -> None:
     if job is None:
-        _run(read_settings())
+        _run(read_settings(config), workshop)
         return
     # One job's failure must not end its siblings: it is recorded, and reported at the end.
-    from experiments.sweep import job_record
-
     print(f"\njob: {printable(' '.join(job.overrides))}")
     settings = None
     try:
-        settings = read_settings()
+        settings = read_settings(config)
         group = f"sweep {job.directory.parent.name}"
         placed = _in_place(settings.in_group(group), job)
-        directory = _run(placed, " ".join(job.overrides))
+        directory = _run(placed, workshop, " ".join(job.overrides))
         record = job_record(settings, job.overrides, str(directory))
     except Exception as error:
         if isinstance(error, InputError):
@@ -56,7 +64,7 @@ def _job(read_settings: Callable[[], RunSettings], job: Job | None) -> None:
 
 
 def _in_place(settings: RunSettings, job: Job) -> RunSettings:
-    """Keep a job to its share of a machine that others use too; the settings, with a GPU of its own."""
+    """Keep a job to its share of a machine; return the settings, with a GPU of its own."""
     cores = usable_cores() // job.at_once
     if job.launcher == "SlurmLauncher":
         # Not every cluster keeps jobs to the cores that they are given.
@@ -77,21 +85,24 @@ def _in_place(settings: RunSettings, job: Job) -> RunSettings:
     return settings
 
 
-def _run(settings: RunSettings, name: str = "") -> Path:
+def _run(settings: RunSettings, workshop: Workshop, name: str = "") -> Path:
     from experiments.report import show
 
-    directory, presented = perform(settings, name)
+    directory, presented = perform(settings, workshop, name)
     # Of several processes that torchrun started, the first one tells.
     if presented:
         show(presented, directory)
     return directory
 
 
-def perform(settings: RunSettings, name: str = "") -> tuple[Path, "list[Presented]"]:
+def perform(
+    settings: RunSettings, workshop: Workshop, name: str = ""
+) -> tuple[Path, "list[Presented]"]:
     """Do a run.
 
     Args:
         settings: of the run.
+        workshop: what earlier runs of this process have made.
         name: what to call it where it is logged; "": as the settings say.
 
     Returns:
@@ -115,7 +126,7 @@ def perform(settings: RunSettings, name: str = "") -> tuple[Path, "list[Presente
     try:
         # Opened here, and not where the work is done, since processes may be ended at any moment.
         with tracker:
-            return start(run, devices, settings, is_preset, tracker)
+            return start(run, devices, settings, is_preset, tracker, workshop)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -126,7 +137,7 @@ def perform(settings: RunSettings, name: str = "") -> tuple[Path, "list[Presente
 
 
 def _finish_sweep(sweep_directory: Path) -> int:
-    """Print the merged tables and what failed; the exit code."""
+    """Print the merged tables and what failed; return the exit code."""
     from experiments.report import show, show_jobs
     from experiments.sweep import finish, read_jobs
 

@@ -1,16 +1,15 @@
-"""Progress bars."""
+"""Hold the state of one run: settings, progress and record, and make its images, networks and engines."""
 
 import contextlib
-import functools
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -30,39 +29,45 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 from torch import nn
 
-from experiments.exits import DONE, FAILURE, RUN, STORE
-from pixelrobust.datasets import ImageList, list_images, list_training_images
-from pixelrobust.datasets.classes import ClassNames
+from experiments.exits import Workshop
+from pixelrobust.datasets import list_images, list_training_images
 from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
 from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.distributed import SINGLE, Context
-from pixelrobust.engine import (
-    Engine,
-    Predicted,
-    choose_engine,
-    find_device,
-    make_engine,
-)
+from pixelrobust.engine import Engine, Predicted, choose_engine, find_device, make_engine
 from pixelrobust.errors import InputError, printable
-from pixelrobust.evaluation.selection import clean_predictions
-from pixelrobust.evaluation.store import PredictionStore, RowStore
+from pixelrobust.evaluation.cells import count_forward
+from pixelrobust.evaluation.forward import Design
+from pixelrobust.evaluation.selection import clean_predictions, image_list_digest
+from pixelrobust.evaluation.store import Keep, PredictionStore, RowStore, compute_anew
 from pixelrobust.files import write_text
 from pixelrobust.models.build import Classifier, load_classifier
 from pixelrobust.models.weights import weights_digest
-from pixelrobust.perturbation.grid import PROTOCOL_VERSION
+from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell
 from pixelrobust.settings import (
     RETRAINED,
-    DatasetSettings,
     EngineSettings,
     ModelSettings,
     RunSettings,
+    engine_settings,
     fingerprint,
 )
 from pixelrobust.tracking import NO_TRACKER, Tracker
 
+STORE = "store"
+"""The folder, in that of results, of what runs leave about themselves while they work."""
+RUN, DONE, FAILURE, PARTS = "run.json", "DONE", "failure.txt", "parts"
+"""In the folder of a run below `store/runs`: what it is made of, how it ended, and its rows so far."""
+_ABOUT = "about.json"
+# An engine shows by so many images that it works.
+_EXAMPLES = 4
+# So many files that cannot be read are named in the terminal.
+_NAMED = 3
+
 
 class Progress:
-    """Shows the parts of a run, each with its own bar.
+    """Show the parts of a run, each with its own bar.
 
     Args:
         console: where to; anything but a terminal gets one line a part, when it is done.
@@ -93,7 +98,7 @@ class Progress:
 
 
 class Bar:
-    """Called with how many more of the total are done."""
+    """Move a bar on by how many more of the total are done."""
 
     def __init__(self, bar: RichProgress, task: TaskID, description: str) -> None:
         self._bar, self._task, self._description = bar, task, description
@@ -107,18 +112,30 @@ class Bar:
 
 
 class _RateColumn(ProgressColumn):
-    """Images a second."""
+    """Show images a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f} images/s")
 
 
-PARTS = "parts"
+class Clock:
+    """Add up the wall-clock seconds of each part of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time what is done within."""
+        start = time.perf_counter()
+        yield
+        passed = time.perf_counter() - start
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + passed, 2)
 
 
 class RunRecord:
-    """The record of a run, from when its images are known.
+    """Keep the record of a run, from when its images are known.
 
     Args:
         settings: of the run.
@@ -159,13 +176,13 @@ class RunRecord:
         self._write()
 
     def note_answers(self, network: str, folder: Path, images: int) -> None:
-        """Keep where the answers of a network lie, and how many images there are."""
+        """Keep where the predictions of a network lie, and how many images there are."""
         relative = folder.relative_to(self._settings.paths.results / STORE)
-        self._about.setdefault("answers", {})[network] = [relative.as_posix(), images]
+        self._about["answers"][network] = [relative.as_posix(), images]
         self._write()
 
     def rows(self) -> RowStore:
-        """Where rows are kept that are no answers."""
+        """Return the store of rows that are no predictions for plain images."""
         assert self._directory
         store = RowStore(self._directory / PARTS, self._say)
         if self._settings.recompute:
@@ -189,83 +206,92 @@ class RunRecord:
             write_text(self._directory / RUN, json.dumps(self._about, indent=1) + "\n")
 
 
-# Images, networks and engines of a process: jobs of a sweep share them.
+class Sample(NamedTuple):
+    """Name what of a run is measured again: some images, by their keys, in the cells of its rows."""
 
-
-class Clock:
-    """Wall-clock seconds of the parts of a run; of all times that a part came up."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        passed = time.perf_counter() - start
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + passed, 2)
+    images: frozenset[str]
+    cells: list[Cell]
 
 
 @dataclass(frozen=True)
 class Session:
-    """What every part of a run needs.
+    """Hold what every part of a run needs.
 
     Attributes:
         settings: of the run; its engine's device is this process's.
         progress: shows how far each part is; silent in all processes but the first.
+        record: what the run leaves about itself; None where it leaves nothing, and takes up nothing
+            that others left.
         context: this process among those that share the work.
-        passes: forward passes of each network that are ahead, at most, in images.
+        workshop: images, networks and engines that this process has made.
+        tracker: logs the run; only in the process that writes.
+        noted: by the name of a network what ran it in a run that is measured again; this session's
+            engines are the same, as far as the machine has them.
+        sample: what of such a run is measured; None: all that the settings ask for.
         clock: how long each part takes.
         engines: what runs each network, as far as it is known.
-        record: what the run leaves about itself.
-        tracker: logs the run; only in the process that writes.
     """
 
     settings: RunSettings
     progress: Progress
-    record: RunRecord
+    record: RunRecord | None = None
     context: Context = SINGLE
-    passes: int = 0
+    workshop: Workshop = field(default_factory=Workshop)
+    tracker: Tracker = NO_TRACKER
+    noted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sample: Sample | None = None
     clock: Clock = field(default_factory=Clock)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tracker: Tracker = NO_TRACKER
 
+    @property
+    def device(self) -> torch.device:
+        """Return the device of this process."""
+        assert isinstance(self.settings.engine.devices, str)
+        return find_device(self.settings.engine.devices)
 
-# Images by which an engine shows that it works.
-_EXAMPLES = 4
-# Of files that cannot be read, in the terminal.
-_NAMED = 3
+    @property
+    def design(self) -> Design:
+        """Return the changes of every image."""
+        settings = self.settings
+        cells = self.sample.cells if self.sample else settings.perturbation.cells()
+        return Design(cells, settings.draws, settings.seed)
 
-_Listing = Callable[[DatasetSettings, Path, int], ImageList | None]
-
-_IMAGE_SETS: dict[tuple[_Listing, DatasetSettings, Path, int], ImageSet] = {}
+    def rows(self) -> Keep:
+        """Return what keeps rows, so that a run goes on where it was stopped."""
+        return self.record.rows().rows if self.record else compute_anew
 
 
 def image_set(session: Session) -> ImageSet:
-    """The decoded images of the data set."""
-    images = _decoded(list_images, session)
+    """Return the decoded images of the data set."""
+    images = _decoded(session, is_training=False)
     assert images
     return images
 
 
 def training_set(session: Session) -> ImageSet | None:
-    """The decoded images of its training split; None where it has none."""
-    return _decoded(list_training_images, session)
+    """Return the decoded images of its training split; None where it has none."""
+    return _decoded(session, is_training=True)
 
 
-def _decoded(listing: _Listing, session: Session) -> ImageSet | None:
-    settings, cache = session.settings.dataset, session.settings.paths.cache
-    key = (listing, settings, cache, session.settings.seed)
-    if key not in _IMAGE_SETS:
-        listed = listing(settings, cache, session.settings.seed)
+def _decoded(session: Session, is_training: bool) -> ImageSet | None:
+    settings, cache, seed = (
+        session.settings.dataset,
+        session.settings.paths.cache,
+        session.settings.seed,
+    )
+
+    def load() -> ImageSet | None:
+        listed = (list_training_images if is_training else list_images)(settings, cache, seed)
         if listed is None:
             return None
         with session.progress.task("decoding images", len(listed)) as advance:
-            _IMAGE_SETS[key] = load_images(
+            images = load_images(
                 listed, settings.preprocessing, cache, advance, settings.unreadable == "skip"
             )
-        _tell_unreadable(session, _IMAGE_SETS[key])
-    return _IMAGE_SETS[key]
+        _tell_unreadable(session, images)
+        return images
+
+    return session.workshop.get(("images", is_training, settings, cache, seed), load)
 
 
 def _tell_unreadable(session: Session, images: ImageSet) -> None:
@@ -284,22 +310,44 @@ def _tell_unreadable(session: Session, images: ImageSet) -> None:
         )
 
 
-def get_classifier(settings: RunSettings, key: str) -> Classifier:
-    """The classifier of one of the models of a run, its outputs in the order of the data set's classes."""
-    model, dataset = all_models(settings)[key], settings.dataset
+def rows_of(images: ImageSet, manifest: Manifest, keys: Sequence[str]) -> NDArray[np.int64]:
+    """Return the positions of a stored run's images, by their keys, in the data set.
+
+    Raises:
+        InputError: they are not in it, or their pixels, labels or order differ.
+    """
+    position = {key: row for row, key in enumerate(images.keys)}
+    unknown = [key for key in keys if key not in position]
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} images of {manifest.name} are not in the data set, {unknown[0]!r} for "
+            "example; give the one that it ran on (dataset=…, dataset.root=…)."
+        )
+    rows = np.array([position[key] for key in keys], dtype=np.int64)
+    if image_list_digest(images, rows.tolist()) != manifest.image_list_sha256:
+        raise InputError(
+            f"the images of {manifest.name} are called as those of this data set, but their pixels, "
+            "labels or order differ; give the data set, and the preprocessing, that it ran on."
+        )
+    return rows
+
+
+def all_models(settings: RunSettings) -> dict[str, ModelSettings]:
+    """Return the models that are evaluated, and those that only select."""
+    return settings.models | settings.selection_models
+
+
+def get_classifier(session: Session, key: str) -> Classifier:
+    """Return the classifier of a model, its outputs in the order of the data set's classes."""
+    model, dataset = all_models(session.settings)[key], session.settings.dataset
     # Classes that networks are retrained for are not theirs yet.
-    known = settings.measure not in RETRAINED or not dataset.has_own_classes
-    names = _class_names(dataset) if known and model.source == "huggingface" else None
-    return _classifier(key, model, names)
+    is_known = session.settings.measure not in RETRAINED or not dataset.has_own_classes
+    is_named = is_known and model.source == "huggingface"
 
+    def load() -> Classifier:
+        return load_classifier(key, model, class_names_of(dataset) if is_named else None)
 
-# Read once, like the networks and the images that it belongs to.
-_class_names = functools.cache(class_names_of)
-
-
-@functools.cache
-def _classifier(key: str, settings: ModelSettings, classes: ClassNames | None) -> Classifier:
-    return load_classifier(key, settings, classes)
+    return session.workshop.get(("network", key, model, dataset if is_named else None), load)
 
 
 def check_outputs(session: Session, classifier: Classifier, images: ImageSet) -> None:
@@ -319,36 +367,57 @@ def check_outputs(session: Session, classifier: Classifier, images: ImageSet) ->
         )
 
 
-_ENGINES: dict[tuple[object, ...], Engine] = {}
-
-
 def get_engine(session: Session, key: str, images: ImageSet) -> Engine:
-    """What runs a model of the settings, on images like these."""
-    model = all_models(session.settings)[key]
-    classifier = get_classifier(session.settings, key)
-    settings = _engine_settings(session)
-    assert isinstance(settings.devices, str)
-    name, _ = choose_engine(find_device(settings.devices), settings.precision, session.passes)
-    place = (key, model, settings, name, images.image_size)
-    if place not in _ENGINES:
-        _ENGINES[place] = _started(session, classifier.module, images.pixels)
-    _note_engine(session, classifier.name, _ENGINES[place])
-    return _ENGINES[place]
+    """Return what runs a model of the settings, on images like these."""
+    classifier, n_forward = get_classifier(session, key), _n_forward(session.settings, len(images))
+    settings = _engine_settings(session, classifier.name)
+    name, _ = choose_engine(session.device, settings.precision, n_forward)
+    place = ("engine", key, all_models(session.settings)[key], settings, name, images.image_size)
+    engine = session.workshop.get(
+        place, lambda: _started(session, settings, classifier.module, images.pixels, n_forward)
+    )
+    _note_engine(session, classifier.name, engine)
+    return engine
 
 
 def start_engine(
-    session: Session, name: str, module: nn.Module, pixels: NDArray[np.uint8] | PixelRows
+    session: Session, name: str, module: nn.Module, pixels: PixelRows, n_forward: int = 0
 ) -> Engine:
-    """What runs a network that is not one of the settings, on images like these."""
-    engine = _started(session, module, pixels)
+    """Return what runs a network that is not one of the settings, on images like these.
+
+    Args:
+        session: of the run.
+        name: of the network.
+        module: the network.
+        pixels: some images.
+        n_forward: forward passes that are ahead, in images, at most; engines that take long to
+            start are not worth it for few.
+    """
+    settings = _engine_settings(session, name)
+    engine = _started(session, settings, module, pixels, n_forward)
     _note_engine(session, name, engine)
     return engine
 
 
-def _started(session: Session, module: nn.Module, pixels: NDArray[np.uint8] | PixelRows) -> Engine:
+def _n_forward(settings: RunSettings, images: int) -> int:
+    """Return the forward passes of a network, should all images be classified correctly."""
+    if settings.measure in RETRAINED:
+        return 0
+    cells = [cell for cell in settings.perturbation.cells() if cell.num]
+    chosen = min(settings.dataset.limit or images, images)
+    return images + count_forward(cells, chosen, settings.draws)
+
+
+def _started(
+    session: Session,
+    settings: EngineSettings,
+    module: nn.Module,
+    pixels: NDArray[np.uint8] | PixelRows,
+    n_forward: int,
+) -> Engine:
     some = torch.tensor(pixels[np.arange(min(_EXAMPLES, len(pixels)))])
     with session.clock.part("engines"):
-        return make_engine(module, _engine_settings(session), some, session.passes)
+        return make_engine(module, settings, some, n_forward)
 
 
 def _note_engine(session: Session, name: str, engine: Engine) -> None:
@@ -360,49 +429,44 @@ def _note_engine(session: Session, name: str, engine: Engine) -> None:
         session.engines[name] = engine.description()
 
 
-def _engine_settings(session: Session) -> EngineSettings:
-    """Gradients are plain PyTorch's, and predictions are to fit them."""
-    settings = session.settings.engine
+def _engine_settings(session: Session, name: str) -> EngineSettings:
+    """Return what a network of this name is to be run by."""
+    settings, noted = session.settings.engine, session.noted.get(name, {})
+    own = {key: noted[key] for key in ("name", "precision", "batch_size") if key in noted}
+    if session.device.type == "cuda":
+        own.pop("name", None)
+    settings = engine_settings(**settings.model_dump() | own) if own else settings
+    # Gradients are plain PyTorch's, and predictions are to fit them.
     if settings.name == "auto" and session.settings.takes_gradients:
         return settings.model_copy(update={"name": "eager"})
     return settings
 
 
-def all_models(settings: RunSettings) -> dict[str, ModelSettings]:
-    """Those that are evaluated, and those that only select."""
-    return settings.models | settings.selection_models
-
-
 def predictions_of(session: Session, key: str, images: ImageSet) -> Predicted:
-    """What a model of the settings takes the N unchanged images for.
-
-    The first of several processes finds out for all of them.
-    """
-    classifier = get_classifier(session.settings, key)
-    engine = get_engine(session, key, images)
-    every = np.arange(len(images))
-    return clean_predictions_of(session, classifier, engine, images, every, "unchanged images")
+    """Return what a model of the settings takes the N unchanged images for."""
+    engine, every = get_engine(session, key, images), np.arange(len(images))
+    return clean_predictions_of(session, key, engine, images, every, "unchanged images")
 
 
 def clean_predictions_of(
     session: Session,
-    classifier: Classifier,
+    key: str,
     engine: Engine,
     images: ImageSet,
     rows: NDArray[np.int64],
     words: str,
 ) -> Predicted:
-    """What a network takes some unchanged images for; the first of several processes finds out.
+    """Return what a network takes some unchanged images for; the first of several processes finds out.
 
     Args:
-        session: what to use.
-        classifier: the network.
+        session: of the run.
+        key: of the model.
         engine: runs it.
         images: the data set.
         rows: (M,) positions in it.
         words: for the progress bar.
     """
-    found = None
+    found, classifier = None, get_classifier(session, key)
     if session.context.is_main:
         cache = session.settings.paths.cache
         with session.progress.task(f"{classifier.name}: {words}", len(rows)) as advance:
@@ -410,20 +474,16 @@ def clean_predictions_of(
     return cast(Predicted, session.context.broadcast(found))
 
 
-# Where a run keeps the answers of its networks, so that it goes on where it was stopped. Below
-# `results/store/answers` there is a folder for each network, list of images and engine, with a
-# folder for each cell; runs that share cells share these.
-
-_ABOUT = "about.json"
-
-
 def answer_store(
     session: Session, name: str, engine: Engine, module: nn.Module, images: str, count: int
-) -> PredictionStore:
-    """Where the answers of a network for some images are kept.
+) -> PredictionStore | None:
+    """Return where the predictions of a network for some images are kept.
+
+    Below `results/store/answers` there is a folder for each network, list of images and engine,
+    with a folder for each cell; runs that share cells share these.
 
     Args:
-        session: of the run.
+        session: of the run; without a record nothing is kept.
         name: of the network, for the record.
         engine: runs the network.
         module: the network.
@@ -431,6 +491,8 @@ def answer_store(
         count: how many images there are.
     """
     settings = session.settings
+    if session.record is None:
+        return None
     about = {
         "network": fingerprint(weights_digest(module), repr(module)),
         "images": images,

@@ -6,15 +6,13 @@ Everything is read from the files that the run has written, so that what is logg
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from experiments.paper import FIGURE_1, FIGURE_1_TITLE, Experiment, experiment_called
-from experiments.pictures import example_strips
 from pixelrobust.datasets.decoded import ImageSet
-from pixelrobust.figures.strip import Strip
 from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
     ADVERSARIAL,
@@ -29,6 +27,9 @@ from pixelrobust.outcomes.kinds import (
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import RETRAINED, RunSettings
 from pixelrobust.tracking import Picture, Tracker
+
+if TYPE_CHECKING:
+    from pixelrobust.figures.strip import Strip
 
 _BESIDE = ("ci_low", "ci_high", "pixel_index")
 _LIMITS = ("amplitude", "area")
@@ -117,6 +118,9 @@ def log_examples(
     changed = outcomes[outcomes["num"] > 0]
     if changed.empty:
         return
+    # Loads Matplotlib, which only runs that are logged need here.
+    from experiments.pictures import example_strips
+
     # Strips are of one amplitude and area: of several, the first.
     cell = changed[CELL_COLUMNS[1:]].iloc[0]
     chosen = (outcomes["num"] == 0) | (
@@ -232,7 +236,7 @@ def _figures(experiment: Experiment, histories: bool) -> Iterator[tuple[str, str
         yield experiment.flips, experiment.of_flips().figure_title
 
 
-def _before_after(strip: Strip) -> Iterator[tuple[Picture, str]]:
+def _before_after(strip: "Strip") -> Iterator[tuple[Picture, str]]:
     """Yield the unchanged image of a strip, and the one that flips first; else the one changed most."""
     flips = [place for place, models in enumerate(strip.flips()) if models]
     for place in (0, flips[0] if flips else len(strip.nums) - 1):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.attacks import Adversarial, craft, round_to_8_bits
+from pixelrobust.attacks import Adversarial, craft, is_straight, round_to_8_bits
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine.devices import release_freed_memory
 from pixelrobust.errors import InputError
@@ -28,6 +28,7 @@ def evaluate_adversarial(
     design: Design,
     advance: Advance = lambda done: None,
     keep: Keep = compute_anew,
+    among: frozenset[str] | None = None,
 ) -> pd.DataFrame:
     """Evaluate changed adversarial images.
 
@@ -42,6 +43,7 @@ def evaluate_adversarial(
             must be among the cells.
         advance: told how many images have been attacked.
         keep: keeps the outcomes of each epsilon, or has kept them.
+        among: keys of images; only these are evaluated, however many fool the network.
 
     Returns:
         Columns of `make_outcomes`, and epsilon (text), size (the L-infinity size reached, in
@@ -54,7 +56,9 @@ def evaluate_adversarial(
     def attacked(epsilon: float | str) -> pd.DataFrame:
         found = [
             _outcomes(task, fooling, attack.round, design).assign(epsilon=epsilon_text(epsilon))
-            for fooling in fooling_batches(task, module, attack, epsilon, design.seed, advance)
+            for fooling in fooling_batches(
+                task, module, attack, epsilon, design.seed, advance, among
+            )
         ]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
@@ -63,6 +67,8 @@ def evaluate_adversarial(
         for epsilon in attack.epsilon
     ]
     parts = [part for part in every if len(part)]
+    if not parts and among is not None:
+        return pd.DataFrame(columns=ADVERSARIAL.columns)
     if not parts:
         raise InputError(
             f"no image fools model {task.name} at any of attack.epsilon="
@@ -95,14 +101,19 @@ def fooling_batches(
     epsilon: float | str,
     seed: int,
     advance: Advance,
+    among: frozenset[str] | None = None,
 ) -> Iterator[Fooling]:
-    """Attack batch after batch, until `wanted` images fool the network or all have been tried."""
-    missing = attack.wanted
-    for batch, index in enumerate(attack_batches(len(task.keys), task.engine.batch_size)):
+    """Attack batch after batch, until `wanted` images fool the network or all have been tried.
+
+    With keys in `among`, only these images are yielded, and all of them that fool the network.
+    """
+    missing = attack.wanted if among is None else len(among)
+    for batch, index in attack_batches(task, attack, among):
         if missing <= 0:
             return
         made = attack_batch(task, module, index, attack, epsilon, seed, batch)
-        rows = torch.nonzero(made.fooled.cpu()).flatten()[:missing]
+        asked = torch.tensor([among is None or task.keys[i] in among for i in index])
+        rows = torch.nonzero(made.fooled.cpu() & asked).flatten()[:missing]
         missing -= len(rows)
         advance(len(index))
         if len(rows):
@@ -116,10 +127,26 @@ def fooling_batches(
     release_freed_memory()
 
 
-def attack_batches(images: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """Split image indices into attack batches."""
-    every = np.arange(images)
-    return [every[start : start + batch_size] for start in range(0, images, batch_size)]
+def attack_batches(
+    task: Task, attack: AttackSettings, among: frozenset[str] | None = None
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """Split images into attack batches: the number of each, and the positions of its images.
+
+    Args:
+        task: the images.
+        attack: random ones draw from one generator for a whole batch, so that an image is attacked
+            the same way only in the batch that it belongs to; of others no image hangs on the rest.
+        among: keys; batches without any of these images are left out.
+    """
+    every, size = np.arange(len(task.keys)), task.engine.batch_size
+    if among is not None and is_straight(attack):
+        every = every[[key in among for key in task.keys]]
+    batches = [every[start : start + size] for start in range(0, len(every), size)]
+    return [
+        (number, index)
+        for number, index in enumerate(batches)
+        if among is None or not among.isdisjoint(task.keys[row] for row in index)
+    ]
 
 
 def attack_batch(

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pixelrobust.figures import COLOURS, MARKERS, add_words, new_figure, take_literally, tidy
 from pixelrobust.figures.maps import heat_map
+from pixelrobust.outcomes.kinds import HELDOUT, SAME
 from pixelrobust.tables.rates import percent
-from pixelrobust.tables.retraining import HELDOUT, SAME, Step
+from pixelrobust.tables.retraining import Step
 
 _ROW = 0.3  # inches
 _LABEL = 18  # letters a line

@@ -11,6 +11,16 @@ from pixelrobust.errors import InputError
 
 CELL_COLUMNS = ["num", "amplitude", "area"]
 
+ORIGINAL = " (original)"
+UNCHANGED = "-unchanged"
+ALL_CLASSES = " (all classes)"
+"""How rows call networks that were not retrained, retrained on unchanged images, or kept all classes,
+at the end of their names."""
+
+SAME = "same"
+HELDOUT = "heldout"
+"""What rows call the images that networks were retrained on, and others."""
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pixelrobust.outcomes.kinds import HELDOUT, ORIGINAL, SAME, UNCHANGED
 from pixelrobust.outcomes.rows import cell_in
 from pixelrobust.perturbation.grid import AmplitudeShare
 from pixelrobust.statistics.paired import compare_pairs, holm, mean_interval, sign_flip_test
@@ -25,15 +26,6 @@ from pixelrobust.tables.rates import SUMMARY_COLUMNS, percent, rate_with_interva
 
 REFERENCES = ("baseline", "unchanged")
 """What retrained networks are compared with: the original, and retraining on unchanged images."""
-
-ORIGINAL = " (original)"
-UNCHANGED = "-unchanged"
-ALL_CLASSES = " (all classes)"
-"""How the names of these networks end."""
-
-SAME = "same"
-HELDOUT = "heldout"
-"""What tables call the images that networks were retrained on, and others."""
 
 TRANSFER_SUMMARY = [
     "against", "epsilon", "rounded", "model", "training_seeds", "images", "fooled", "fooled_rate",

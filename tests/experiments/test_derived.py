@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.config import JobRecord
 from experiments.present import Run, derive, load_run, store_run
-from experiments.sweep import JobRecord, finish, read_jobs
+from experiments.sweep import finish, read_jobs
 from pixelrobust import InputError
 from pixelrobust.perturbation.grid import Cell
 from tests.experiments.claim_cases import (

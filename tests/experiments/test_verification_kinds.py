@@ -11,17 +11,9 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Run
+from tests.experiments.test_verification import Verify, call_verify
 from tests.fault_cases import sentence
 from tests.retraining.world import data, make_world, network
-from tests.test_verification import Verify, call_verify
-
-SAID = {
-    "a manifest that does not say how images were attacked": "does not hold outcomes, of kind outcomes",
-    "a manifest whose attack is another program": "attack.name='os.system' is not an attack that can be used",
-    "a manifest with a limit that is none": "the manifest's dataset.candidates or dataset.limit is no number",
-    "a manifest that does not say how networks were retrained": "the manifest of table10 has no retrain, which its rows need",
-}
-"""What the sentence about each case says, by the case's id."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,33 +23,21 @@ SHORT = (
 )  # fmt: skip
 
 
-class Kind(NamedTuple):
-    """A run whose rows are of some kind.
-
-    Attributes:
-        words: what it found.
-        arguments: how it is run.
-    """
-
-    words: str
-    arguments: tuple[str, ...]
-
-    def results(self) -> str:
-        """What their folder's name begins with."""
-        return self.arguments[0].removeprefix("experiment=")
-
-
-ATTACKED = Kind("attacked images", ("experiment=table9", "draws=2", "attack.epsilon=[minimal,2]"))
-RANDOM = Kind(
-    "images attacked from random starts", ("experiment=table9", "draws=1", "attack=pgd", "attack.epsilon=2")
-)  # fmt: skip
-LAYERS = Kind("activations", ("experiment=amplification",))
-RETRAINED = Kind("retrained networks", ("experiment=table10", "draws=2"))
-TRANSFER = Kind(
-    "attacks on retrained networks", ("experiment=table11", "attack.epsilon=[minimal,2]")
-)
-DISTANCES = Kind("distances to boundaries", ("experiment=distances", "retrain.measured=4"))
-KINDS = (ATTACKED, RANDOM, LAYERS, RETRAINED, TRANSFER, DISTANCES)
+ATTACKED = ("experiment=table9", "draws=2", "attack.epsilon=[minimal,2]")
+RANDOM = ("experiment=table9", "draws=1", "attack=pgd", "attack.epsilon=2")
+LAYERS = ("experiment=amplification",)
+RETRAINED = ("experiment=table10", "draws=2")
+TRANSFER = ("experiment=table11", "attack.epsilon=[minimal,2]")
+DISTANCES = ("experiment=distances", "retrain.measured=4")
+KINDS = {
+    "attacked images": ATTACKED,
+    "images attacked from random starts": RANDOM,
+    "activations": LAYERS,
+    "retrained networks": RETRAINED,
+    "attacks on retrained networks": TRANSFER,
+    "distances to boundaries": DISTANCES,
+}
+"""Runs whose rows are of each kind, by what they found."""
 
 
 class Stored(NamedTuple):
@@ -87,17 +67,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("made")
 
 
-@pytest.fixture
-def store(run: Run, world: Path, cache: Path, made: Path, tmp_path: Path) -> Callable[..., Stored]:
-    """Runs a kind, once for all tests, and gives each results of its own."""
+Store = Callable[..., Stored]
 
-    def call(kind: Kind, *more: str) -> Stored:
+
+@pytest.fixture
+def store(run: Run, world: Path, cache: Path, made: Path, tmp_path: Path) -> Store:
+    """Return what runs a command, once for all tests, and gives each results of its own."""
+
+    def call(*arguments: str) -> Stored:
         keys = (*data(world), *network(world))
-        results = made / kind.words.replace(" ", "-")
+        results = made / re.sub(r"\W+", "-", "-".join(arguments))
         if not results.exists():
-            ended = run(*more, *keys, *SHORT, *kind.arguments, results=results)
+            ended = run(*keys, *SHORT, *arguments, results=results)
             assert ended.code == 0, ended.err
-        (found,) = results.glob("*-sweep-*" if more else f"{kind.results()}-*")
+        (found,) = [
+            path
+            for path in results.iterdir()
+            if (path / "outcomes").is_dir() and ("-sweep-" in path.name or "-m" not in arguments)
+        ]
         folder = shutil.copytree(found, tmp_path / "results" / found.name)
         return Stored(folder, (*keys, f"paths.cache={cache}"))
 
@@ -109,9 +96,9 @@ def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
     return call_verify(capsys)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=[f"sound results of {kind.words}" for kind in KINDS])
-def test_all_kinds_are_confirmed(kind: Kind, store: Callable[..., Stored], verify: Verify) -> None:
-    stored = store(kind)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sound_results_of_every_kind_are_confirmed(kind: str, store: Store, verify: Verify) -> None:
+    stored = store(*KINDS[kind])
     ended = verify(stored.folder, *stored.keys, "--share", "1")
     assert ended.code == 0, ended.err + ended.out
     counted = re.search(r"Of ([\d,]+) stored outcomes of \w+, ([\d,]+) were recomputed", ended.out)
@@ -121,11 +108,33 @@ def test_all_kinds_are_confirmed(kind: Kind, store: Callable[..., Stored], verif
     assert "0 differ where two logits are" in ended.out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        # Random attacks on retrained networks hang on the batches.
+        (
+            "experiment=table11", "attack.name=LinfAdditiveUniformNoiseAttack", "attack.epsilon=60",
+            "engine.batch_size=5",
+        ),
+        ("-m", "draws=2", "perturbation.num=4,64"),
+        ("-m", "experiment=table9", "attack.epsilon=1,2"),
+    ],
+    ids=["random attacks in small batches", "a sweep", "a sweep over attacks"],
+)  # fmt: skip
+def test_batches_and_sweeps_are_those_of_the_run(
+    arguments: tuple[str, ...], store: Store, verify: Verify
+) -> None:
+    stored = store(*arguments)
+    ended = verify(stored.folder, *stored.keys, "--share", "1")
+    assert ended.code == 0, ended.err + ended.out
+    assert "No outcome is contradicted" in ended.out
+
+
 def test_images_are_selected_again_where_no_run_names_them_all(
-    store: Callable[..., Stored], verify: Verify
+    store: Store, verify: Verify
 ) -> None:
     """Not every image fools; without knowing all, batches of random attacks would be others."""
-    stored = store(RANDOM)
+    stored = store(*RANDOM)
     (manifest,) = stored.folder.glob("outcomes/*.json")
     count = json.loads(manifest.read_text())["images"]
     assert 0 < pd.read_parquet(stored.rows)["image"].nunique() < count
@@ -133,18 +142,9 @@ def test_images_are_selected_again_where_no_run_names_them_all(
     assert ended.code == 0, ended.err + ended.out
 
 
-def test_batches_are_those_of_the_run(store: Callable[..., Stored], verify: Verify) -> None:
-    """Random attacks on retrained networks hang on them."""
-    noise = "attack.name=LinfAdditiveUniformNoiseAttack"
-    random = ("experiment=table11", noise, "attack.epsilon=60", "engine.batch_size=5")
-    stored = store(Kind("random attacks in small batches", random))
-    ended = verify(stored.folder, *stored.keys, "--share", "1")
-    assert ended.code == 0, ended.err + ended.out
-
-
-def test_a_share_is_at_least_one_image(store: Callable[..., Stored], verify: Verify) -> None:
+def test_a_share_is_at_least_one_image(store: Store, verify: Verify) -> None:
     """Of each network and epsilon, with all that was found of it."""
-    stored = store(ATTACKED)
+    stored = store(*ATTACKED)
     rows = pd.read_parquet(stored.rows)
     ended = verify(stored.folder, *stored.keys, "--share", "0.01")
     each = 2 * (1 + 2 * 2)  # unrounded and rounded: the control, and two cells of two draws
@@ -154,7 +154,7 @@ def test_a_share_is_at_least_one_image(store: Callable[..., Stored], verify: Ver
 def other_class(rows: pd.DataFrame, index: int) -> pd.DataFrame:
     """One prediction is another class, and wrong follows from it."""
     label, prediction = rows.loc[index, ["label", "prediction"]]
-    new = next(one for one in rows["label"].unique() if one not in (prediction,))
+    new = next(one for one in rows["label"].unique() if one != prediction)
     rows.loc[index, ["prediction", "wrong"]] = [new, new != label]
     return rows
 
@@ -168,7 +168,7 @@ def changed(rows: pd.DataFrame, wanted: "pd.Series[bool]", **values: object) -> 
 
 
 Tamper = Callable[[pd.DataFrame], pd.DataFrame]
-TAMPERS: dict[str, tuple[Kind, Tamper, str]] = {
+TAMPERS: dict[str, tuple[tuple[str, ...], Tamper, str]] = {
     "one prediction of an attacked image changed": (
         ATTACKED, lambda rows: other_class(rows, rows.index[rows["num"] == 64][3]), "prediction",
     ),
@@ -219,11 +219,9 @@ TAMPERS: dict[str, tuple[Kind, Tamper, str]] = {
 
 
 @pytest.mark.parametrize("fault", TAMPERS, ids=str)
-def test_tampering_is_found_in_all_kinds(
-    fault: str, store: Callable[..., Stored], verify: Verify
-) -> None:
+def test_tampering_is_found_in_all_kinds(fault: str, store: Store, verify: Verify) -> None:
     kind, tamper, what = TAMPERS[fault]
-    stored = store(kind)
+    stored = store(*kind)
     stored.change(tamper)
     ended = verify(stored.folder, *stored.keys, "--share", "1")
     assert ended.code == 1, ended.err + ended.out
@@ -234,64 +232,59 @@ def test_tampering_is_found_in_all_kinds(
     assert listed[0].rstrip(" |").endswith(what)
 
 
-def without_attack(config: dict[str, Any]) -> None:
-    del config["attack"]
-
-
-def another_attack(config: dict[str, Any]) -> None:
-    config["attack"]["target"] = "os.system"
-
-
-def saved_elsewhere(config: dict[str, Any]) -> None:
-    config["retrain"]["save"] = "/tmp/elsewhere"
-
-
-def without_retraining(config: dict[str, Any]) -> None:
-    del config["retrain"]
-
-
-def of_no_size(config: dict[str, Any]) -> None:
-    config["dataset"]["limit"] = "all"
-
-
-MANIFESTS: dict[str, tuple[Kind, Callable[[dict[str, Any]], None]]] = {
-    "a manifest that does not say how images were attacked": (RANDOM, without_attack),
-    "a manifest whose attack is another program": (RANDOM, another_attack),
-    "a manifest with a limit that is none": (RANDOM, of_no_size),
-    "a manifest that does not say how networks were retrained": (RETRAINED, without_retraining),
-}
-
-
-def change_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (path,) = folder.glob("outcomes/*.json")
     manifest = json.loads(path.read_text())
     change(manifest["config"])
     path.write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("fault", MANIFESTS, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        (RANDOM, lambda config: config.pop("attack"), "does not hold outcomes, of kind outcomes"),
+        (
+            RANDOM,
+            lambda config: config["attack"].update(target="os.system"),
+            "attack.name='os.system' is not an attack that can be used",
+        ),
+        (
+            RANDOM,
+            lambda config: config["dataset"].update(limit="all"),
+            "the manifest's dataset.candidates or dataset.limit is no number",
+        ),
+        (
+            RETRAINED,
+            lambda config: config.pop("retrain"),
+            "the manifest of table10 has no retrain, which its rows need",
+        ),
+    ],
+    ids=["no attack", "another program for an attack", "a limit of words", "no retraining"],
+)
 def test_configs_that_no_run_has_are_told(
-    fault: str, store: Callable[..., Stored], verify: Verify, tmp_path: Path, words: str
+    kind: tuple[str, ...],
+    change: Callable[[dict[str, Any]], object],
+    words: str,
+    store: Store,
+    verify: Verify,
+    tmp_path: Path,
 ) -> None:
-    kind, change = MANIFESTS[fault]
-    stored = store(kind)
+    stored = store(*kind)
     change_config(stored.folder, change)
     assert words in sentence(verify(stored.folder, *stored.keys), tmp_path)
 
 
-def test_a_manifest_does_not_say_where_networks_are_saved(
-    store: Callable[..., Stored], verify: Verify
-) -> None:
-    stored = store(RETRAINED)
-    change_config(stored.folder, saved_elsewhere)
+def test_a_manifest_does_not_say_where_networks_are_saved(store: Store, verify: Verify) -> None:
+    stored = store(*RETRAINED)
+    change_config(stored.folder, lambda config: config["retrain"].update(save="/tmp/elsewhere"))
     assert verify(stored.folder, *stored.keys).code == 0
     assert not Path("/tmp/elsewhere").exists()
 
 
 def test_networks_are_retrained_only_if_asked_for(
-    store: Callable[..., Stored], verify: Verify, tmp_path: Path
+    store: Store, verify: Verify, tmp_path: Path
 ) -> None:
-    stored = store(RETRAINED)
+    stored = store(*RETRAINED)
     elsewhere = (*stored.keys, f"paths.cache={tmp_path / 'empty'}")
     said = sentence(verify(stored.folder, *elsewhere, "--share", "1"), tmp_path)
     assert "2 of its retrained networks are not kept here" in said
@@ -301,10 +294,10 @@ def test_networks_are_retrained_only_if_asked_for(
 
 
 def test_runs_whose_networks_are_not_kept_are_left_out(
-    store: Callable[..., Stored], verify: Verify, tmp_path: Path
+    store: Store, verify: Verify, tmp_path: Path
 ) -> None:
     """The others of the folder are verified."""
-    stored, layers = store(RETRAINED), store(LAYERS)
+    stored, layers = store(*RETRAINED), store(*LAYERS)
     for path in layers.folder.glob("outcomes/*"):
         (stored.folder / "outcomes" / path.name).write_bytes(path.read_bytes())
     ended = verify(stored.folder, *stored.keys, f"paths.cache={tmp_path / 'empty'}")
@@ -313,12 +306,12 @@ def test_runs_whose_networks_are_not_kept_are_left_out(
     assert "Left out: table10: 2 of its retrained networks are not kept here" in ended.out
 
 
-@pytest.mark.parametrize("kind", [RANDOM, RETRAINED], ids=lambda kind: kind.words)
+@pytest.mark.parametrize("kind", [RANDOM, RETRAINED], ids=["attacked", "retrained"])
 def test_another_selection_is_told(
-    kind: Kind, store: Callable[..., Stored], verify: Verify, world: Path, tmp_path: Path
+    kind: tuple[str, ...], store: Store, verify: Verify, world: Path, tmp_path: Path
 ) -> None:
     """Images of other names are others."""
-    stored = store(kind)
+    stored = store(*kind)
     (tmp_path / "other").mkdir()
     for split in ("test", "train"):
         target = tmp_path / "other" / split
@@ -327,17 +320,3 @@ def test_another_selection_is_told(
             (target / path.parent.name / f"new-{path.name}").write_bytes(path.read_bytes())
     keys = [f"dataset.root={tmp_path}/other/test", f"dataset.train_root={tmp_path}/other/train"]
     assert "other images are selected now" in sentence(verify(stored.folder, *stored.keys, *keys))
-
-
-def test_merged_results_are_verified(store: Callable[..., Stored], verify: Verify) -> None:
-    stored = store(Kind("a sweep", ("draws=2", "perturbation.num=4,64")), "-m")
-    ended = verify(stored.folder, *stored.keys, "--share", "1")
-    assert ended.code == 0, ended.err + ended.out
-    assert "No outcome is contradicted" in ended.out
-
-
-def test_a_sweep_over_attacks_is_verified(store: Callable[..., Stored], verify: Verify) -> None:
-    stored = store(Kind("a sweep over attacks", ("experiment=table9", "attack.epsilon=1,2")), "-m")
-    ended = verify(stored.folder, *stored.keys, "--share", "1")
-    assert ended.code == 0, ended.err + ended.out
-    assert "No outcome is contradicted" in ended.out

@@ -1,6 +1,6 @@
 """Runs that are ended at random moments, each begun again, beside one that nobody disturbed.
 
-Usage: python -m tests.crash_cases FOLDER COUNT. Runs are forked from a process that has imported
+Usage: python -m tests.experiments.crash_cases FOLDER COUNT. Runs are forked from a process that has imported
 everything, so that moments fall into their work. Prints how each ended, as JSON, on the last line.
 """
 

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from experiments.config import Job, settings_of, usable_cores
 from experiments.run import _in_place
 from tests.conftest import REPOSITORY, Run
-from tests.launcher_cases import descendants, end, started, wait_for, world
+from tests.experiments.launcher_cases import descendants, end, started, wait_for, world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("crashes")
     finished = subprocess.run(
-        [sys.executable, "-m", "tests.crash_cases", str(folder), str(ENDED)],
+        [sys.executable, "-m", "tests.experiments.crash_cases", str(folder), str(ENDED)],
         capture_output=True, text=True, cwd=REPOSITORY,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -74,9 +74,6 @@ def test_two_runs_at_once_do_not_disturb_each_other(cases: dict[str, Any]) -> No
     assert together["codes"] == [0, 0]
     assert together["same"]
     assert together["parts"] == cases["whole_parts"]
-
-
-# --- damaged parts ----------------------------------------------------------------------------
 
 
 Call = Callable[..., Any]
@@ -163,7 +160,6 @@ def test_flips_that_halved_batches_may_cause_are_counted(
     small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert small("name=usual").code == 0
-    monkeypatch.setattr(session, "_ENGINES", {})
     monkeypatch.setattr(
         session, "make_engine", lambda module, *others: Tight(module, torch.device("cpu"), 4)
     )
@@ -178,9 +174,6 @@ def test_flips_that_halved_batches_may_cause_are_counted(
         for path in sorted((tmp_path / "results").glob("*/outcomes/*.parquet"))
     )
     pd.testing.assert_frame_equal(usual, tight)
-
-
-# --- sweeps and status ------------------------------------------------------------------------
 
 
 def test_a_failed_job_is_told_and_its_cells_are_missing(

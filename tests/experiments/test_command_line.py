@@ -1,6 +1,7 @@
 """The command line: from config to table, sweeps, and every wrong value as one sentence."""
 
 import json
+import pickle
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from PIL import Image
 
 from experiments import session
 from experiments.config import flags_first
-from experiments.exits import exit_code
+from experiments.exits import Workshop, exit_code
 from pixelrobust.engine import EagerEngine, Engine
 from pixelrobust.errors import InputError
 from tests.conftest import REPOSITORY, Run
@@ -26,6 +27,8 @@ SMALL = (
     "draws=2",
 )
 
+FEW = ("profile=bundled", "model=efficientnet_lite0", "selection.models=null", "draws=1")
+
 
 def only_folder(results: Path, pattern: str) -> Path:
     (folder,) = results.glob(pattern)
@@ -36,20 +39,11 @@ def test_from_config_to_table(run: Run, tmp_path: Path) -> None:
     ended = run("experiment=table6", "profile=bundled", *SMALL)
     assert ended.code == 0, ended.err
     folder = only_folder(tmp_path / "results", "table6-*")
+    flips = [f"pixels-to-flip.{kind}" for kind in ("csv", "md", "pdf", "png", "tex")]
+    tables = [f"table6.{kind}" for kind in ("csv", "md", "tex")]
     assert sorted(path.name for path in folder.iterdir()) == [
-        "figure8.pdf",
-        "figure8.png",
-        "outcomes",
-        "pixels-to-flip-pairs.csv",
-        "pixels-to-flip.csv",
-        "pixels-to-flip.md",
-        "pixels-to-flip.pdf",
-        "pixels-to-flip.png",
-        "pixels-to-flip.tex",
-        "table6.csv",
-        "table6.md",
-        "table6.tex",
-    ]
+        "figure8.pdf", "figure8.png", "outcomes", "pixels-to-flip-pairs.csv", *flips, *tables,
+    ]  # fmt: skip
     table = pd.read_csv(folder / "table6.csv")
     outcomes = pd.read_parquet(folder / "outcomes" / "table6.parquet")
     assert table["num"].tolist() == [0, 4, 16384]
@@ -70,15 +64,13 @@ def test_from_config_to_table(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_same_command_gives_the_same_files(run: Run, tmp_path: Path) -> None:
-    run(*SMALL)
-    folder = only_folder(tmp_path / "results", "run-*")
-    first = {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.suffix != ".json"}
-    run(*SMALL)
-    second = {
-        path.name: path.read_bytes() for path in folder.rglob("*.*") if path.suffix != ".json"
-    }
-    assert first == second
-    assert len(first) == 6
+    found = []
+    for _ in range(2):
+        run(*SMALL)
+        paths = only_folder(tmp_path / "results", "run-*").rglob("*.*")
+        found.append({path.name: path.read_bytes() for path in paths if path.suffix != ".json"})
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
 
 
 def test_only_an_unmodified_preset_writes_to_the_profiles_folder(run: Run, tmp_path: Path) -> None:
@@ -92,36 +84,22 @@ def test_a_sweep_ends_with_one_merged_table(run: Run, tmp_path: Path) -> None:
     ended = run("-m", "profile=bundled", "draws=1", *sweep)
     assert ended.code == 0, ended.err
     assert "4 of 4 jobs finished" in ended.out
-    folders = [path for path in (tmp_path / "results").iterdir() if path.name.startswith("run-")]
-    assert len(folders) == 5
+    assert len(list((tmp_path / "results").glob("run-*"))) == 5
     merged = pd.read_csv(only_folder(tmp_path / "results", "run-sweep-*") / "table.csv")
-    assert merged[["num", "area"]].fillna(0).to_numpy().tolist() == [
-        [0, 0],
-        [4, 200],
-        [16384, 200],
-        [4, 220],
-        [16384, 220],
-    ]
+    cells = [[0, 0], [4, 200], [16384, 200], [4, 220], [16384, 220]]
+    assert merged[["num", "area"]].fillna(0).to_numpy().tolist() == cells
     # Decoding, and predicting unchanged images, happen in the first job alone.
     assert ended.out.count("decoding images") <= 1
 
 
 def test_a_sweep_and_one_run_agree(run: Run, tmp_path: Path) -> None:
-    common = (
-        "profile=bundled",
-        "draws=1",
-        "model=efficientnet_lite0",
-        "perturbation.num=[4,16384]",
-    )
+    common = (*FEW, "perturbation.num=[4,16384]")
     run("-m", *common, "perturbation.area=220,200")
     run(*common, "perturbation.area=[220,200]")
     tables = {path.parent.name: pd.read_csv(path) for path in tmp_path.glob("results/*/table.csv")}
     (merged,) = (table for name, table in tables.items() if "sweep" in name)
     (whole,) = (table for name, table in tables.items() if "sweep" not in name and len(table) == 5)
     pd.testing.assert_frame_equal(whole, merged)
-
-
-FEW = ("profile=bundled", "model=efficientnet_lite0", "selection.models=null", "draws=1")
 
 
 def test_several_experiments_end_with_what_follows_of_them(run: Run, tmp_path: Path) -> None:
@@ -281,31 +259,26 @@ def test_a_wrong_value_is_one_sentence(run: Run, arguments: str) -> None:
     assert "Traceback" not in ended.err
 
 
-def make_folder(root: Path, broken: bool = False) -> Path:
-    for name in ("n01440764", "n01443537"):
-        (root / name).mkdir(parents=True)
-        Image.new("RGB", (40, 30), "red").save(root / name / "a.png")
-    if broken:
-        (root / "n01440764" / "b.jpg").write_bytes(b"\xff\xd8 not a picture")
+def make_folder(root: Path, *names: str) -> Path:
+    for name in ("n01440764/a.png", "n01443537/a.png", *names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), "red").save(root / name)
     return root
 
 
-def test_an_empty_folder_is_one_sentence(run: Run, tmp_path: Path) -> None:
-    ended = run("dataset=imagefolder", f"dataset.root={tmp_path}")
-    assert (ended.code, "holds no images" in ended.err) == (2, True)
-
-
-def test_an_unknown_class_is_one_sentence(run: Run, tmp_path: Path) -> None:
-    make_folder(tmp_path / "images").joinpath("n01440764").rename(tmp_path / "images" / "qwerty")
-    ended = run("dataset=imagefolder", f"dataset.root={tmp_path / 'images'}")
-    assert (ended.code, "'qwerty' is not among" in ended.err) == (2, True)
-
-
-def test_an_unreadable_image_is_one_sentence(run: Run, tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "images", broken=True)
-    ended = run("dataset=imagefolder", f"dataset.root={root}")
-    assert (ended.code, "b.jpg cannot be read" in ended.err) == (2, True)
-    assert "Traceback" not in ended.err
+def test_images_that_cannot_be_used_are_one_sentence(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    make_folder(tmp_path / "unknown", "qwerty/a.png")
+    make_folder(tmp_path / "broken")
+    (tmp_path / "broken" / "n01440764" / "b.jpg").write_bytes(b"\xff\xd8 not a picture")
+    said = {
+        "empty": "holds no images",
+        "unknown": "'qwerty' is not among",
+        "broken": "b.jpg cannot be read",
+    }
+    for name, words in said.items():
+        ended = run("dataset=imagefolder", f"dataset.root={tmp_path / name}")
+        assert (ended.code, words in ended.err, "Traceback" in ended.err) == (2, True, False)
 
 
 def test_no_image_selected_is_one_sentence(run: Run, tmp_path: Path) -> None:
@@ -382,6 +355,12 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: this is wrong.\nand that.\ninterrupted\n"
 
 
+def test_what_a_process_has_made_is_not_handed_to_others() -> None:
+    workshop = Workshop()
+    assert [workshop.get(("network",), lambda made=made: made) for made in (1, 2)] == [1, 1]
+    assert pickle.loads(pickle.dumps(workshop)).get(("network",), lambda: 3) == 3
+
+
 def test_a_run_says_and_keeps_what_ran_each_network(run: Run, tmp_path: Path) -> None:
     few = ("experiment=table6", "profile=bundled", *SMALL)
     parts = {}
@@ -397,18 +376,14 @@ def test_a_run_says_and_keeps_what_ran_each_network(run: Run, tmp_path: Path) ->
         # Different engines are different runs.
         path.parent.parent.rename(tmp_path / engine)
         if engine == "openvino":
-            assert (parts[engine]["compared"], parts[engine]["differing"]) == (
-                manifest["images"],
-                0,
-            )
+            counts = parts[engine]["compared"], parts[engine]["differing"]
+            assert counts == (manifest["images"], 0)
             assert "0 of 17 predictions of unchanged images differ from those of eager" in ended.out
     assert parts["eager"] == {"name": "eager", "precision": "fp32", "batch_size": 16}
     assert parts["openvino"]["batch_size"] == 4
     # There is little to do.
     assert parts["auto"] == parts["eager"]
-    by_engine = [
-        pd.read_parquet(tmp_path / f"{engine}.parquet") for engine in ("eager", "openvino")
-    ]
+    by_engine = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("eager", "openvino")]
     same = (by_engine[0]["prediction"] == by_engine[1]["prediction"]).mean()
     assert same > 0.98
 
@@ -432,7 +407,6 @@ def test_the_jobs_of_a_sweep_share_engines_and_repeat_no_unchanged_image(
             Shown.shown += len(images)
             return super().logits(images)
 
-    monkeypatch.setattr(session, "_ENGINES", {})
     monkeypatch.setattr(session, "make_engine", counted)
     ended = run("-m", *SMALL[:2], "perturbation.num=4,8", "perturbation.amplitude=10,40", "seed=77")
     assert ended.code == 0, ended.err

@@ -1,1 +1,0 @@
-"""Networks retrained on changed images: the plan, the networks, what is measured of them, their tables."""
