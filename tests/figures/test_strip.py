@@ -247,18 +247,18 @@ def test_pictures_keep_their_shape_and_values(size: tuple[int, int], channels: i
 
 
 @pytest.mark.parametrize("size", [(224, 224), (96, 32), (32, 96)])
-@pytest.mark.parametrize("columns", [1, 2, 6])
+@pytest.mark.parametrize("columns", [1, 3])
 def test_nothing_overlaps_or_is_cut_off(size: tuple[int, int], columns: int) -> None:
-    nums = (0, 64, 256, 1024, 2048, 3072)[:columns]
+    nums = (0, 64, 3072)[:columns]
     long = "German short-haired pointer of Wolfenbüttel-Niedersachsen"
     names = ("efficientnet_lite0", "a model with a name beyond all bounds", "vgg16", "alexnet")
-    flips = (1, 1, 1, 4)
+    flips = (1, 1, 1, 2)
     predictions = {
         name: tuple(long if k < flip else f"{long} {k}" for k in range(columns))
         for name, flip in zip(names, flips, strict=True)
     }
     images = np.zeros((columns, 3, *size), dtype=np.uint8)
-    strips = [Strip(key, long, nums, images, predictions) for key in "abc"]
+    strips = [Strip(key, long, nums, images, predictions) for key in "ab"]
     figure = picture_strip(strips, "Two lines\nof title", "Small print.")
     places = {text.get_text() + str(id(text)): place for text, place in drawn(figure).items()}
     caption = next(name for name in places if name.startswith("Small print."))
