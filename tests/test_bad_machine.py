@@ -72,6 +72,7 @@ def limited(run: Run, shelf: Path) -> Callable[..., Ended]:
     """Return the command line by a user without rights, over two images in a folder of theirs."""
     root = folder_of(shelf / "images", "cat/a.png", "cat/b.png")
     weights = saved(state(), shelf / "w.safetensors")
+    weights.chmod(0o644)
     usual = [*images(root), *network(weights), f"paths.cache={shelf / 'cache'}"]
     # What is imported when it is needed first may be where others cannot read: decoding images, then
     # taking them from the cache.
