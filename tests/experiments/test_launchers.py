@@ -148,7 +148,7 @@ def test_a_job_that_dies_is_lost_and_the_rest_is_merged(
         for child in descendants(process):
             if is_at_work(child, name):
                 end(child)
-        out, errors = process.communicate()
+        out, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "1 of 2 jobs finished" in out
     (failed,) = [line for line in errors.splitlines() if line.startswith("failed: ")]
