@@ -12,7 +12,7 @@ _PUBLISHED = Path(__file__).with_name("published.csv")
 
 @dataclass(frozen=True)
 class Experiment:
-    """How the outcomes of an experiment are presented.
+    """Say how the outcomes of an experiment are presented.
 
     Attributes:
         table: stem of the table files.

@@ -23,7 +23,7 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError)
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How far a run is.
+    """Say how far a run is.
 
     Attributes:
         name: of its folder.

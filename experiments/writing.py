@@ -31,7 +31,7 @@ class Below:
 
 @dataclass(frozen=True)
 class Presented:
-    """What is presented of a run, or of several.
+    """Hold what is presented of a run, or of several.
 
     Attributes:
         title: of the table.

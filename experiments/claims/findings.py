@@ -33,7 +33,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison says of a claim.
+    """Hold what one comparison says of a claim.
 
     Attributes:
         subject: the network, or networks, it is about.

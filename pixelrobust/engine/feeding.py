@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrobust.datasets.decoded import PixelRows
+from pixelrobust.engine.devices import to_device
 
 Images = Tensor | NDArray[np.generic] | PixelRows
 
@@ -51,11 +52,7 @@ class InPlaceFeed:
         """Yield, for each array of B positions, (B, C, H, W) on the device, of the images' dtype."""
         for index in order:
             if isinstance(self._images, Tensor):
-                # Pinned, so that the copy does not wait for what the device is computing.
-                rows = torch.as_tensor(index)
-                if self._images.device.type == "cuda":
-                    rows = rows.pin_memory().to(self._images.device, non_blocking=True)
-                yield self._images[rows]
+                yield self._images[to_device(torch.as_tensor(index), self._images.device)]
             else:
                 yield torch.as_tensor(self._images[index])
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine import Engine, Predicted
 from pixelrobust.engine.base import label_margins, predicted_classes
+from pixelrobust.engine.devices import to_device
 from pixelrobust.engine.feeding import Images, make_feed
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.perturbation.pixels import ChangeRandomness, apply_change, image_keys
@@ -117,7 +118,9 @@ class ForwardPass:
         slices = [slice(start, start + at_once) for start in range(0, len(image), at_once)]
         feed = self._feed.batches(image[part] for part in slices)
         for part, batch in zip(slices, feed, strict=True):
-            rows, draws = (_sent(index[part], device) for index in (image, draw))
+            rows, draws = (
+                to_device(torch.as_tensor(index[part]), device) for index in (image, draw)
+            )
             randomness = ChangeRandomness(self._key_words[rows], draws, batch.shape[1:])
             _reserve(randomness, cells)
             labels = self._labels[rows]
@@ -137,14 +140,6 @@ class _Batch(NamedTuple):
     cell: Cell
     where: slice
     labels: Tensor
-
-
-def _sent(index: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Send an array to the device, without waiting for what that is computing."""
-    tensor = torch.as_tensor(index)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
 
 
 def _reserve(randomness: ChangeRandomness, cells: Sequence[Cell]) -> None:

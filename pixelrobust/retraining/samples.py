@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrobust.datasets.decoded import PixelRows
+from pixelrobust.engine.devices import to_device
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.augmentations import Augmentation, augment
 from pixelrobust.perturbation.philox import philox
@@ -122,13 +123,6 @@ def read_rows(images: Images, rows: NDArray[np.int64]) -> Tensor:
     """Copy some images (B, C, H, W), on the device that they are on."""
     # Indexing by an array copies, whatever the images are kept in.
     return torch.as_tensor(images[rows])
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return the tensor on the device; a GPU fetches it while the CPU goes on."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def check_training_images(images: Images, keys: Sequence[str], labels: NDArray[Any]) -> None:

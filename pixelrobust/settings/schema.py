@@ -276,7 +276,7 @@ class AttackSettings(Section):
 
 
 class Recipe(Section):
-    """How a network is retrained. Defaults are the paper's where it gives a value: 20 epochs, step 0.001.
+    """Say how a network is retrained. Defaults are the paper's where it gives a value: 20 epochs, step 0.001.
 
     Attributes:
         trainable: "all" parameters, or the "last" layer's only.
@@ -313,7 +313,7 @@ class Recipe(Section):
 
 
 class RetrainSettings(Recipe):
-    """How networks are retrained, and with what they are compared (see `configs/retrain`)."""
+    """Say how networks are retrained, and with what they are compared (see `configs/retrain`)."""
 
     model: StrictStr | None
     num: Annotated[tuple[NotNegative, ...], _SEVERAL]

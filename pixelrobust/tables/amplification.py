@@ -63,7 +63,7 @@ Decision = Literal["yes", "no", "not decided"]
 
 @dataclass(frozen=True)
 class AmplificationVerdict:
-    """What the logits say, over images.
+    """Hold what the logits say, over images.
 
     Attributes:
         images: that the estimates rest on.
