@@ -37,10 +37,12 @@ def summarize_returns(
         gain: return rate minus that of num 0, paired by image, with interval and p-value;
         pixel_index with the share of outcomes that left the adversarial class as w.
     """
-    kinds = []
-    for rounded, label in ((False, "unrounded"), (True, "rounded")):
-        kinds.append(outcomes[outcomes["rounded"] == rounded].assign(images_are=label))
-    kinds.append(_still_fooling(kinds[1]))
+    rounded = outcomes[outcomes["rounded"]]
+    kinds = [
+        outcomes[~outcomes["rounded"]].assign(images_are="unrounded"),
+        rounded.assign(images_are="rounded"),
+        _still_fooling(rounded).assign(images_are="rounded, still fooling"),
+    ]
     rows = []
     keys = ["model", "epsilon", "images_are"]
     for (model, epsilon, kind), group in pd.concat(kinds).groupby(keys, observed=True, sort=False):
@@ -53,12 +55,12 @@ def summarize_returns(
 
 
 def _still_fooling(rounded: pd.DataFrame) -> pd.DataFrame:
-    """Return the rounded images that fool the network although they are rounded."""
+    """Return the rounded images that fool the network before any pixel is changed."""
     identity = ["model", "epsilon", "image"]
     unchanged = rounded[(rounded["num"] == 0) & rounded["wrong"]]
     fooling = pd.MultiIndex.from_frame(unchanged[identity].astype(str))
     kept = pd.MultiIndex.from_frame(rounded[identity].astype(str)).isin(fooling)
-    return rounded[kept].assign(images_are="rounded, still fooling")
+    return rounded[kept]
 
 
 def _recovered_shares(cell: pd.DataFrame) -> "pd.Series[float]":

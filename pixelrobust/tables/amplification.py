@@ -10,8 +10,8 @@ two changes of one image, which pass through the same layers, that can be compar
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,9 +58,6 @@ class Estimate:
     high: float
 
 
-Decision = Literal["yes", "no", "not decided"]
-
-
 @dataclass(frozen=True)
 class AmplificationVerdict:
     """Hold what the logits say, over images.
@@ -70,7 +67,7 @@ class AmplificationVerdict:
         left_out: images without comparable or finite changes.
         pixels, noise: median amplification from input to logits, with its distribution-free
             interval.
-        log_pixels, log_noise: mean natural logarithm of the amplification, with its t interval.
+        log_pixels: mean natural logarithm of the amplification of pixels, with its t interval.
         log_ratio: the same of amplification of pixels / of noise, in pairs of one image each; where
             norms match, that is the ratio of what the two changes do to the logits.
     """
@@ -80,22 +77,11 @@ class AmplificationVerdict:
     pixels: Estimate
     noise: Estimate
     log_pixels: Estimate
-    log_noise: Estimate
     log_ratio: Estimate
-
-    @property
-    def pixels_magnified(self) -> Decision:
-        """Decide whether pixel changes grow, relative to the activations, from input to logits."""
-        return _decision(self.log_pixels)
-
-    @property
-    def pixels_exceed_noise(self) -> Decision:
-        """Decide whether pixel changes grow more than noise of the same norm."""
-        return _decision(self.log_ratio)
 
 
 def amplification_verdict(changes: pd.DataFrame) -> AmplificationVerdict:
-    """Decide whether pixel changes are magnified, and whether more than noise of the same norm.
+    """Estimate how much pixel changes are magnified, and how much more than noise of the same norm.
 
     Args:
         changes: from `pixelrobust.evaluation.activations.layer_changes`.
@@ -121,20 +107,8 @@ def amplification_verdict(changes: pd.DataFrame) -> AmplificationVerdict:
         pixels=_median(pixels),
         noise=_median(noise),
         log_pixels=_mean(np.log(pixels)),
-        log_noise=_mean(np.log(noise)),
         log_ratio=_mean(np.log(pixels / noise)),
     )
-
-
-VERDICT_COLUMNS = [
-    "model",
-    *CELL_COLUMNS,
-    "images",
-    "left_out",
-    *(f"{change}{end}" for change in ("pixels", "noise", "ratio") for end in ("", "_low", "_high")),
-    "magnified",
-    "exceeds_noise",
-]
 
 
 def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
@@ -156,8 +130,7 @@ def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
         | _verdict_row(amplification_verdict(rows))
         for _, rows in groups
     ]
-    table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
-    return table.astype({"amplitude": "Int16", "area": "Int32"})
+    return pd.DataFrame(rows).astype({"amplitude": "Int16", "area": "Int32"})
 
 
 def verdicts_for_reading(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -179,15 +152,17 @@ def verdicts_for_reading(verdicts: pd.DataFrame) -> pd.DataFrame:
 def _verdict_row(verdict: AmplificationVerdict) -> dict[str, object]:
     log = verdict.log_ratio
     ratio = Estimate(*(math.exp(value) for value in (log.value, log.low, log.high)))
-    estimates = {"pixels": verdict.pixels, "noise": verdict.noise, "ratio": ratio}
+    estimates = (("pixels", verdict.pixels), ("noise", verdict.noise), ("ratio", ratio))
     return {
         "images": verdict.images,
         "left_out": verdict.left_out,
-        **{name: estimate.value for name, estimate in estimates.items()},
-        **{f"{name}_low": estimate.low for name, estimate in estimates.items()},
-        **{f"{name}_high": estimate.high for name, estimate in estimates.items()},
-        "magnified": verdict.pixels_magnified,
-        "exceeds_noise": verdict.pixels_exceed_noise,
+        **{
+            f"{name}{end}": value
+            for name, estimate in estimates
+            for end, value in zip(("", "_low", "_high"), astuple(estimate), strict=True)
+        },
+        "magnified": _decision(verdict.log_pixels),
+        "exceeds_noise": _decision(log),
     }
 
 
@@ -221,7 +196,7 @@ def _mean(values: NDArray[np.float64]) -> Estimate:
     return Estimate(mean, mean - half_width, mean + half_width)
 
 
-def _decision(logarithm: Estimate) -> Decision:
+def _decision(logarithm: Estimate) -> str:
     if logarithm.low > 0:
         return "yes"
     return "no" if logarithm.high < 0 else "not decided"

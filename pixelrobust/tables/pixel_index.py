@@ -1,6 +1,5 @@
 """The Pixel-index of every cell, and how it ranks models (the paper's Section 5 and Table 5)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,7 +77,7 @@ def rank_models(indices: pd.DataFrame, accuracies: Mapping[str, float]) -> pd.Da
         largest=at_largest["model"].map(largest),
     )
     by_accuracy = ranking["accuracy"].rank(method="min", ascending=False).astype("Int64")
-    ratio = ranking["largest"] / ranking["smallest"].where(ranking["smallest"] > 0, math.nan)
+    ratio = ranking["largest"] / ranking["smallest"].where(ranking["smallest"] > 0)
     ranked = ranking.assign(accuracy_rank=by_accuracy, largest_over_smallest=ratio)
     return pd.DataFrame(ranked[RANKING_COLUMNS]).reset_index(drop=True)
 

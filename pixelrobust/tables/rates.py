@@ -16,16 +16,8 @@ from pixelrobust.perturbation.grid import AmplitudeShare, Cell, pixel_index
 from pixelrobust.statistics.rates import wrong_rate_interval
 
 SUMMARY_COLUMNS = [
-    "model",
-    *CELL_COLUMNS,
-    "images",
-    "draws",
-    "wrong",
-    "wrong_rate",
-    "ci_low",
-    "ci_high",
-    "pixel_index",
-]
+    "model", *CELL_COLUMNS, "images", "draws", "wrong", "wrong_rate", "ci_low", "ci_high", "pixel_index",
+]  # fmt: skip
 
 _MISSING = "missing"
 
@@ -57,11 +49,8 @@ def summarize(
 
 def ordered_summary(summary: pd.DataFrame) -> pd.DataFrame:
     """Return rows of models and cells in the order that `summarize` states."""
-    order = summary["model"].map(
-        {model: rank for rank, model in enumerate(summary["model"].unique())}
-    )
     # Unlimited stands last among amplitudes and areas: it is the largest of them.
-    sorting = summary.assign(model=order, control=summary["num"] > 0)
+    sorting = summary.assign(model=pd.factorize(summary["model"])[0], control=summary["num"] > 0)
     index = sorting.sort_values(
         ["model", "control", "area", "amplitude", "num"], na_position="last", kind="stable"
     ).index

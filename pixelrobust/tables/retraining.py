@@ -37,11 +37,10 @@ _CHANGE = ("change", "low", "high", "p", "grown", "compared")
 
 def find_references(rows: pd.DataFrame) -> dict[str, str]:
     """Return the names of the reference networks among those of the rows, by `REFERENCES`."""
-    endings = dict(zip(REFERENCES, (ORIGINAL, UNCHANGED), strict=True))
     models = [str(model) for model in rows["model"].unique()]
     return {
         reference: model
-        for reference, ending in endings.items()
+        for reference, ending in zip(REFERENCES, (ORIGINAL, UNCHANGED), strict=True)
         for model in models
         if model.endswith(ending)
     }
@@ -56,8 +55,7 @@ def retrained_on_pixels(rows: pd.DataFrame) -> list[str]:
 
 def most_telling(rows: pd.DataFrame) -> str:
     """Return which test images say most: heldout ones where there are any, else those trained on."""
-    kinds = {str(kind) for kind in rows["images_are"].unique()}
-    return HELDOUT if HELDOUT in kinds else SAME
+    return HELDOUT if HELDOUT in set(rows["images_are"]) else SAME
 
 
 def summarize_retraining(
@@ -135,17 +133,16 @@ def _with_differences(
             continue
         pair = compare_pairs(shares.of(model, cell), shares.of(name, cell))
         found.append((pair.mean, pair.low, pair.high, pair.p))
-    columns = pd.DataFrame(
-        found, columns=[f"{reference}_{end}" for end in _DIFFERENCE], index=table.index
-    )
-    _correct(columns, f"{reference}_p")
-    return pd.concat([table, columns], axis=1)
+    names = [f"{reference}_{end}" for end in _DIFFERENCE]
+    columns = pd.DataFrame(found, columns=names, index=table.index)
+    corrected = _corrected(columns[f"{reference}_p"])
+    return pd.concat([table, columns.assign(**{f"{reference}_p": corrected})], axis=1)
 
 
-def _correct(table: pd.DataFrame, column: str) -> None:
-    """Correct the p-values of a column that are there, by Holm's method."""
-    tested = table[column].notna()
-    table.loc[tested, column] = holm(table.loc[tested, column].to_numpy(float))
+def _corrected(p_values: "pd.Series[float]") -> "pd.Series[float]":
+    """Correct the p-values that are there, by Holm's method."""
+    tested = p_values.dropna()
+    return pd.Series(holm(tested.to_numpy(float)), tested.index).reindex(p_values.index)
 
 
 def _laid_out(summary: pd.DataFrame, entries: list[str]) -> pd.DataFrame:
@@ -238,15 +235,13 @@ def summarize_transfer(rows: pd.DataFrame, control: str) -> pd.DataFrame:
                 row |= dict(zip(TRANSFER_SUMMARY[-4:], values, strict=True))
             found.append(row)
     summary = pd.DataFrame(found, columns=TRANSFER_SUMMARY)
-    _correct(summary, "difference_p")
-    return summary
+    return summary.assign(difference_p=_corrected(summary["difference_p"]))
 
 
 def transfer_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
     """Return the summary as text: a row for each kind of image and network, a column an epsilon."""
     epsilons = list(dict.fromkeys(summary["epsilon"].astype(str)))
-    rows = []
-    keys = ["against", "rounded", "model"]
+    rows, keys = [], ["against", "rounded", "model"]
     for (against, rounded, model), group in summary.groupby(keys, observed=True, sort=False):
         entries = {
             str(row["epsilon"]): rate_with_interval(row["fooled_rate"], row)
@@ -293,7 +288,7 @@ def fall_for_reading(steps: Sequence[Step]) -> pd.DataFrame:
     changes = [_points(step.change, step.change_low, step.change_high) for step in steps[1:]]
     labels = [step.label for step in steps]
     return pd.DataFrame(
-        {"Step": labels, "Still fool (%)": rates, "Change (points)": ["", *changes][: len(steps)]}
+        {"Step": labels, "Still fool (%)": rates, "Change (points)": ["", *changes]}
     )
 
 
@@ -368,9 +363,7 @@ def summarize_distances(rows: pd.DataFrame, references: dict[str, str]) -> pd.Da
         "images_are", key=lambda kinds: pd.factorize(kinds)[0], kind="stable", ignore_index=True
     )
     for column in [f"{name}_p" for name in references]:
-        for _, rows_of_kind in summary[summary[column].notna()].groupby("images_are"):
-            corrected = holm(rows_of_kind[column].to_numpy(float))
-            summary.loc[rows_of_kind.index, column] = corrected
+        summary[column] = summary.groupby("images_are")[column].transform(_corrected)
     return summary
 
 

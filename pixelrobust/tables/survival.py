@@ -10,11 +10,6 @@ from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.survival import SurvivalCurve, logrank, pixels_to_flip, survival_curve
 from pixelrobust.tables.rates import rate_with_interval
 
-SURVIVAL_COLUMNS = [
-    "model", "amplitude", "area", "images", "flipped", "largest_num", "survival", "ci_low", "ci_high",
-    "median", "median_low", "median_high",
-]  # fmt: skip
-
 
 def survival_curves(outcomes: pd.DataFrame) -> dict[str, SurvivalCurve]:
     """Return the curve of each model, over images, in draw 0.
@@ -40,13 +35,12 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
         ci_high; median: the num by which half the images have flipped, with its 95 % interval;
         missing: beyond largest_num.
     """
-    curves = survival_curves(outcomes)
     cell = cell_of(outcomes[outcomes["num"] > 0])
     # Where all images have flipped, none was followed up to the largest num.
     largest = outcomes.groupby(outcomes["model"].astype(str))["num"].max()
     rows = []
     for model, flips in _by_model(outcomes).items():
-        curve = curves[model]
+        curve = survival_curve(flips["num"], flips["flipped"])
         rows.append(
             {
                 "model": model,
@@ -63,9 +57,8 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
                 "median_high": curve.median_high,
             }
         )
-    table = pd.DataFrame(rows, columns=SURVIVAL_COLUMNS)
     medians = dict.fromkeys(("median", "median_low", "median_high"), "Int64")
-    return table.astype({"amplitude": "Int16", "area": "Int32", **medians})
+    return pd.DataFrame(rows).astype({"amplitude": "Int16", "area": "Int32", **medians})
 
 
 def compare_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
