@@ -33,8 +33,7 @@ def rate_curves(summary: pd.DataFrame, by: str, title: str, caption: str) -> Fig
         summary: from `pixelrobust.tables.rates.summarize`.
         by: what a curve stands for: "model", or "amplitude" or "area" with a column of panels for
             each model. The control belongs to every curve.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
 
     Returns:
         A figure with 95 % intervals as bands. With several draws an image, wrong images are the
@@ -72,8 +71,7 @@ def survival_figure(
     Args:
         curves: of each model.
         nums: the numbers of changed pixels that were tried, rising.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
 
     Returns:
         A figure with 95 % intervals as bands. A curve falls at the num at which images were found
@@ -96,8 +94,7 @@ def amplification_curves(summaries: Mapping[str, pd.DataFrame], title: str, capt
 
     Args:
         summaries: by model, from `pixelrobust.tables.amplification.summarize_amplification`; at least one.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
 
     Returns:
         A figure with a panel for each model: medians over images as curves, quartiles as bands,
@@ -126,8 +123,7 @@ def pixel_index_curves(indices: pd.DataFrame, title: str, caption: str) -> Figur
 
     Args:
         indices: from `pixelrobust.tables.pixel_index.pixel_indices`.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
 
     Returns:
         A figure with a panel for each of the three that varies, and 95 % intervals as bands.
@@ -163,16 +159,7 @@ def _curve(
     index: int,
     **style: Any,
 ) -> None:
-    """Draw a curve with a band around it.
-
-    Args:
-        axes: the panel.
-        at: along x.
-        values: middle, low and high.
-        label: in the legend.
-        index: of the curve in its panel; decides colour and marker.
-        **style: of the curve.
-    """
+    """Draw a curve of (middle, low, high) values; its index in the panel decides colour and marker."""
     middle, low, high = values
     place = index % len(COLOURS)
     marker = {"marker": MARKERS[place], "markersize": 4}

@@ -18,8 +18,7 @@ def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:
 
     Args:
         summary: from `pixelrobust.tables.adversarial.summarize_returns`, with one amplitude and one area.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
 
     Returns:
         A figure with a row of panels for each model and a column for each kind of image; each field

@@ -29,8 +29,7 @@ def retraining_matrix(summary: pd.DataFrame, title: str, caption: str) -> Figure
     Args:
         summary: from `pixelrobust.tables.retraining.summarize_retraining`, its changes of one
             amplitude and area.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
 
     Returns:
         A figure with a panel for each set of test images, on one colour scale.
@@ -58,8 +57,7 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
 
     Args:
         steps: from `pixelrobust.tables.retraining.fall`.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
     """
     figure = new_figure(1.6 * len(steps) + 1, 4.6)
     axes = figure.subplots()
@@ -100,8 +98,7 @@ def distance_changes(
 
     Args:
         changes: for each network, (N,) finite changes, N at least 1; at least one network.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
     """
     figure = new_figure(8, 1.6 * _ROW * len(changes) + 1.6)
     axes = figure.subplots()
@@ -134,8 +131,7 @@ def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str)
 
     Args:
         histories: for each network, columns epoch, loss and accuracy; at least one network.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
     """
     figure = new_figure(10.5, 4.8)
     loss, accuracy = figure.subplots(1, 2)

@@ -163,8 +163,7 @@ def picture_strip(strips: Sequence[Strip], title: str, caption: str) -> Figure:
 
     Args:
         strips: at least one; all of the same nums, models and image size.
-        title: of the figure.
-        caption: small print below it.
+        title, caption: words above the panels, and small print below them.
 
     Returns:
         A figure. Wrong predictions are red, bold and crossed; a picture at which models are wrong

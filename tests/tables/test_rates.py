@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from pixelrobust import summarize
-from pixelrobust.figures import write_figure
 from pixelrobust.figures.curves import rate_curves
 from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
@@ -97,15 +96,6 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert r"5 \% \& <x>" in latex
     assert r"\caption{Title. 5 \% of\_it.}" in latex
     assert r"\label{tab:t}" in latex
-
-
-def test_figures_are_written_alike_every_time(tmp_path: Path) -> None:
-    plain = summarize(outcomes()[lambda rows: rows["amplitude"].isna()])
-    for folder in ("one", "two"):
-        write_figure(rate_curves(plain, "model", "Title", "Caption."), tmp_path / folder / "figure")
-    for suffix in ("png", "pdf"):
-        first, second = (tmp_path / folder / f"figure.{suffix}" for folder in ("one", "two"))
-        assert first.read_bytes() == second.read_bytes()
 
 
 def test_curves_show_accuracy_and_wrong_images() -> None:

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -11,6 +10,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.figures.retraining import loss_curves, retraining_matrix
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
+from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables.retraining import (
     differences_for_reading,
@@ -59,21 +59,16 @@ def test_differences_are_in_pairs_and_corrected_over_the_rows() -> None:
     """Nested wrong images: as many are discordant as the counts differ, all of them one way."""
     summary = summarize_retraining(outcomes())
     for reference, name in (("baseline", ORIGINAL), ("unchanged", CONTROL)):
-        raw = {
-            (model, num): 2.0 ** (1 - abs(count - COUNTS[name][index]))
-            if count != COUNTS[name][index]
-            else 1.0
+        apart = {
+            (model, num): own - other
             for model, counts in COUNTS.items()
             if model != name
-            for index, (num, count) in enumerate(zip((0, 64), counts, strict=True))
+            for num, own, other in zip((0, 64), counts, COUNTS[name], strict=True)
         }
-        ranked = sorted(raw, key=raw.__getitem__)
-        steps = np.maximum.accumulate([raw[key] * (6 - rank) for rank, key in enumerate(ranked)])
-        expected = dict(zip(ranked, np.minimum(steps, 1), strict=True))
-        for (model, num), p in expected.items():
+        raw = [min(2.0 ** (1 - abs(count)), 1) for count in apart.values()]
+        for (model, num), p in zip(apart, holm(raw), strict=True):
             found = row(summary, model, num)
-            index = (0, 64).index(num)
-            difference = (COUNTS[model][index] - COUNTS[name][index]) / 20
+            difference = apart[model, num] / 20
             assert found[f"{reference}_difference"] == pytest.approx(difference)
             assert found[f"{reference}_p"] == pytest.approx(p)
             assert found[f"{reference}_low"] < difference < found[f"{reference}_high"]

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from pixelrobust.errors import InputError
 from pixelrobust.figures import new_figure, num_axis, tidy
 from pixelrobust.figures.curves import survival_figure
 from pixelrobust.outcomes.rows import concatenate, make_outcomes
@@ -14,7 +13,6 @@ from pixelrobust.statistics.paired import holm
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.statistics.survival import logrank, pixels_to_flip
 from pixelrobust.tables.survival import (
-    SURVIVAL_COLUMNS,
     compare_survival,
     pairs_for_reading,
     readable_p,
@@ -52,7 +50,6 @@ def three() -> pd.DataFrame:
 
 def test_one_row_a_model() -> None:
     table = tabulate_survival(three())
-    assert list(table.columns) == SURVIVAL_COLUMNS
     assert table["model"].tolist() == ["tough", "middling", "weak"]
     assert table["images"].tolist() == [10, 10, 10]
     assert table["flipped"].tolist() == [0, 6, 10]
@@ -60,10 +57,6 @@ def test_one_row_a_model() -> None:
     assert table["largest_num"].tolist() == [64, 64, 64]
     assert table["amplitude"].isna().all()
     assert table["area"].isna().all()
-
-
-def test_the_ends_have_wilsons_interval() -> None:
-    table = tabulate_survival(three())
     assert table["ci_low"][0] == pytest.approx(wilson_interval(1, 10).low)
     assert table["ci_high"][2] == pytest.approx(wilson_interval(0, 10).high)
 
@@ -84,13 +77,6 @@ def test_limits_of_the_changes_are_kept() -> None:
     assert table.loc[0, ["amplitude", "area"]].tolist() == [10, 200]
 
 
-def test_several_limits_are_refused() -> None:
-    both = concatenate([outcomes("net", [4]), outcomes("net", [8], 10)])
-    for function in (tabulate_survival, compare_survival, survival_curves):
-        with pytest.raises(InputError, match="2 combinations"):
-            function(both)
-
-
 def test_each_pair_is_tested_and_corrected() -> None:
     rows = three()
     flips = pixels_to_flip(rows)
@@ -100,13 +86,6 @@ def test_each_pair_is_tested_and_corrected() -> None:
     assert list(zip(pairs["first"], pairs["second"], strict=True)) == expected
     p = [logrank(of[one], of[two]) for one, two in expected]
     assert pairs["p"].tolist() == pytest.approx(p)
-    smallest, middle, largest = sorted(p)
-    corrected = {
-        smallest: 3 * smallest,
-        middle: max(3 * smallest, 2 * middle),
-        largest: max(3 * smallest, 2 * middle, largest),
-    }
-    assert pairs["p_holm"].tolist() == pytest.approx([corrected[value] for value in p])
     assert pairs["p_holm"].tolist() == pytest.approx(holm(p).tolist())
 
 
