@@ -5,7 +5,7 @@ hold for networks of just these seeds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ def _with_differences(
             found.append((np.nan,) * len(_DIFFERENCE))
             continue
         pair = compare_pairs(shares.of(model, cell), shares.of(name, cell))
-        found.append((pair.mean, pair.low, pair.high, pair.p))
+        found.append(astuple(pair))
     names = [f"{reference}_{end}" for end in _DIFFERENCE]
     columns = pd.DataFrame(found, columns=names, index=table.index)
     corrected = _corrected(columns[f"{reference}_p"])
@@ -231,8 +231,7 @@ def summarize_transfer(rows: pd.DataFrame, control: str) -> pd.DataFrame:
             if against == "original" and model != control and len(reference):
                 same = reference.loc[_by_image(own, "wrong").index]
                 pair = compare_pairs(shares, same.to_numpy())
-                values = (pair.mean, pair.low, pair.high, pair.p)
-                row |= dict(zip(TRANSFER_SUMMARY[-4:], values, strict=True))
+                row |= dict(zip(TRANSFER_SUMMARY[-4:], astuple(pair), strict=True))
             found.append(row)
     summary = pd.DataFrame(found, columns=TRANSFER_SUMMARY)
     return summary.assign(difference_p=_corrected(summary["difference_p"]))
@@ -272,12 +271,8 @@ def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[St
     for label, model, rounded in stages:
         shares, seeds = fooled_shares(rows[rows["rounded"] == rounded], model)
         interval = _interval(shares, seeds, len(shares) * seeds)
-        rate = (float(shares.mean()), interval.low, interval.high)
-        if before is None:
-            steps.append(Step(label, *rate))
-        else:
-            pair = compare_pairs(shares, before)
-            steps.append(Step(label, *rate, pair.mean, pair.low, pair.high))
+        change = () if before is None else astuple(compare_pairs(shares, before))[:3]
+        steps.append(Step(label, float(shares.mean()), interval.low, interval.high, *change))
         before = shares
     return steps
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -349,11 +348,3 @@ def test_long_tables_are_cut_and_say_so(tmp_path: Path) -> None:
     table = table_of_csv(tmp_path / "long.csv")
     assert (len(table.rows), table.more) == (1000, 234)
     assert "234 more rows stand in the file." in Shown(html_of(tmp_path)).texts
-
-
-def test_templates_and_styles_are_part_of_the_package() -> None:
-    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    patterns = declared["tool"]["setuptools"]["package-data"]["pixelrobust"]
-    root = REPOSITORY / "pixelrobust"
-    packed = {path for pattern in patterns for path in root.glob(pattern)}
-    assert {path for path in (root / "report").glob("*/*.*") if path.suffix != ".pyc"} <= packed

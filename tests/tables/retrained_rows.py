@@ -17,6 +17,15 @@ def keys(count: int) -> list[str]:
     return [f"{index:04}.png" for index in range(count)]
 
 
+def row_of(summary: pd.DataFrame, model: str, **values: object) -> pd.Series:
+    """The only row of a summary of this network that has these values."""
+    rows = summary[summary["model"] == model]
+    for column, value in values.items():
+        rows = rows[rows[column] == value]
+    (index,) = rows.index
+    return rows.loc[index]
+
+
 def first(count: int, images: int, start: int = 0) -> list[int]:
     """Which of the images are wrong: `count` of them from `start` on."""
     return [int(start <= index < start + count) for index in range(images)]

@@ -15,7 +15,7 @@ from pixelrobust.tables.retraining import (
     distances_for_reading,
     summarize_distances,
 )
-from tests.tables.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, distances, together
+from tests.tables.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, distances, row_of, together
 
 REFERENCES = {"baseline": ORIGINAL, "unchanged": CONTROL}
 BEFORE = [1.0, 2.0, 3.0, -1.0, 4.0]
@@ -30,14 +30,8 @@ def rows(kind: str = "same") -> pd.DataFrame:
     )
 
 
-def found(summary: pd.DataFrame, model: str, kind: str = "same") -> pd.Series:
-    chosen = summary[(summary["model"] == model) & (summary["images_are"] == kind)]
-    (index,) = chosen.index
-    return chosen.loc[index]
-
-
 def test_distances_and_changes_in_pairs() -> None:
-    row = found(summarize_distances(rows(), REFERENCES), FOUR)
+    row = row_of(summarize_distances(rows(), REFERENCES), FOUR)
     assert (row["images"], row["training_seeds"]) == (5, 1)
     assert row["median"] == 2.5
     assert row["mean"] == pytest.approx(np.mean(AFTER))
@@ -55,28 +49,28 @@ def test_p_values_are_of_signs_and_corrected_over_networks() -> None:
     # 0.1 three times, all up: 2 of 8.
     raw = [2 / 8, four]
     expected = holm(raw)
-    assert found(summary, CONTROL)["baseline_p"] == pytest.approx(expected[0])
-    assert found(summary, FOUR)["baseline_p"] == pytest.approx(expected[1])
+    assert row_of(summary, CONTROL)["baseline_p"] == pytest.approx(expected[0])
+    assert row_of(summary, FOUR)["baseline_p"] == pytest.approx(expected[1])
 
 
 def test_a_reference_is_not_compared_with_itself() -> None:
     summary = summarize_distances(rows(), REFERENCES)
-    assert found(summary, ORIGINAL).filter(like="baseline_").isna().all()
-    assert found(summary, ORIGINAL)["unchanged_change"] == pytest.approx(-0.06)
-    assert found(summary, CONTROL).filter(like="unchanged_").isna().all()
+    assert row_of(summary, ORIGINAL).filter(like="baseline_").isna().all()
+    assert row_of(summary, ORIGINAL)["unchanged_change"] == pytest.approx(-0.06)
+    assert row_of(summary, CONTROL).filter(like="unchanged_").isna().all()
 
 
 def test_measured_distances_are_compared_by_rank() -> None:
     summary = summarize_distances(rows(), REFERENCES)
-    row = found(summary, ORIGINAL)
+    row = row_of(summary, ORIGINAL)
     assert (row["measured"], row["correlation"]) == (5, pytest.approx(1))
-    assert found(summary, FOUR)["measured"] == 0
-    assert np.isnan(found(summary, FOUR)["correlation"])
+    assert row_of(summary, FOUR)["measured"] == 0
+    assert np.isnan(row_of(summary, FOUR)["correlation"])
 
 
 def test_a_constant_has_no_correlation() -> None:
     table = distances([-1.0, -2.0, -3.0], FOUR, measured=[0.0, 0.0, 0.0])
-    row = found(summarize_distances(table, {}), FOUR)
+    row = row_of(summarize_distances(table, {}), FOUR)
     assert (row["measured"], row["correlation"]) == (3, pytest.approx(math.nan, nan_ok=True))
 
 
@@ -86,7 +80,7 @@ def test_images_are_counted_not_seeds() -> None:
         distances([1.0, 3.0], FOUR, seed=1, measured=[1.0, 2.0]),
         distances([3.0, 5.0], FOUR, seed=2, measured=[1.0, 2.0]),
     )
-    row = found(summarize_distances(table, REFERENCES), FOUR)
+    row = row_of(summarize_distances(table, REFERENCES), FOUR)
     assert (row["training_seeds"], row["images"], row["measured"]) == (2, 2, 2)
     assert (row["mean"], row["median"], row["baseline_change"]) == (3, 3, 3)
     assert changes_by_image(table, FOUR, ORIGINAL).tolist() == [2, 4]
@@ -100,12 +94,12 @@ def test_distances_that_are_not_finite_are_left_out_of_changes() -> None:
         distances([2.0, 3.0, 4.0, 1.0, 1.0], FOUR, measured=[1.0, 2.0, math.nan, 1.0, 1.0]),
     )
     summary = summarize_distances(table, REFERENCES)
-    row = found(summary, FOUR)
+    row = row_of(summary, FOUR)
     assert (row["baseline_change"], row["baseline_compared"]) == (1.5, 2)
     assert (row["unchanged_change"], row["unchanged_compared"]) == (0, 3)
     assert row["measured"] == 4
     # A single pair has no interval.
-    assert np.isnan(found(summary, CONTROL)["baseline_change"])
+    assert np.isnan(row_of(summary, CONTROL)["baseline_change"])
     assert changes_by_image(table, FOUR, ORIGINAL).tolist() == [1, 2]
 
 

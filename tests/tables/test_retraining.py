@@ -21,7 +21,16 @@ from pixelrobust.tables.retraining import (
     retrained_on_pixels,
     summarize_retraining,
 )
-from tests.tables.retrained_rows import CONTROL, FOUR, MANY, ORIGINAL, first, outcomes_of, together
+from tests.tables.retrained_rows import (
+    CONTROL,
+    FOUR,
+    MANY,
+    ORIGINAL,
+    first,
+    outcomes_of,
+    row_of,
+    together,
+)
 
 # Wrong images of 20, at 0 and 64 changed pixels; those of a network lie within each other.
 COUNTS = {ORIGINAL: (0, 10), CONTROL: (1, 8), FOUR: (0, 2), MANY: (8, 8)}
@@ -36,20 +45,11 @@ def outcomes(kind: str = "same", counts: dict[str, tuple[int, int]] = COUNTS) ->
     )
 
 
-def row(summary: pd.DataFrame, model: str, num: int, kind: str = "same") -> pd.Series:
-    (found,) = (
-        found
-        for _, found in summary.iterrows()
-        if (found["images_are"], found["model"], found["num"]) == (kind, model, num)
-    )
-    return found
-
-
 def test_rates_and_intervals_of_each_network_and_cell() -> None:
     summary = summarize_retraining(outcomes())
     assert summary["model"].tolist() == [name for name in COUNTS for _ in range(2)]
     assert summary["wrong"].tolist() == [count for pair in COUNTS.values() for count in pair]
-    found = row(summary, ORIGINAL, 64)
+    found = row_of(summary, ORIGINAL, num=64)
     interval = wilson_interval(0.5, 20)
     assert (found["ci_low"], found["ci_high"]) == (interval.low, interval.high)
     assert (found["training_seeds"], found["draws"], found["images"]) == (1, 1, 20)
@@ -67,7 +67,7 @@ def test_differences_are_in_pairs_and_corrected_over_the_rows() -> None:
         }
         raw = [min(2.0 ** (1 - abs(count)), 1) for count in apart.values()]
         for (model, num), p in zip(apart, holm(raw), strict=True):
-            found = row(summary, model, num)
+            found = row_of(summary, model, num=num)
             difference = apart[model, num] / 20
             assert found[f"{reference}_difference"] == pytest.approx(difference)
             assert found[f"{reference}_p"] == pytest.approx(p)
@@ -80,7 +80,7 @@ def test_pairs_count_not_totals() -> None:
     """As many wrong images as the original has, but others: a difference of 0, 12 discordant."""
     one, two = first(6, 20), first(6, 20, start=6)
     rows = together(*(outcomes_of({Cell(4): w}, m) for w, m in ((one, ORIGINAL), (two, FOUR))))
-    found = row(summarize_retraining(rows), FOUR, 4)
+    found = row_of(summarize_retraining(rows), FOUR, num=4)
     assert found["baseline_difference"] == 0
     assert found["baseline_p"] == 1
     # Wald's, which is a little wider here than Tango's: 12 discordant pairs of 20.
@@ -112,12 +112,12 @@ def test_seeds_are_pooled_as_draws_of_the_same_images() -> None:
         outcomes_of({Cell(4): [1, 1, 0, 0]}, FOUR, seed=3),
         outcomes_of({Cell(4): [1, 0, 0, 0]}, FOUR, seed=7),
     )
-    found = row(summarize_retraining(rows), FOUR, 4)
+    found = row_of(summarize_retraining(rows), FOUR, num=4)
     assert (found["training_seeds"], found["images"], found["draws"]) == (2, 4, 2)
     assert (found["wrong"], found["wrong_rate"]) == (3, 0.375)
     # Signs of two differences, 1 and 1/2: one pattern of four has a sum as large, and one as small.
     assert found["baseline_p"] == pytest.approx(0.5)
-    original = row(summarize_retraining(rows), ORIGINAL, 4)
+    original = row_of(summarize_retraining(rows), ORIGINAL, num=4)
     assert (original["training_seeds"], original["draws"]) == (1, 1)
 
 

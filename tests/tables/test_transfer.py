@@ -21,7 +21,17 @@ from pixelrobust.tables.retraining import (
     transfer_for_reading,
 )
 from tests.experiments.claim_cases import manifest
-from tests.tables.retrained_rows import ALL, CONTROL, FOUR, ORIGINAL, first, keys, shown, together
+from tests.tables.retrained_rows import (
+    ALL,
+    CONTROL,
+    FOUR,
+    ORIGINAL,
+    first,
+    keys,
+    row_of,
+    shown,
+    together,
+)
 
 STAGES = [
     ("all", ALL, False),
@@ -44,22 +54,14 @@ def cases() -> pd.DataFrame:
     )
 
 
-def found(summary: pd.DataFrame, model: str, **keys: object) -> pd.Series:
-    rows = summary[summary["model"] == model]
-    for key, value in keys.items():
-        rows = rows[rows[key] == value]
-    (index,) = rows.index
-    return rows.loc[index]
-
-
 def test_how_many_images_fool_each_network() -> None:
     summary = summarize_transfer(cases(), CONTROL)
     assert list(summary.columns) == TRANSFER_SUMMARY
-    row = found(summary, FOUR, rounded=False)
+    row = row_of(summary, FOUR, rounded=False)
     interval = wilson_interval(0.2, 20)
     assert (row["images"], row["fooled"], row["fooled_rate"]) == (20, 4, 0.2)
     assert (row["ci_low"], row["ci_high"]) == (interval.low, interval.high)
-    assert found(summary, ALL, rounded=False)["fooled_rate"] == 1
+    assert row_of(summary, ALL, rounded=False)["fooled_rate"] == 1
 
 
 def test_differences_from_the_control_are_paired_and_corrected() -> None:
@@ -71,7 +73,7 @@ def test_differences_from_the_control_are_paired_and_corrected() -> None:
     }  # fmt: skip
     raw = [stats.binomtest(count, count, 0.5).pvalue for count in discordant.values()]
     for (model, rounded), p in zip(discordant, holm(raw), strict=True):
-        row = found(summary, model, rounded=rounded)
+        row = row_of(summary, model, rounded=rounded)
         sign = -1 if (model, rounded) == (FOUR, False) else 1
         assert row["difference"] == pytest.approx(sign * discordant[model, rounded] / 20)
         assert row["difference_p"] == pytest.approx(p)
@@ -86,7 +88,7 @@ def test_images_against_each_network_itself_are_not_compared() -> None:
         shown([1, 1], CONTROL, against="itself"),
     )
     summary = summarize_transfer(rows, CONTROL)
-    row = found(summary, FOUR, against="itself")
+    row = row_of(summary, FOUR, against="itself")
     assert (row["images"], row["fooled"]) == (9, 3)
     assert pd.isna(row["difference_p"])
 
@@ -103,7 +105,7 @@ def test_seeds_count_as_draws_of_each_image() -> None:
         shown([1, 1, 1, 0], CONTROL, seed=1),
         shown([1, 1, 1, 0], CONTROL, seed=2),
     )
-    row = found(summarize_transfer(rows, CONTROL), FOUR)
+    row = row_of(summarize_transfer(rows, CONTROL), FOUR)
     assert (row["training_seeds"], row["images"], row["fooled"]) == (2, 4, 3)
     assert row["fooled_rate"] == 0.375
     interval = wrong_rate_interval([2, 1, 0, 0], 2)
@@ -122,7 +124,7 @@ def test_seeds_may_have_images_of_their_own() -> None:
         shown([1, 1, 1], FOUR, seed=1, against="itself", names=names[:3]),
         shown([1, 0, 0], FOUR, seed=2, against="itself", names=names[3:]),
     )
-    row = found(summarize_transfer(rows, CONTROL), FOUR)
+    row = row_of(summarize_transfer(rows, CONTROL), FOUR)
     assert (row["images"], row["fooled"]) == (6, 4)
     assert row["fooled_rate"] == pytest.approx(4 / 6)
     assert row["ci_low"] < 4 / 6 < row["ci_high"]
