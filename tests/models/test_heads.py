@@ -30,7 +30,6 @@ OUTPUTS = 12
 ARCHITECTURES = {
     "resnet18": (torchvision, 32, "1.fc"),
     "densenet121": (torchvision, 32, "1.classifier"),
-    "vgg11": (torchvision, 32, "1.classifier.6"),
     "alexnet": (torchvision, 64, "1.classifier.6"),
     "squeezenet1_1": (torchvision, 32, "1.classifier.1"),
     "tf_efficientnet_lite0": (timm, 32, "1.classifier"),
@@ -129,11 +128,17 @@ def test_networks_know_their_new_number_of_classes(known: tuple[nn.Module, Tenso
     assert again.get_submodule(head).weight.shape[0] == 1
 
 
-@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
-def test_auxiliary_classifiers_are_not_the_head(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "head"),
+    # The first two have auxiliary classifiers; the last is AlexNet's kind, and large.
+    [("inception_v3", "1.fc"), ("googlenet", "1.fc"), ("vgg16", "1.classifier.6")],
+)
+def test_heads_are_found_in_large_networks_and_beside_auxiliary_classifiers(
+    name: str, head: str
+) -> None:
     with torch.device("meta"):
         network = torchvision.models.get_model(name, init_weights=False)
-    assert find_head(wrapped(network)) == "1.fc"
+    assert find_head(wrapped(network)) == head
 
 
 @pytest.mark.parametrize(

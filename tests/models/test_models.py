@@ -194,8 +194,8 @@ def test_a_file_of_anything_else_is_refused_by_name(tmp_path, suffix):
         load(path)
     path.rmdir()
     page, pointer = (
-        b"<!DOCTYPE html>\n<p>Not Found</p>\n",
-        b"version https://git-lfs.github.com/spec/v1\n",
+        b"<!DOCTYPE html>\n<p>Not Found</p>",
+        b"version https://git-lfs.github.com/spec/v1",
     )
     for content in (b"", b"hello", b"GIF89a", b"\x80\x02", page, pointer):
         path.write_bytes(content)
