@@ -24,7 +24,6 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
     Raises:
         InputError: the images cannot be found or labelled.
     """
-    other = settings.train_file if settings.has_own_classes else None
     match settings.kind:
         case "foolbox":
             images = read_foolbox_samples()
@@ -35,9 +34,9 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
         case "imagefolder":
             images = read_class_folders(settings.root, settings.classes, other=settings.train_root)
         case "csv":
-            images = _read_csv(settings, settings.file, settings.root, "dataset.file", other)
+            images = read_csv(settings)
         case "torchvision":
-            images = _read_torchvision(settings, settings.split, cache, "dataset.split")
+            images = read_torchvision(settings, cache)
     return images.take(sample(images.keys, settings.candidates, seed))
 
 
@@ -56,11 +55,9 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
     if settings.kind == "imagenette":
         images = read_imagenette(settings.root, cache, "train")
     elif settings.train_file is not None:
-        root = settings.train_root or settings.root
-        other = settings.file if settings.has_own_classes else None
-        images = _read_csv(settings, settings.train_file, root, "dataset.train_file", other)
+        images = read_csv(settings, training=True)
     elif settings.train_split is not None:
-        images = _read_torchvision(settings, settings.train_split, cache, "dataset.train_split")
+        images = read_torchvision(settings, cache, training=True)
     elif settings.train_root is None or settings.kind == "csv":
         return None
     else:
@@ -69,20 +66,6 @@ def list_training_images(settings: DatasetSettings, cache: Path, seed: int) -> I
         key = "dataset.train_root"
         images = read_class_folders(settings.train_root, classes, key, settings.root)
     return images.take(sample(images.keys, settings.candidates, seed))
-
-
-def _read_csv(
-    settings: DatasetSettings, file: Path | None, root: Path | None, key: str, other: Path | None
-) -> ImageList:
-    columns = settings.image_column, settings.label_column
-    return read_csv(file, root, settings.classes, columns, key, other)
-
-
-def _read_torchvision(
-    settings: DatasetSettings, split: str | None, cache: Path, key: str
-) -> ImageList:
-    name, root, download = settings.name, settings.root, settings.download
-    return read_torchvision(name, root, split, download, cache, settings.classes, key)
 
 
 __all__ = ["ImageList", "list_images", "list_training_images"]

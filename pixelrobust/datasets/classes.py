@@ -52,13 +52,16 @@ def read_class_names(path: Path, key: str = "dataset.classes") -> ClassNames:
     Raises:
         InputError: the file cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{key}={path} cannot be read ({error}); give a text file with one name a line."
-        ) from error
+    lines = read_lines(path, key, "a text file with one name a line")
     return tuple((line.strip(),) for line in lines if line.strip())
+
+
+def read_lines(path: Path, key: str, form: str) -> list[str]:
+    """Read the lines of a text file; InputError, which names the key and the form, where it cannot be."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{key}={path} cannot be read ({error}); give {form}.") from error
 
 
 def class_indices(

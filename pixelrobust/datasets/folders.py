@@ -10,6 +10,7 @@ from pixelrobust.datasets.classes import (
     imagenet_class_names,
     imagenet_wnids,
     read_class_names,
+    read_lines,
 )
 from pixelrobust.datasets.lists import (
     ImageList,
@@ -138,13 +139,8 @@ def read_imagenet(root: Path | None, labels: Path | None) -> ImageList:
 
 def _read_labels(path: Path) -> dict[str, int]:
     """Read the class index of each file name without its suffix."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"dataset.labels={path} cannot be read ({error}); give a file with {_FORM}."
-        ) from error
     labels: dict[str, int] = {}
+    lines = read_lines(path, "dataset.labels", f"a file with {_FORM}")
     for number, line in enumerate(lines, start=1):
         fields = re.split(r"[,\s]+", line.strip())
         if fields == [""] or fields[0] == "ImageId":
@@ -154,7 +150,7 @@ def _read_labels(path: Path) -> dict[str, int]:
                 f"dataset.labels={path} holds bare numbers; the development kit's ground truth counts "
                 f"classes in an order of its own. Give a file with {_FORM}."
             )
-        index = _class_index(fields[1] if len(fields) > 1 else "", path, number)
+        index = _class_index(fields[1] if len(fields) > 1 else "", f"{path}, line {number}")
         if labels.setdefault(Path(fields[0]).stem, index) != index:
             raise InputError(
                 f"dataset.labels={path}, line {number}: {fields[0]} had another label before; "
@@ -163,14 +159,14 @@ def _read_labels(path: Path) -> dict[str, int]:
     return labels
 
 
-def _class_index(name: str, path: Path, line: int) -> int:
+def _class_index(name: str, place: str) -> int:
     wnids = imagenet_wnids()
     if name in wnids:
         return wnids[name]
     if name.isdecimal() and int(name) < len(wnids):
         return int(name)
     raise InputError(
-        f"dataset.labels={path}, line {line}: {name!r} is neither a WordNet id of ImageNet-1k nor a "
+        f"dataset.labels={place}: {name!r} is neither a WordNet id of ImageNet-1k nor a "
         f"class index; give {_FORM}."
     )
 

@@ -116,9 +116,9 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
         InputError: two files have the same key once their names are normalised, or a name is no
             Unicode.
     """
-    keyed = sorted(
-        (image_key(path, root), path, label) for path, label in zip(paths, labels, strict=True)
-    )
+    # An image's random changes hang on its key.
+    names = [unicodedata.normalize("NFC", path.relative_to(root).as_posix()) for path in paths]
+    keyed = sorted(zip(names, paths, labels, strict=True))
     keys = tuple(key for key, _, _ in keyed)
     for key in keys:
         if any("\ud800" <= character <= "\udfff" for character in key):
@@ -133,11 +133,6 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
             )
     ordered = np.array([label for _, _, label in keyed], dtype=np.int64)
     return ImageList(root, keys, tuple(ImageFile(path) for _, path, _ in keyed), ordered)
-
-
-def image_key(path: Path, root: Path) -> str:
-    """Return the name that an image's random changes hang on."""
-    return unicodedata.normalize("NFC", path.relative_to(root).as_posix())
 
 
 def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:

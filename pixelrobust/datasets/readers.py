@@ -14,53 +14,46 @@ from numpy.typing import NDArray
 from pixelrobust.datasets.classes import free_labels, numbered_labels
 from pixelrobust.datasets.lists import ArrayImage, ImageList, check_folder, make_image_list
 from pixelrobust.errors import InputError, first_line
-
-Columns = tuple[str | None, str | None]
-"""The names of the columns of paths and labels; None: "path" and "label"."""
+from pixelrobust.settings import DatasetSettings
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def read_csv(
-    file: Path | None,
-    root: Path | None,
-    classes: Path | str | None,
-    columns: Columns = (None, None),
-    key: str = "dataset.file",
-    other: Path | None = None,
-) -> ImageList:
+def read_csv(settings: DatasetSettings, training: bool = False) -> ImageList:
     """List the images that a CSV file names.
 
     Args:
-        file: UTF-8, separated by commas, with a header.
-        root: the folder that paths are relative to; None: the file's own.
-        classes: see `pixelrobust.datasets.classes.free_labels`.
-        columns: of paths and of labels.
-        key: of the config, that gave the file.
-        other: the file of the other split, whose class names count too.
+        settings: `file` and `train_file` are UTF-8, separated by commas, with a header; paths in
+            them are relative to a root, or else to the file's own folder.
+        training: list the images of the training split.
 
     Raises:
         InputError: the file is missing or does not have this form, or a path leads out of root.
     """
+    splits = [("dataset.file", settings.file), ("dataset.train_file", settings.train_file)]
+    (key, file), (other_key, other) = reversed(splits) if training else splits
     if file is None:
         raise InputError(f"{key} is not set; give a file, for example {key}=/data/labels.csv.")
-    rows = _read_rows(file, columns, key)
-    root = check_folder(file.parent if root is None else root, "dataset.root", "/data/images")
-    other_key = "dataset.file" if key == "dataset.train_file" else "dataset.train_file"
+    rows = _read_rows(file, settings, key)
+    root = (settings.train_root if training else None) or settings.root or file.parent
+    root = check_folder(root, "dataset.root", "/data/images")
+    others: list[str] = []
+    if other is not None and settings.has_own_classes:
+        others = _read_rows(other, settings, other_key)["label"].tolist()
     labels = free_labels(
         rows["label"].tolist(),
-        classes,
+        settings.classes,
         lambda position: f"{key}={file}, line {rows.index[position]},",
-        _read_rows(other, columns, other_key)["label"].tolist() if other else [],
+        others,
     )
     return make_image_list(root, [root / path for path in rows["path"]], labels)
 
 
-def _read_rows(file: Path, columns: Columns, key: str) -> pd.DataFrame:
+def _read_rows(file: Path, settings: DatasetSettings, key: str) -> pd.DataFrame:
     """Read the paths and labels of a file, indexed by its lines."""
     lines = _read_lines(file, key)
     place = f"{key}={file}"
-    paths, labels = _positions([name.strip() for name in lines.iloc[0]], columns, place)
+    paths, labels = _positions([name.strip() for name in lines.iloc[0]], settings, place)
     rows = lines.iloc[1:]
     rows = rows[(rows != "").any(axis=1)]
     if rows.empty:
@@ -100,12 +93,13 @@ def _read_lines(file: Path, key: str) -> pd.DataFrame:
     return lines.fillna("")
 
 
-def _positions(header: list[str], columns: Columns, place: str) -> tuple[int, int]:
+def _positions(header: list[str], settings: DatasetSettings, place: str) -> tuple[int, int]:
     """Find the columns of paths and of labels."""
     found = []
-    options = (("path", "dataset.image_column"), ("label", "dataset.label_column"))
-    for (usual, option), column in zip(options, columns, strict=True):
-        wanted = column or usual
+    for wanted, option in (
+        (settings.image_column or "path", "dataset.image_column"),
+        (settings.label_column or "label", "dataset.label_column"),
+    ):
         if header.count(wanted) != 1:
             fault = "lacks the column" if wanted not in header else "has more than one column"
             raise InputError(
@@ -176,37 +170,29 @@ TORCHVISION_SETS = {
 """Data sets that are taken, by torchvision's names for them."""
 
 
-def read_torchvision(
-    name: str | None,
-    root: Path | None,
-    split: str | None,
-    download: bool,
-    cache: Path,
-    classes: Path | str | None,
-    key: str = "dataset.split",
-) -> ImageList:
-    """List the images of a split, labelled with torchvision's numbers of classes.
+def read_torchvision(settings: DatasetSettings, cache: Path, training: bool = False) -> ImageList:
+    """List the images of a split of one of `TORCHVISION_SETS`.
 
     Args:
-        name: one of `TORCHVISION_SETS`.
-        root: the folder that torchvision is, or was, given; None: below the cache folder.
-        split: one of those that have labels.
-        download: let torchvision fetch what is not there.
+        settings: `root` is the folder that torchvision is, or was, given; None: below the cache folder.
         cache: the cache folder.
-        classes: see `pixelrobust.datasets.classes.numbered_labels`.
-        key: of the config, that gave the split.
+        training: list the images of the training split.
 
     Raises:
         InputError: the name or split is unknown, or the files are absent or not the published ones.
     """
+    name = settings.name
+    key, split = ("train_split", settings.train_split) if training else ("split", settings.split)
     if name not in TORCHVISION_SETS:
         fault = "dataset.name is not set" if name is None else f"dataset.name={name} is unknown"
         raise InputError(f"{fault}; give one of {', '.join(TORCHVISION_SETS)}.")
     kind = TORCHVISION_SETS[name]
     if split not in kind.splits:
-        raise InputError(f"{name} has no {key}={split}; give one of {', '.join(kind.splits)}.")
-    root = cache / "torchvision" if root is None else root
-    read = _read_with_torchvision(name, kind, root, split, download)
+        raise InputError(
+            f"{name} has no dataset.{key}={split}; give one of {', '.join(kind.splits)}."
+        )
+    root = cache / "torchvision" if settings.root is None else settings.root
+    read = _read_with_torchvision(name, kind, root, split, settings.download)
     labels = [int(label) for label in getattr(read, kind.labels)]
     if kind.files is None:
         data = np.asarray(read.data)
@@ -217,7 +203,7 @@ def read_torchvision(
     found, own = numbered_labels(
         images.labels.tolist(),
         kind.classes or tuple(map(str, read.classes)),
-        classes,
+        settings.classes,
         lambda position: f"{images.keys[position]} of {name}",
     )
     return replace(images, labels=np.array(found, dtype=np.int64), classes=own)

@@ -194,20 +194,17 @@ def cached_file(url: str) -> Path:
 
 
 def download(url: str, path: Path) -> None:
-    """Download published weights, unless they are there."""
-    if path.is_file():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.hub.download_url_to_file(url, str(path), _digest(path))
-
-
-def check_published(path: Path) -> None:
-    """Raise InputError unless a file is what its name says.
+    """Download published weights, unless they are there; InputError unless they are what was published.
 
     Args:
-        path: of weights under their published name, which holds the beginning of their SHA-256.
+        url: where they are.
+        path: ends in their published name, which holds the beginning of their SHA-256.
     """
-    expected = _digest(path)
+    digits = _DIGEST.search(path.name)
+    expected = digits[1] if digits else None
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), expected)
     found = file_sha256(path)
     if expected is None or not found.startswith(expected):
         raise InputError(
@@ -228,9 +225,3 @@ def weights_only() -> Iterator[None]:
             del os.environ[_CODE_REFUSED]
         else:
             os.environ[_CODE_REFUSED] = before
-
-
-def _digest(path: Path) -> str | None:
-    """Return the digits at the end of a published file's name."""
-    found = _DIGEST.search(path.name)
-    return found[1] if found else None

@@ -94,17 +94,8 @@ def cifar10(
     folder.mkdir(parents=True)
     batch = {"data": images.reshape(len(images), -1), "labels": list(labels)}
     names = [
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ]
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    ]  # fmt: skip
     for name, content in {"test_batch": batch, "batches.meta": {"label_names": names}}.items():
         (folder / name).write_bytes(pickle.dumps(content))
     kind = torchvision.datasets.CIFAR10

@@ -226,41 +226,45 @@ def test_files_of_which_not_one_can_be_read_are_refused_even_where_they_are_skip
         load(listed, tmp_path / "cache", skip=True)
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["skip first", "sound first"])
-def test_a_file_that_can_be_read_again_takes_part_again(first: bool, tmp_path: Path) -> None:
+@pytest.fixture
+def three(tmp_path: Path) -> ImageList:
+    root = folder_of(tmp_path / "images", "a.png", "b.png", "c.png")
+    return make_image_list(root, sorted(root.iterdir()), [0, 1, 2])
+
+
+EVERY = (("a.png", "b.png", "c.png"), [0, 1, 2], [])
+WITHOUT_B = (("a.png", "c.png"), [0, 2], ["b.png"])
+
+
+def taken(images: ImageList, cache: Path, skip: bool = True) -> tuple[Any, list[int], list[str]]:
+    """Load images; return keys and labels, and what was left out."""
+    found = load(images, cache, skip=skip)
+    for key, pixels in zip(found.keys, found.pixels, strict=True):
+        np.testing.assert_array_equal(pixels, decode(images.root / key, SMALL))
+    return found.keys, found.labels.tolist(), list(found.unreadable)
+
+
+def test_a_file_that_can_be_read_again_takes_part_again(three, cache):
     """Also where neither size nor time of the file say so."""
-    root = folder_of(tmp_path / "images", "cat/a.png", "cat/b.png", "cat/c.png")
-    files = [root / "cat" / name for name in ("a.png", "b.png", "c.png")]
-    listed = make_image_list(root, files, [0, 1, 2])
-    sound, status = files[1].read_bytes(), files[1].stat()
-
-    def load(skip: bool) -> tuple[tuple[str, ...], list[int], list[str]]:
-        found = load_images(listed, SMALL, tmp_path / "cache", lambda done: None, skip)
-        for key, pixels in zip(found.keys, found.pixels, strict=True):
-            np.testing.assert_array_equal(pixels, decode(root / key, SMALL))
-        return found.keys, found.labels.tolist(), list(found.unreadable)
-
-    def write(content: bytes) -> None:
-        files[1].write_bytes(content)
-        os.utime(files[1], ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    every = (("cat/a.png", "cat/b.png", "cat/c.png"), [0, 1, 2], [])
-    without = (("cat/a.png", "cat/c.png"), [0, 2], ["cat/b.png"])
-    if not first:
-        assert load(skip=False) == every
-        files[1].unlink()
-        assert load(skip=True) == without
-        write(sound)
-        assert load(skip=True) == every
-        return
-    write(b"\0" * len(sound))
+    file = three.paths[1]
+    sound, status = file.read_bytes(), file.stat()
+    file.write_bytes(b"\0" * len(sound))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     for _ in range(2):
-        assert load(skip=True) == without
+        assert taken(three, cache) == WITHOUT_B
         with pytest.raises(InputError, match=r"b\.png cannot be read"):
-            load(skip=False)
-    write(sound)
-    assert load(skip=True) == every
-    assert load(skip=False) == every
+            load(three, cache)
+    file.write_bytes(sound)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert taken(three, cache) == taken(three, cache, skip=False) == EVERY
+
+
+def test_a_file_that_comes_back_takes_part_again(three, cache):
+    assert taken(three, cache, skip=False) == EVERY
+    moved = three.paths[1].rename(three.root / "elsewhere.png")
+    assert taken(three, cache) == WITHOUT_B
+    moved.rename(three.paths[1])
+    assert taken(three, cache) == EVERY
 
 
 COLOURS = {"a.bmp": (1, 2, 3), "b.bmp": (40, 50, 60), "c.bmp": (250, 251, 252)}

@@ -12,8 +12,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from pixelrobust.settings import ModelSettings
+
 SIDE = 32
 CLASSES = ("cat", "dog")
+
+
+def model(**values: Any) -> ModelSettings:
+    """Settings of a SqueezeNet of two classes, where nothing else is said."""
+    usual = {
+        "source": "torchvision", "name": "squeezenet1_1", "weights": "saved", "match": "names",
+        "classes": len(CLASSES), "mean": None, "std": None,
+    }  # fmt: skip
+    return ModelSettings(**(usual | values))
+
+
+def hugging_face(folder: Path, **values: Any) -> ModelSettings:
+    """Settings of the network in a folder."""
+    return model(source="huggingface", name="huggingface", path=folder, **values)
 
 
 def checkpoint(

@@ -104,15 +104,6 @@ def test_shape_dtype_and_input_are_kept(augmentation: Augmentation) -> None:
     assert grey.shape == (6, 1, SIDE, SIDE)
 
 
-@at_random
-def test_unicode_forms_of_a_key_are_one(augmentation: Augmentation) -> None:
-    first, second = (
-        augment(augmentation, images(1), [key], seed=0, epoch=0)
-        for key in ("\u00e9.jpg", "e\u0301.jpg")
-    )
-    assert torch.equal(first, second)
-
-
 @pytest.mark.parametrize(("amplitude", "area"), [(None, None), (30, 16)])
 def test_pixels_are_those_of_a_pixel_change(amplitude: int | None, area: int | None) -> None:
     change = PixelChange(9, amplitude, area, seed=3)
