@@ -18,7 +18,7 @@ from pixelrobust.engine import (
     predict_all,
     same_logits,
 )
-from pixelrobust.engine.compiled import CompiledEngine
+from pixelrobust.engine.base import CompiledEngine
 from pixelrobust.engine.devices import suitable_batch_size
 from pixelrobust.engine.feeding import InPlaceFeed, StreamingFeed
 from pixelrobust.engine.openvino import OpenVinoEngine
