@@ -11,10 +11,10 @@ from torch import nn
 from experiments.session import (
     Sample,
     Session,
-    answer_store,
     clean_predictions_of,
     get_classifier,
     get_engine,
+    prediction_store,
 )
 from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
@@ -114,7 +114,7 @@ def outcomes_of(
     design = session.design
     if session.sample:
         chosen = chosen.take(chosen.rows_in(session.sample))
-    store = answer_store(session, words, engine, module, chosen.identity(), len(chosen.keys))
+    store = prediction_store(session, words, engine, module, chosen.identity(), len(chosen.keys))
     # The bar shows the first process's share.
     part = shard(len(chosen.keys), engine.batch_size, session.context)
     ahead = [cell for cell in design.cells if cell.num or unchanged is None]

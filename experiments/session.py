@@ -175,7 +175,7 @@ class RunRecord:
                 (self._directory / name).unlink(missing_ok=True)
         self._write()
 
-    def note_answers(self, network: str, folder: Path, images: int) -> None:
+    def note_predictions(self, network: str, folder: Path, images: int) -> None:
         """Keep where the predictions of a network lie, and how many images there are."""
         relative = folder.relative_to(self._settings.paths.results / STORE)
         self._about["answers"][network] = [relative.as_posix(), images]
@@ -474,7 +474,7 @@ def clean_predictions_of(
     return cast(Predicted, session.context.broadcast(found))
 
 
-def answer_store(
+def prediction_store(
     session: Session, name: str, engine: Engine, module: nn.Module, images: str, count: int
 ) -> PredictionStore | None:
     """Return where the predictions of a network for some images are kept.
@@ -503,7 +503,7 @@ def answer_store(
     }
     directory = settings.paths.results / STORE / "answers" / fingerprint(about)[:32]
     write_text(directory / _ABOUT, json.dumps(about, indent=1) + "\n")
-    session.record.note_answers(name, directory, count)
+    session.record.note_predictions(name, directory, count)
     store = PredictionStore(directory, session.progress.say, range(count))
     if settings.recompute:
         store.forget(settings.perturbation.cells())

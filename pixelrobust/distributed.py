@@ -33,6 +33,7 @@ from torch.multiprocessing import (  # type: ignore[attr-defined]
 
 from pixelrobust.engine import find_device
 from pixelrobust.errors import InputError
+from pixelrobust.files import write_text
 
 _T = TypeVar("_T")
 
@@ -272,7 +273,8 @@ def _rank_main(
             "input_error": str(error) if isinstance(error, InputError) else None,
             "traceback": traceback.format_exc(),
         }
-        (folder / f"failure-{rank}").write_text(json.dumps(report), encoding="utf-8")
+        # Whole or not at all: this process may be ended because another one has failed, too.
+        write_text(folder / f"failure-{rank}", json.dumps(report))
         sys.stdout.flush()
         sys.stderr.flush()
         # An orderly end could wait for the other processes, which wait for this one.

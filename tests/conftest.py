@@ -43,6 +43,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images in folders and a small network that tells their classes apart."""
+    # Imported late, since timm takes long to import.
+    from tests.retraining.world import make_world
+
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
 @pytest.fixture
 def run(
     monkeypatch: pytest.MonkeyPatch,

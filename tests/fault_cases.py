@@ -1,4 +1,4 @@
-"""A small network, small folders of images, and how a command ended, for tests of faults."""
+"""A small network, small folders of images, files that do harm, and how a command ended."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -77,6 +78,24 @@ def caption(results: Path) -> str:
     """Read the page of the only run below a results folder."""
     (path,) = results.glob("run-*/table.md")
     return path.read_text(encoding="utf-8")
+
+
+def share(folder: Path, content: dict[str, Any]) -> list[str]:
+    """Return what somebody types who was given a folder of configs."""
+    path = folder / "given" / "experiment" / "shared.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("# @package _global_\n" + yaml.safe_dump(content))
+    return ["--config-dir", str(folder / "given"), "experiment=shared"]
+
+
+class Touching:
+    """Unpickles to a new file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,6 @@ def work_together(context: Context, directory: Path) -> dict[str, Any]:
         results[name] = (result.history, result.module.state_dict(), digests)
     results["continued"] = train(directory / "one", context=context, advance=told(context)).history
     results["outcomes"] = {count: evaluation(context, count) for count in (13, 3)}
-    results["gathered"] = context.gather(context.rank)
-    results["broadcast"] = context.broadcast(f"from {context.rank}")
-    results["sum"] = context.sum(torch.tensor([context.rank + 1.0])).item()
     return results
 
 
@@ -127,19 +124,6 @@ def test_two_processes_evaluate_as_one_does(together: dict[str, Any], count: int
     assert expected["prediction"].nunique() > 1
 
 
-def test_what_processes_tell_each_other(together: dict[str, Any]) -> None:
-    assert together["gathered"] == [0, 1]
-    assert together["broadcast"] == "from 0"
-    assert together["sum"] == 3
-
-
-def test_a_single_process_talks_to_itself() -> None:
-    assert SINGLE.gather("x") == ["x"]
-    assert SINGLE.broadcast("x") == "x"
-    assert SINGLE.sum(torch.ones(2)).tolist() == [1, 1]
-    SINGLE.barrier()
-
-
 @pytest.mark.parametrize(
     ("count", "batch_size", "world_size"),
     [(13, 4, 2), (3, 4, 2), (0, 4, 3), (100, 7, 8), (8, 4, 2)],
@@ -176,17 +160,6 @@ def test_a_failure_in_one_process_is_one_error(
 def test_one_device_needs_no_other_process() -> None:
     found = start(lambda context, value: (context, value, os.getpid()), ["cpu"], 3)
     assert found == (SINGLE, 3, os.getpid())
-
-
-@pytest.mark.parametrize("devices", [[], ["gpu"], ["cuda:99"]])
-def test_devices_that_are_wrong(devices: list[str]) -> None:
-    with pytest.raises(InputError, match=r"engine\.devices"):
-        start(fail, devices, "input")
-
-
-def test_batches_are_not_normalised_in_parts(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"retrain\.batch_norm=train needs whole batches"):
-        train(tmp_path, batch_norm="train", context=Context(0, 2))
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,10 @@ import io
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -35,6 +33,7 @@ from pixelrobust.figures.retraining import loss_curves, retraining_matrix
 from pixelrobust.settings.schema import is_plain_name
 from pixelrobust.tables.rates import markdown_table, summarize, write_csv, write_latex
 from tests.conftest import Run
+from tests.fault_cases import share
 
 NASTY = (
     "[text](https://nowhere.invalid)", "![x](https://nowhere.invalid/x.png)", "<script>alert(1)</script>",
@@ -222,14 +221,6 @@ def test_usual_names_are_plain_and_others_are_not() -> None:
     assert not any(map(is_plain_name, others))
 
 
-def share(folder: Path, content: dict[str, Any]) -> list[str]:
-    """Return what somebody types who was given a folder of configs."""
-    path = folder / "given" / "experiment" / "shared.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text("# @package _global_\n" + yaml.safe_dump(content))
-    return ["--config-dir", str(folder / "given"), "experiment=shared"]
-
-
 def test_from_a_shared_config_to_every_file(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,13 +230,8 @@ def test_from_a_shared_config_to_every_file(
         "dataset": {"description": "$x$ [red] | <i>", "caveat": caveat},
         "models": {"efficientnet_lite0": {"label": "b0 [red]$x$|<b>_#1"}},
     }
-    small = (
-        "model=efficientnet_lite0",
-        "selection.models=null",
-        "perturbation.num=[4,8]",
-        "draws=1",
-    )
-    ended = run(*share(tmp_path, content), *small)
+    small = ("model=efficientnet_lite0", "selection.models=null", "draws=1")
+    ended = run(*share(tmp_path, content), *small, "perturbation.num=[4,8]")
     assert ended.code == 0, ended.err
     assert "b0 [red]$x$|<b>_#1" in ended.out
     (folder,) = (tmp_path / "results").glob("run-*")

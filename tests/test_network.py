@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.conftest import REPOSITORY
 from tests.datasets.cases import mnist, noise
+from tests.fault_cases import folder_of
 from tests.models.cases import checkpoint
 
 # Python runs this at its start, in every process that a process starts too.
@@ -68,10 +67,7 @@ def test_connections_would_be_seen(watched: Path) -> None:
 
 
 def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
-    for wnid, picture in zip(("n01440764", "n02123045"), colours, strict=True):
-        (tmp_path / "images" / wnid).mkdir(parents=True)
-        Image.fromarray(picture).save(tmp_path / "images" / wnid / "picture.png")
+    folder_of(tmp_path / "images", "n01440764/picture.png", "n02123045/picture.png")
     small = f"model=efficientnet_lite0 perturbation.num=4 draws=1 dataset.limit=4 paths.results={tmp_path}/results"
     evaluating = f"selection.models=null engine=openvino {small}"
     retraining = (

@@ -1,6 +1,5 @@
 """Runs logged in W&B: what it keeps is what lies in the results folder, and its faults change nothing."""
 
-import json
 import os
 import re
 import socket
@@ -32,12 +31,11 @@ from experiments.tracked import curve_points
 from pixelrobust import distributed, tracking
 from pixelrobust.outcomes.kinds import OUTCOMES
 from pixelrobust.retraining import training
-from pixelrobust.settings import TrackingSettings
 from pixelrobust.tracking import NO_TRACKER, About, make_tracker
 from tests.conftest import REPOSITORY, Ended, Run
 from tests.fault_cases import sentence
 from tests.retraining.cases import FORKING
-from tests.retraining.world import data, make_world, network
+from tests.retraining.world import data, network
 from tests.tracked_runs import FallingSilent, KeptRun, kept_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nobody")
@@ -52,11 +50,6 @@ RETRAINING = (
 )  # fmt: skip
 # Manifests hold times.
 SAME = (".csv", ".md", ".tex", ".parquet", ".png", ".pdf")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @dataclass(frozen=True)
@@ -570,17 +563,3 @@ def test_nothing_is_logged_unless_it_is_asked_for(tmp_path: Path) -> None:
         same.log({"x": 1.0})
     with pytest.raises(ZeroDivisionError), tracker:
         raise ZeroDivisionError
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("mode", "both"), ("project", "a/b"), ("tags", "['']"), ("timeout", "0"), ("kind", "mlflow")],
-)
-def test_a_wrong_key_is_one_sentence(key: str, value: str, run: Run) -> None:
-    told = sentence(run(WANDB, f"tracking.{key}={value}"))
-    assert f"tracking.{key}=" in told
-
-
-def test_settings_hold_no_secret() -> None:
-    assert not [name for name in TrackingSettings.model_fields if "key" in name]
-    assert json.dumps(settings_of(WANDB).model_dump(mode="json"))

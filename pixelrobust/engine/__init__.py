@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.engine.base import (
+    CompiledEngine,
     EagerEngine,
     Engine,
     largest_logit,
@@ -116,9 +117,6 @@ def _started(
         suitable = suitable_batch_size(eager.device, image_size, _OPENVINO_BATCH)
         engine = OpenVinoEngine(module, settings.batch_size or suitable, precision)
     else:
-        # Imported late, since it is slow to import.
-        from pixelrobust.engine.compiled import CompiledEngine
-
         engine = CompiledEngine(module, eager.device, eager.batch_size, precision)
     engine.reason = eager.reason
     images = images.to(eager.device)

@@ -1,6 +1,9 @@
-"""Engines in general, from images to predicted classes; and plain PyTorch, the reference."""
+"""Engines in general, from images to predicted classes; and those of PyTorch, plain and compiled."""
 
-from collections.abc import Iterable, Iterator
+import functools
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +16,7 @@ from pixelrobust.engine.devices import (
     keep_freed_memory,
     out_of_memory,
 )
+from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import EngineName, Precision
 
 
@@ -143,6 +147,59 @@ class EagerEngine(Engine):
         with arithmetic(self.device, self.precision):
             logits: Tensor = self.module(as_floats(images))
         return logits.float()
+
+
+class CompiledEngine(EagerEngine):
+    """Runs a module compiled by torch.compile for one batch size; smaller batches are filled up.
+
+    Operations are fewer and larger then, with weights folded in.
+
+    Args:
+        module, device, batch_size, precision: as in `EagerEngine`.
+
+    Raises:
+        InputError: the device does not have this precision, or the module cannot be compiled
+            (when the first images come).
+    """
+
+    name = "compile"
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        # This logger would warn of every machine without a GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        # On a GPU, one launch then starts all operations of a batch.
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        return torch.compile(self._from_images, dynamic=False, mode=mode)
+
+    def _from_images(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(as_floats(images))
+        return logits
+
+    @torch.inference_mode()
+    def _forward(self, images: Tensor) -> Tensor:
+        # Imported late, since it is slow to import.
+        import torch._inductor.config as inductor
+
+        full = filled_up(images, self.batch_size)
+        with (
+            arithmetic(self.device, self.precision),
+            inductor.patch(freezing=self.device.type == "cpu"),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            try:
+                logits = self._compiled(full)
+            # A compiler can fail in any way.
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                raise InputError(
+                    f"torch.compile cannot compile this network ({first_line(error)}); give "
+                    "engine=eager or engine=auto."
+                ) from error
+        # The next batch may overwrite the compiled function's own output.
+        return logits[: len(images)].float().clone()
 
 
 def as_floats(images: Tensor) -> Tensor:

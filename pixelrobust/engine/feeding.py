@@ -33,7 +33,7 @@ def make_feed(images: Images, device: torch.device) -> "InPlaceFeed | StreamingF
     if isinstance(images, Tensor) and images.device == device:
         return InPlaceFeed(images)
     free, _ = torch.cuda.mem_get_info(device)
-    if image_bytes(images) <= _SHARE_OF_MEMORY * free:
+    if _first(images).nbytes * len(images) <= _SHARE_OF_MEMORY * free:
         return InPlaceFeed(_upload(images, device))
     return StreamingFeed(images, device)
 
@@ -113,11 +113,6 @@ class _Buffer:
         self._sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._sent.record(torch.cuda.current_stream(self._device))
         return sent
-
-
-def image_bytes(images: Images) -> int:
-    """Return the bytes that all images take in memory."""
-    return _first(images).nbytes * len(images)
 
 
 def _first(images: Images) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine.devices import to_device
+from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.augmentations import Augmentation, augment
 from pixelrobust.perturbation.philox import philox
@@ -19,8 +19,6 @@ from pixelrobust.settings import Recipe
 
 # Changes, noise, augmentations and dropout have other streams.
 _ORDER_STREAM = 64
-
-Images = Tensor | NDArray[np.uint8] | PixelRows
 
 
 class Facts(NamedTuple):

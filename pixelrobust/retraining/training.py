@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.distributed import SINGLE, Context
+from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
 from pixelrobust.models.heads import find_head, replace_head
@@ -30,7 +31,7 @@ from pixelrobust.retraining.checkpoint import (
     restore,
     write_checkpoint,
 )
-from pixelrobust.retraining.samples import Images, Samples, check_training_images, read_rows
+from pixelrobust.retraining.samples import Samples, check_training_images, read_rows
 from pixelrobust.retraining.trainer import HISTORY_COLUMNS, Trainer
 from pixelrobust.settings import Recipe, fingerprint
 

@@ -65,7 +65,7 @@ def files(results: Path) -> dict[str, bytes]:
 
 
 def parts(results: Path) -> int:
-    """How many parts of answers there are."""
+    """How many parts of predictions there are."""
     return len(list(results.glob("store/answers/*/*/[!.]*.parquet")))
 
 

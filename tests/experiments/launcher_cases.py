@@ -23,7 +23,7 @@ _PATIENCE = 600.0
 
 
 def world(folder: Path) -> list[str]:
-    """Arguments that name images, and a network whose answers a few pixels change."""
+    """Arguments that name images, and a network whose predictions a few pixels change."""
     generator = np.random.default_rng(0)
     for name in ("one", "two"):
         (folder / "images" / name).mkdir(parents=True)

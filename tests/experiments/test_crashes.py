@@ -103,7 +103,11 @@ def flip_a_bit(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "harm",
     [flip_a_bit, lambda content: content[:-7], lambda content: b""],
-    ids=["a part of answers with one bit flipped", "one that is cut short", "one that is empty"],
+    ids=[
+        "a part of predictions with one bit flipped",
+        "one that is cut short",
+        "one that is empty",
+    ],
 )
 def test_a_damaged_part_is_found_and_computed_again(
     harm: Callable[[bytes], bytes], small: Call, tmp_path: Path

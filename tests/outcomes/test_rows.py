@@ -1,6 +1,5 @@
 """Outcomes: rows, storage and merging."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,8 @@ def test_one_row_for_each_cell_image_and_draw() -> None:
     table = outcomes()
     assert list(table.columns) == OUTCOMES.columns
     assert table["num"].tolist() == [0, 0, 4, 4, 4, 4]
-    assert table["image"].tolist() == [
-        "a.jpg",
-        "b, c.jpg",
-        "a.jpg",
-        "a.jpg",
-        "b, c.jpg",
-        "b, c.jpg",
-    ]
+    first, second = "a.jpg", "b, c.jpg"
+    assert table["image"].tolist() == [first, second, first, first, second, second]
     assert table["draw"].tolist() == [0, 0, 0, 1, 0, 1]
     assert table["prediction"].tolist() == [3, 5, 3, 4, 5, 5]
     assert table["wrong"].tolist() == [False, False, False, True, False, False]
@@ -134,13 +127,10 @@ def activations(model: str, cell: Cell) -> pd.DataFrame:
 
 
 def test_activations_are_merged_once_each_and_read_back(tmp_path: Path) -> None:
-    parts = [
-        activations("one", Cell(4)),
-        activations("two", Cell(4, 10)),
-        activations("one", Cell(4)),
-    ]
-    merged = concatenate(parts)
-    assert len(merged) == 2 * 12
+    one, two = activations("one", Cell(4)), activations("two", Cell(4, 10))
+    other = activations("one", Cell(8))
+    merged = concatenate([one, two, one, other])
+    assert len(merged) == 3 * 12
     assert list(merged["layer"].cat.categories) == ["input", "conv", "logits"]
     assert list(merged["change"].cat.categories) == ["pixels", "noise"]
     assert list(merged["image"].cat.categories) == ["b.jpg", "a.jpg"]
@@ -148,11 +138,6 @@ def test_activations_are_merged_once_each_and_read_back(tmp_path: Path) -> None:
     back = read_outcomes(tmp_path / "changes.parquet", "activations")
     assert list(back.columns) == ACTIVATIONS.columns
     pd.testing.assert_frame_equal(back, merged)
-
-
-def test_activations_of_other_cells_and_layers_are_kept() -> None:
-    merged = concatenate([activations("one", Cell(4)), activations("one", Cell(8))])
-    assert merged.groupby(["num", "layer"], observed=True).size().tolist() == [4] * 6
 
 
 def outcomes_of(model: str, wrong_before: list[int]) -> pd.DataFrame:
@@ -176,17 +161,12 @@ def test_images_that_any_model_is_wrong_about_before_are_left_out() -> None:
 
 
 def test_no_images_or_no_control_is_a_sentence() -> None:
-    none = (
-        "no image is left: none is classified correctly by every model before any change; check that "
-        "labels fit the models' outputs."
-    )
-    with pytest.raises(InputError, match=f"^{re.escape(none)}$"):
+    with pytest.raises(InputError, match=r"no image is left.*check that labels fit"):
         correct_before(outcomes_of("one", [0, 1, 2]))
     two = outcomes_of("two", [])
     both = concatenate([outcomes_of("one", []), two[two["num"] > 0]])
-    lack = "the outcomes lack unchanged images (num 0) of some model; evaluate them."
     for some in (both, two[two["num"] > 0]):
-        with pytest.raises(InputError, match=f"^{re.escape(lack)}$"):
+        with pytest.raises(InputError, match=r"lack unchanged images \(num 0\)"):
             correct_before(some)
 
 
@@ -222,12 +202,8 @@ SOUND = {
     ],
 )
 def test_a_column_with_values_that_no_run_writes_is_named(column: str, values: Any) -> None:
-    assert faulty_columns(pd.DataFrame(SOUND)) == []
+    assert faulty_columns(pd.DataFrame(SOUND)) == faulty_columns(pd.DataFrame(SOUND)[:0]) == []
     assert faulty_columns(pd.DataFrame(SOUND | {column: values})) == [column]
-
-
-def test_no_rows_are_sound() -> None:
-    assert faulty_columns(pd.DataFrame(SOUND).iloc[:0]) == []
 
 
 def test_files_with_other_values_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Retraining in one process: recipes, order, dropout, frozen parts, and what is trained."""
+"""Retraining in one process: order, dropout, frozen parts, and what is trained."""
 
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from pixelrobust.retraining import (
     retrain,
     trainer,
 )
-from pixelrobust.retraining.samples import Samples, epoch_order, rank_share, split_batches
+from pixelrobust.retraining.samples import Samples, epoch_order
 from pixelrobust.retraining.stochastic import KeyedDropout
 from pixelrobust.retraining.trainer import split_frozen
 from tests.retraining.cases import CHANGE, CLASSES, SIDE, classifier, images, keys, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -43,23 +45,6 @@ def close(one: nn.Module, other: nn.Module) -> None:
     torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
 
 
-# --- recipes ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("trainable", "first"), ("head", "zeros"), ("epochs", 0), ("epochs", True),
-        ("learning_rate", 0), ("learning_rate", float("nan")), ("learning_rate", "fast"),
-        ("optimizer", "lion"), ("momentum", 1), ("weight_decay", -0.1), ("batch_size", 0.5),
-        ("originals", 1), ("redraw", "no"), ("batch_norm", None), ("precision", "fp16"),
-    ],
-)  # fmt: skip
-def test_recipes_with_a_wrong_value_are_refused(key: str, value: object) -> None:
-    with pytest.raises(InputError, match=rf"^retrain\.{key}=.* is wrong: it should .*\.$"):
-        recipe_settings(**{key: value})
-
-
 # --- order ------------------------------------------------------------------------------------
 
 
@@ -70,16 +55,6 @@ def test_orders_are_permutations_of_seed_and_epoch() -> None:
     assert epoch_order(50, 0, 0).tolist() == orders[0]
     # The same on every machine.
     assert epoch_order(8, 0, 0).tolist() == [2, 5, 1, 6, 7, 0, 3, 4]
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_processes_share_each_batch(world_size: int) -> None:
-    batches = split_batches(epoch_order(13, 0, 0), 4)
-    assert [len(batch) for batch in batches] == [4, 4, 4, 1]
-    for batch in batches:
-        parts = [rank_share(batch, rank, world_size) for rank in range(world_size)]
-        assert np.concatenate(parts).tolist() == batch.tolist()
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 # --- samples ----------------------------------------------------------------------------------
