@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.exits import CONFIGS, RESULTS, root
+from experiments.exits import CONFIGS, FAILURE, RESULTS, root
 from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.files import user_cache, write_text
 from pixelrobust.perturbation.grid import Cell
@@ -42,6 +42,8 @@ CONFIG_NAME = "config"
 HYDRA_VERSION = "1.3"
 RECORD = "job.json"
 """The file in the folder of a job of a sweep that says what became of it."""
+SETTINGS = "settings.json"
+"""The file beside it with the settings of a job that failed; `FAILURE` holds its traceback."""
 
 _COMPOSING_ERRORS = (
     HydraException,
@@ -103,9 +105,6 @@ class Job:
     launcher: str = "BasicLauncher"
     at_once: int = 1
 
-
-FAILURE, SETTINGS = "failure.txt", "settings.json"
-"""Of a job that failed, the files with its traceback and its settings, beside its record."""
 
 LOST = (
     "it left no record: its process has ended, or still runs; the same command goes on from there"

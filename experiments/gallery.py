@@ -13,8 +13,8 @@ from rich.console import Console
 
 from experiments.paper import experiment_called
 from experiments.pictures import FRAGILE, example_strips
-from experiments.present import Run
 from experiments.session import Progress, Session, image_set, rows_of
+from experiments.stored import Run
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
 from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, kind_of

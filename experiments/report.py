@@ -18,7 +18,8 @@ from experiments.config import JobRecord
 from experiments.exits import default_results, exit_code, short
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
-from experiments.present import derive, present, stored_runs
+from experiments.present import derive, present
+from experiments.stored import stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError, printable
 from pixelrobust.outcomes.manifest import read_manifest

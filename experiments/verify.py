@@ -19,7 +19,6 @@ from experiments.config import settings_of
 from experiments.exits import REPOSITORY, exit_code
 from experiments.measures import Chosen, Subject, attack_of, chosen_from
 from experiments.pipeline import MEASUREMENTS
-from experiments.present import Run, outcomes_file, stored_runs
 from experiments.retrain import (
     Network,
     Plan,
@@ -44,6 +43,7 @@ from experiments.session import (
     rows_of,
     start_engine,
 )
+from experiments.stored import Run, outcomes_file, stored_runs
 from pixelrobust.attacks import MINIMAL, is_straight
 from pixelrobust.engine.base import label_margins
 from pixelrobust.errors import InputError, escape_markdown

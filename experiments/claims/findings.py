@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from experiments.paper import FIVE_NETWORKS
-from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import (
     MARGIN,
@@ -25,8 +23,6 @@ from pixelrobust.statistics.paired import (
 from pixelrobust.statistics.rates import CONFIDENCE, Interval, WrongShares, effective_sample_size
 
 Verdict = Literal["holds", "does not hold", "not decided"]
-Run = tuple[Manifest, pd.DataFrame]
-"""A stored run: its manifest and its rows."""
 
 LEVEL = 0.05
 

@@ -10,7 +10,6 @@ from scipy import stats
 from experiments.claims.findings import (
     Claim,
     Finding,
-    Run,
     Verdict,
     difference_finding,
     only_of_the_five,
@@ -20,6 +19,7 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
+from experiments.stored import Run
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell, pixel_index
 from pixelrobust.statistics.rates import WrongShares

@@ -13,7 +13,6 @@ from scipy import stats
 from experiments.claims.findings import (
     Claim,
     Finding,
-    Run,
     above,
     alike,
     difference_finding,
@@ -25,6 +24,7 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
+from experiments.stored import Run
 from pixelrobust.outcomes.kinds import CELL_COLUMNS
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import image_slopes, largest_slope

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.claims import Claim, Finding, decide_claims
-from experiments.claims.findings import Run, Verdict, rate_interval
+from experiments.claims.findings import Verdict, rate_interval
 from experiments.claims.findings import tested as with_findings
 from experiments.claims.networks import _kendall
 from experiments.claims.page import write_claims
+from experiments.stored import Run
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import holm, mcnemar

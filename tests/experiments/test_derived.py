@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from experiments.config import JobRecord
-from experiments.present import Run, derive, load_run, store_run
+from experiments.present import derive
+from experiments.stored import Run, load_run, store_run
 from experiments.sweep import finish, read_jobs
 from pixelrobust import InputError
 from pixelrobust.perturbation.grid import Cell

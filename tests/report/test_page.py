@@ -21,8 +21,8 @@ from PIL import Image
 from experiments.config import settings_of
 from experiments.gallery import card_of, draw_gallery
 from experiments.page import page_of
-from experiments.present import stored_runs
 from experiments.report import main
+from experiments.stored import stored_runs
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
 from pixelrobust.report.page import Gallery, table_for_reading, table_of_csv
