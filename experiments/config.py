@@ -364,7 +364,7 @@ def read_settings(config: DictConfig) -> RunSettings:
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
     data: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    return build_settings(data, _model_configs(_only_selected(data)), _common_preprocessing)
+    return build_settings(data, _only_selected(data), _common_preprocessing)
 
 
 def _common_preprocessing(
@@ -376,15 +376,21 @@ def _common_preprocessing(
     return common_preprocessing(models, given, strict)
 
 
-def _only_selected(data: dict[str, Any]) -> list[str]:
-    """Return the models that a selection names although the run does not evaluate them."""
+def _only_selected(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of models that a selection names although the run does not evaluate them."""
     models, selection = (
         value if isinstance(value, dict) else {}
         for value in (data.get("models"), data.get("selection"))
     )
     selected = selection.get("models")
     names = selected if isinstance(selected, list) else []
-    return [name for name in names if isinstance(name, str) and name not in models]
+    others = [name for name in names if isinstance(name, str) and name not in models]
+    known = [name for name in options("model") if name != "base"]
+    wanted = [name for name in others if name in known]
+    if not wanted:
+        # What there is stands in the sentence about an unknown name.
+        return dict.fromkeys(known) if others else {}
+    return plain(compose(f"model=[{','.join(wanted)}]").models)
 
 
 def preset_settings(name: str, profile: str) -> RunSettings | None:
@@ -397,15 +403,6 @@ def preset_settings(name: str, profile: str) -> RunSettings | None:
 def options(group: str) -> list[str]:
     """Return the names of a config group's files."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-
-
-def _model_configs(names: list[str]) -> dict[str, Any]:
-    """Return the config of models that a selection names although the run does not evaluate them."""
-    known = [name for name in options("model") if name != "base"]
-    wanted = [name for name in names if name in known]
-    if not wanted:
-        return {} if not names else dict.fromkeys(known)
-    return plain(compose(f"model=[{','.join(wanted)}]").models)
 
 
 def _current_job() -> Job | None:

@@ -15,6 +15,7 @@ from experiments.claims.page import write_claims
 from experiments.paper import (
     CLAIM_SOURCES,
     DESCRIPTIONS,
+    HISTORIES_TITLE,
     TABLE_5,
     TABLE_5_SOURCES,
     WATERFALL_TITLE,
@@ -42,8 +43,6 @@ from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables import adversarial, amplification, pixel_index, retraining, survival
 from pixelrobust.tables.rates import for_reading, summarize, with_missing, write_csv
-
-HISTORIES_TITLE = "Losses and accuracies while retraining"
 
 
 def present(

@@ -272,11 +272,8 @@ def training_set(session: Session) -> ImageSet | None:
 
 
 def _decoded(session: Session, is_training: bool) -> ImageSet | None:
-    settings, cache, seed = (
-        session.settings.dataset,
-        session.settings.paths.cache,
-        session.settings.seed,
-    )
+    run = session.settings
+    settings, cache, seed = run.dataset, run.paths.cache, run.seed
 
     def load() -> ImageSet | None:
         listed = (list_training_images if is_training else list_images)(settings, cache, seed)

@@ -78,7 +78,7 @@ def index_follows_accuracy(shares: Mapping[str, WrongShares], runs: Mapping[str,
         return claim
     rates = [float(table.of(model, cell).mean()) for model in models]
     tau, p = _kendall(rates, [-manifest.rejected[model] for model in models])
-    finding = Finding(f"{len(models)} networks", "", tau, np.nan, np.nan, p, "not decided")
+    finding = Finding(f"{len(models)} networks", "", tau, np.nan, np.nan, p)
     return replace(claim, findings=(signed(finding, -1),))
 
 

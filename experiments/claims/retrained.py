@@ -210,4 +210,4 @@ def _less(
 ) -> Finding:
     """Compare shares: by how much the own is below the other, which the claim says it is."""
     found = compare_pairs(other, own)
-    return Finding(subject, condition, found.mean, found.low, found.high, found.p, "not decided")
+    return Finding(subject, condition, found.mean, found.low, found.high, found.p)
