@@ -215,6 +215,7 @@ def test_without_outcomes_tables_stay(tmp_path: Path) -> None:
         ("table1.csv", "", "cannot be read"),
         ("claims.csv", "claim,verdict\nmore-pixels,maybe\n", "does not hold findings"),
         ("outcomes/table6.json", "{", "manifest"),
+        ("outcomes/table6.json", "[1]", "cannot be read"),
         (
             "outcomes/table6.json",
             '{"seconds": {"all": "long"}}',
