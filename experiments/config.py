@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.exits import CONFIGS, RESULTS, root
+from experiments.exits import CONFIGS, FAILURE, RESULTS, root
 from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.files import user_cache, write_text
 from pixelrobust.perturbation.grid import Cell
@@ -42,6 +42,8 @@ CONFIG_NAME = "config"
 HYDRA_VERSION = "1.3"
 RECORD = "job.json"
 """The file in the folder of a job of a sweep that says what became of it."""
+SETTINGS = "settings.json"
+"""The file beside it with the settings of a job that failed; `FAILURE` holds its traceback."""
 
 _COMPOSING_ERRORS = (
     HydraException,
@@ -103,9 +105,6 @@ class Job:
     launcher: str = "BasicLauncher"
     at_once: int = 1
 
-
-FAILURE, SETTINGS = "failure.txt", "settings.json"
-"""Of a job that failed, the files with its traceback and its settings, beside its record."""
 
 LOST = (
     "it left no record: its process has ended, or still runs; the same command goes on from there"
@@ -365,7 +364,7 @@ def read_settings(config: DictConfig) -> RunSettings:
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
     data: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    return build_settings(data, _model_configs(_only_selected(data)), _common_preprocessing)
+    return build_settings(data, _only_selected(data), _common_preprocessing)
 
 
 def _common_preprocessing(
@@ -377,15 +376,21 @@ def _common_preprocessing(
     return common_preprocessing(models, given, strict)
 
 
-def _only_selected(data: dict[str, Any]) -> list[str]:
-    """Return the models that a selection names although the run does not evaluate them."""
+def _only_selected(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of models that a selection names although the run does not evaluate them."""
     models, selection = (
         value if isinstance(value, dict) else {}
         for value in (data.get("models"), data.get("selection"))
     )
     selected = selection.get("models")
     names = selected if isinstance(selected, list) else []
-    return [name for name in names if isinstance(name, str) and name not in models]
+    others = [name for name in names if isinstance(name, str) and name not in models]
+    known = [name for name in options("model") if name != "base"]
+    wanted = [name for name in others if name in known]
+    if not wanted:
+        # What there is stands in the sentence about an unknown name.
+        return dict.fromkeys(known) if others else {}
+    return plain(compose(f"model=[{','.join(wanted)}]").models)
 
 
 def preset_settings(name: str, profile: str) -> RunSettings | None:
@@ -398,15 +403,6 @@ def preset_settings(name: str, profile: str) -> RunSettings | None:
 def options(group: str) -> list[str]:
     """Return the names of a config group's files."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-
-
-def _model_configs(names: list[str]) -> dict[str, Any]:
-    """Return the config of models that a selection names although the run does not evaluate them."""
-    known = [name for name in options("model") if name != "base"]
-    wanted = [name for name in names if name in known]
-    if not wanted:
-        return {} if not names else dict.fromkeys(known)
-    return plain(compose(f"model=[{','.join(wanted)}]").models)
 
 
 def _current_job() -> Job | None:

@@ -39,9 +39,8 @@ _AUGMENTATIONS = {
     "learned": ("AutoAugment",),
 }  # fmt: skip
 
-# The inputs of the paper's worked example, Eq. 8 to 11.
-_EXAMPLE_WRONG, _EXAMPLE_IMAGES = 1000, 10_000
-_EXAMPLE_NUM, _EXAMPLE_AMPLITUDE, _EXAMPLE_AREA, _EXAMPLE_SIZE = 64, None, 200, (224, 224)
+# The inputs of the paper's worked example, Eq. 8 to 11: w, num, the side of the area, and the size.
+_EXAMPLE_WRONG_RATE, _EXAMPLE_NUM, _EXAMPLE_AREA, _EXAMPLE_SIZE = 0.1, 64, 200, (224, 224)
 
 
 def describe(name: str, models: Mapping[str, ModelSettings]) -> pd.DataFrame:
@@ -129,7 +128,9 @@ def table4() -> pd.DataFrame:
         example: a number, as `pixelrobust.perturbation.grid` has it. The paper prints 98.30 for Pi,
         because it rounds p and a first.
     """
-    w, p, r, a, pi = _worked_example()
+    w, num, side, size = _EXAMPLE_WRONG_RATE, _EXAMPLE_NUM, _EXAMPLE_AREA, _EXAMPLE_SIZE
+    p, a = num / math.prod(size), side**2 / math.prod(size)
+    pi = pixel_index(w, num, area=side, image_size=size)
     positive = "above 0, to 1"
     value_range = "2k / 255, at most 1 (range), or k / 255 (half); any value: 1"
     rows = [
@@ -141,7 +142,7 @@ def table4() -> pd.DataFrame:
             value_range,
             "perturbation.amplitude, pixel_index.amplitude_share",
             positive,
-            r,
+            1.0,
         ),
         (
             "a",
@@ -154,18 +155,6 @@ def table4() -> pd.DataFrame:
         ("Pi", "Pixel-index; smaller is more robust", "w / (p r a)", "", "0 or more", pi),
     ]
     return pd.DataFrame(rows, columns=["symbol", "meaning", "formula", "key", "range", "example"])
-
-
-def _worked_example() -> tuple[float, float, float, float, float]:
-    """Return w, p, r, a and Pi of Eq. 8 to 12, each factor from what it does to the Pixel-index."""
-    num, area, size = _EXAMPLE_NUM, _EXAMPLE_AREA, _EXAMPLE_SIZE
-    w = _EXAMPLE_WRONG / _EXAMPLE_IMAGES
-    # Nothing limits these changes, so r and a are 1, and Pi is w / p.
-    unlimited = pixel_index(w, num, image_size=size)
-    p = w / unlimited
-    r = unlimited / pixel_index(w, num, amplitude=_EXAMPLE_AMPLITUDE, image_size=size)
-    a = unlimited / pixel_index(w, num, area=area, image_size=size)
-    return w, p, r, a, pixel_index(w, num, _EXAMPLE_AMPLITUDE, area, size)
 
 
 def _network(key: str, settings: ModelSettings) -> dict[str, object]:

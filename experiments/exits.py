@@ -27,7 +27,7 @@ RESULTS = "pixelrobust-results" if REPOSITORY is None else "results"
 STORE = "store"
 """Where, below a folder of results, work in progress is kept."""
 RUN, DONE, FAILURE = "run.json", "DONE", "failure.txt"
-"""What a run leaves about itself while it works: what it is made of, and how it ended."""
+"""What a run leaves about itself: what it is made of, and how it ended."""
 
 
 def exit_code(work: Callable[[], int]) -> int:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from experiments.paper import experiment_called
 from experiments.pictures import FRAGILE, example_strips
-from experiments.present import Run
 from experiments.session import Progress, Session, image_set, rows_of
+from experiments.stored import Run
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
 from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES, kind_of
@@ -69,15 +69,15 @@ def draw_gallery(
 def _runs_together(folder: Path, runs: Mapping[str, Run]) -> Run:
     """Return the outcomes over num of the runs that saw the same changes of the same images."""
     kept: list[Run] = []
-    stems = {name: experiment_called(name).table for name in runs}
-    for name in sorted({name for name in runs if stems[name] in _RUNS}, key=lambda n: _RUNS.index(stems[n])):  # fmt: skip
-        manifest, rows = runs[name]
+    by_stem = {experiment_called(name).table: run for name, run in runs.items()}
+    for run in (by_stem[stem] for stem in _RUNS if stem in by_stem):
+        manifest, rows = run
         if kind_of(manifest.config) is not OUTCOMES or "seed" not in manifest.config:
             continue
         if not (rows["num"] > 0).any() or len(_limits(rows)) != 1:
             continue
-        if not kept or _joins(kept[0], runs[name]):
-            kept.append(runs[name])
+        if not kept or _joins(kept[0], run):
+            kept.append(run)
     if not kept:
         raise InputError(
             f"{folder} holds no run over num alone, of which pictures are shown; run "

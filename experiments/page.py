@@ -21,7 +21,8 @@ from experiments.paper import (
     TABLE_5_SOURCES,
     experiment_called,
 )
-from experiments.present import Run, description_of, histories_figure, indices_of, tables_of
+from experiments.present import description_of, histories_figure, indices_of, tables_of
+from experiments.stored import Run
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_inside, file_sha256, write_text

@@ -149,6 +149,8 @@ STILL_FOOL = 0.249
 
 CLAIMS = "claims"
 
+HISTORIES_TITLE = "Losses and accuracies while retraining"
+
 WATERFALL_TITLE = "Why adversarial images stop fooling, cause by cause"
 
 FIGURE_1 = "figure1"

@@ -35,6 +35,7 @@ from experiments.session import (
     image_set,
     predictions_of,
 )
+from experiments.stored import store_run
 from experiments.tracked import log_examples, log_results
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.distributed import Context
@@ -175,7 +176,7 @@ def _work(session: Session, is_preset: bool) -> tuple[Path, list["Presented"]]:
     if not session.context.is_main:
         return directory, []
     # Loads Matplotlib and SciPy, which only the process that writes needs, and only now.
-    from experiments.present import present, store_run
+    from experiments.present import present
 
     store_run(directory, manifest, rows)
     finish(directory)

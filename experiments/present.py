@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from experiments import captions
 from experiments.claims import decide_claims
-from experiments.claims.findings import Run as Run
 from experiments.claims.page import write_claims
 from experiments.paper import (
     CLAIM_SOURCES,
     DESCRIPTIONS,
+    HISTORIES_TITLE,
     TABLE_5,
     TABLE_5_SOURCES,
     WATERFALL_TITLE,
@@ -23,11 +23,12 @@ from experiments.paper import (
     beside_published,
     experiment_called,
 )
+from experiments.stored import Run
 from experiments.writing import Below, Presented, write_presented
 from pixelrobust.errors import InputError
 from pixelrobust.figures import curves, maps, write_figure
 from pixelrobust.figures import retraining as retraining_figures
-from pixelrobust.files import check_inside, remove_leftovers
+from pixelrobust.files import check_inside
 from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
     ADVERSARIAL,
@@ -38,41 +39,10 @@ from pixelrobust.outcomes.kinds import (
     TRANSFER,
     kind_of,
 )
-from pixelrobust.outcomes.manifest import Manifest, read_manifest
-from pixelrobust.outcomes.rows import read_outcomes, write_outcomes
+from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables import adversarial, amplification, pixel_index, retraining, survival
 from pixelrobust.tables.rates import for_reading, summarize, with_missing, write_csv
-
-HISTORIES_TITLE = "Losses and accuracies while retraining"
-
-
-def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> None:
-    """Write what a run found, and who found it where."""
-    for folder in (directory, directory / "outcomes"):
-        remove_leftovers(folder)
-    check_inside(directory / "outcomes", directory.parent)
-    path = outcomes_file(directory, manifest.name)
-    write_outcomes(outcomes, path)
-    manifest.write(path.with_suffix(".json"))
-
-
-def outcomes_file(directory: Path, name: str) -> Path:
-    """Return where `store_run` writes the outcomes of the experiment of this name."""
-    return directory / "outcomes" / f"{experiment_called(name).table}.parquet"
-
-
-def load_run(directory: Path, name: str) -> Run:
-    """Read what `store_run` wrote for the experiment of this name."""
-    path = outcomes_file(directory, name)
-    manifest = read_manifest(path.with_suffix(".json"))
-    return manifest, read_outcomes(path, kind_of(manifest.config).name)
-
-
-def stored_runs(directory: Path) -> dict[str, Run]:
-    """Read all that `store_run` wrote into a folder, by the experiment's name."""
-    manifests = [read_manifest(path) for path in sorted(directory.glob("outcomes/[!.]*.json"))]
-    return {manifest.name: load_run(directory, manifest.name) for manifest in manifests}
 
 
 def present(

@@ -18,7 +18,8 @@ from experiments.config import JobRecord
 from experiments.exits import default_results, exit_code, short
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, TABLE_5, experiment_called
-from experiments.present import derive, present, stored_runs
+from experiments.present import derive, present
+from experiments.stored import stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError, printable
 from pixelrobust.outcomes.manifest import read_manifest
@@ -42,13 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(presented: Sequence[Presented], directory: Path) -> None:
     """Print tables, and where they lie."""
-    show_tables(presented)
-    line = f"written to {printable(short(directory))}"
-    Console().print(line, markup=False, soft_wrap=True, highlight=False)
-
-
-def show_tables(presented: Sequence[Presented]) -> None:
-    """Print tables."""
     console = Console()
     for each in presented:
         title = Text(printable(each.title), "table.title")
@@ -58,6 +52,8 @@ def show_tables(presented: Sequence[Presented]) -> None:
         for row in each.table.itertuples(index=False):
             shown.add_row(*map(_literal, row))
         console.print(shown)
+    line = f"written to {printable(short(directory))}"
+    console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
 def _literal(value: object) -> Text:
@@ -127,13 +123,10 @@ def _list_runs(results: Path) -> None:
 
 
 def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
-    manifests = {
-        path.stem: read_manifest(path) for path in sorted(folder.glob("outcomes/[!.]*.json"))
-    }
-    pages = {page.stem: page for page in sorted(folder.glob("[!.]*.md"), key=_order)}
     if rebuild:
         _rebuild(folder, wanted)
-        pages = {page.stem: page for page in sorted(folder.glob("[!.]*.md"), key=_order)}
+    manifests = {path.stem: read_manifest(path) for path in folder.glob("outcomes/[!.]*.json")}
+    pages = {page.stem: page for page in sorted(folder.glob("[!.]*.md"), key=_order)}
     missing = [name for name in wanted if name not in pages]
     if missing or not pages:
         raise InputError(

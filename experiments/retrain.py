@@ -253,7 +253,9 @@ def unfinished_networks(session: Session, chosen: Plan) -> list[str]:
         return known is not None and known.epochs == training.recipe.epochs
 
     return [
-        training.words() for training in _trainings(session, chosen) if not is_finished(training)
+        f"{training.name} (seed {training.seed})"
+        for training in _trainings(session, chosen)
+        if not is_finished(training)
     ]
 
 
@@ -275,9 +277,6 @@ class _Training:
     seed: int
     fingerprint: str
     directory: Path
-
-    def words(self) -> str:
-        return f"{self.name} (seed {self.seed})"
 
 
 def _trainings(session: Session, chosen: Plan) -> Iterator[_Training]:
@@ -439,7 +438,7 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
     epsilons = attack_of(session.settings).epsilon
     original = original_viewer(session, chosen)
     images = images_to_attack(original, chosen)
-    others = compared_viewers(session, chosen)
+    others = [viewer_of(session, chosen, network) for network in networks(session, chosen)]
     tried = [tried_on(session, viewer, chosen, images) for viewer in others]
 
     def attacked(epsilon: float | str) -> pd.DataFrame:
@@ -482,13 +481,10 @@ def original_viewer(session: Session, chosen: Plan) -> Viewer:
     return Viewer(network, engine, np.arange(session.settings.models[chosen.key].classes))
 
 
-def compared_viewers(session: Session, chosen: Plan) -> list[Viewer]:
-    """Return the networks that are compared: the original restricted to the classes, and retrained ones."""
-    pixels, classes = chosen.training.pixels, np.array(chosen.classes)
-    return [
-        Viewer(network, start_engine(session, network.name, network.module, pixels), classes)
-        for network in networks(session, chosen)
-    ]
+def viewer_of(session: Session, chosen: Plan, network: Network) -> Viewer:
+    """Return a network that answers with the classes that take part, ready to be shown images."""
+    engine = start_engine(session, network.name, network.module, chosen.training.pixels)
+    return Viewer(network, engine, np.array(chosen.classes))
 
 
 def images_to_attack(original: Viewer, chosen: Plan) -> Chosen:

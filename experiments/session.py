@@ -29,7 +29,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 from torch import nn
 
-from experiments.exits import Workshop
+from experiments.exits import DONE, FAILURE, RUN, STORE, Workshop
 from pixelrobust.datasets import list_images, list_training_images
 from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
 from pixelrobust.datasets.folders import class_names_of
@@ -55,10 +55,8 @@ from pixelrobust.settings import (
 )
 from pixelrobust.tracking import NO_TRACKER, Tracker
 
-STORE = "store"
-"""The folder, in that of results, of what runs leave about themselves while they work."""
-RUN, DONE, FAILURE, PARTS = "run.json", "DONE", "failure.txt", "parts"
-"""In the folder of a run below `store/runs`: what it is made of, how it ended, and its rows so far."""
+# In the folder of a run below `store/runs`, its rows so far.
+_PARTS = "parts"
 _ABOUT = "about.json"
 # An engine shows by so many images that it works.
 _EXAMPLES = 4
@@ -184,7 +182,7 @@ class RunRecord:
     def rows(self) -> RowStore:
         """Return the store of rows that are no predictions for plain images."""
         assert self._directory
-        store = RowStore(self._directory / PARTS, self._say)
+        store = RowStore(self._directory / _PARTS, self._say)
         if self._settings.recompute:
             store.forget()
         return store
@@ -274,11 +272,8 @@ def training_set(session: Session) -> ImageSet | None:
 
 
 def _decoded(session: Session, is_training: bool) -> ImageSet | None:
-    settings, cache, seed = (
-        session.settings.dataset,
-        session.settings.paths.cache,
-        session.settings.seed,
-    )
+    run = session.settings
+    settings, cache, seed = run.dataset, run.paths.cache, run.seed
 
     def load() -> ImageSet | None:
         listed = (list_training_images if is_training else list_images)(settings, cache, seed)

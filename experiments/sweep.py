@@ -5,7 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from experiments.config import LOST, RECORD, JobRecord, job_record, settings_of
-from experiments.present import Run, derive, load_run, present, store_run, stored_runs
+from experiments.present import derive, present
+from experiments.stored import Run, load_run, store_run, stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.outcomes.manifest import merge_manifests

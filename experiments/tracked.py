@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.paper import FIGURE_1, FIGURE_1_TITLE, Experiment, experiment_called
+from experiments.paper import (
+    FIGURE_1,
+    FIGURE_1_TITLE,
+    HISTORIES_TITLE,
+    Experiment,
+    experiment_called,
+)
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
@@ -231,7 +237,7 @@ def _figures(experiment: Experiment, histories: bool) -> Iterator[tuple[str, str
     """Yield the figures that such a run may draw, with their titles."""
     yield experiment.figure, experiment.figure_title
     if histories:
-        yield experiment.histories, "Losses and accuracies while retraining"
+        yield experiment.histories, HISTORIES_TITLE
     if experiment.flips:
         yield experiment.flips, experiment.of_flips().figure_title
 

@@ -19,7 +19,6 @@ from experiments.config import settings_of
 from experiments.exits import REPOSITORY, exit_code
 from experiments.measures import Chosen, Subject, attack_of, chosen_from
 from experiments.pipeline import MEASUREMENTS
-from experiments.present import Run, outcomes_file, stored_runs
 from experiments.retrain import (
     Network,
     Plan,
@@ -30,6 +29,7 @@ from experiments.retrain import (
     plan,
     tried_on,
     unfinished_networks,
+    viewer_of,
 )
 from experiments.session import (
     Clock,
@@ -42,8 +42,8 @@ from experiments.session import (
     image_set,
     predictions_of,
     rows_of,
-    start_engine,
 )
+from experiments.stored import Run, outcomes_file, stored_runs
 from pixelrobust.attacks import MINIMAL, is_straight
 from pixelrobust.engine.base import label_margins
 from pixelrobust.errors import InputError, escape_markdown
@@ -62,16 +62,16 @@ from pixelrobust.outcomes.kinds import (
     kind_of,
 )
 from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
-from pixelrobust.outcomes.rows import cell_of
+from pixelrobust.outcomes.rows import cell_in, cell_of
 from pixelrobust.perturbation.pixels import PixelChange
 from pixelrobust.settings import (
     ATTACK_PREFIX,
+    DatasetSettings,
     RunSettings,
     attack_settings,
     model_label,
     retrain_settings,
 )
-from pixelrobust.settings.schema import DatasetSettings
 from pixelrobust.tables.rates import markdown_table
 
 REPORT = "verification.md"
@@ -238,7 +238,7 @@ def _verify_run(
         chosen = _planned(session, manifest, train)
         counts = {name: len(images.keys) for name, images in chosen.test_sets().items()}
         again = measure(session, chosen)
-        shown = Shown(session, plan=chosen)
+        shown = Shown(session, kind, plan=chosen)
     else:
         own = session.settings.models
         keys = {model_label(key, model): key for key, model in own.items()}
@@ -252,7 +252,7 @@ def _verify_run(
             subjects.append(Subject(classifier, engine))
         images = _all_images(session, run, runs, kind)
         again = pd.concat([measure(session, images, one) for one in subjects])
-        shown = Shown(session, images, subjects)
+        shown = Shown(session, kind, images, subjects)
     missing = incomplete(rows, kind, manifest.draws, counts)
     return pd.concat([missing, compare(sample, again, kind, shown.gap, shown.ties)])
 
@@ -263,7 +263,6 @@ def _as_it_was(session: Session, manifest: Manifest, kind: Kind, sample: pd.Data
     Raises:
         InputError: it lacks what its rows need, or its settings are not such as a run has.
     """
-
     config, own = manifest.config, session.settings
     seed = config.get("seed")
     if not isinstance(seed, int) or seed < 0:
@@ -356,7 +355,6 @@ def _planned(session: Session, manifest: Manifest, train: bool) -> Plan:
         NotKeptError: networks are not kept here, and may not be trained.
         InputError: images or weights are not those of the run.
     """
-
     chosen = plan(session)
     _check_weights(manifest, chosen.classifier)
     if chosen.selection.image_list_sha256 != manifest.image_list_sha256:
@@ -408,11 +406,13 @@ class Shown(NamedTuple):
 
     Attributes:
         session: of the run.
+        kind: of its rows.
         images, subjects: what a run of given models measured.
         plan: what a run retrained.
     """
 
     session: Session
+    kind: Kind
     images: Chosen | None = None
     subjects: Sequence[Subject] = ()
     plan: Plan | None = None
@@ -420,15 +420,15 @@ class Shown(NamedTuple):
     def gap(self, row: "pd.Series[Any]") -> float:
         """Return how far the largest logit lies above that of a row's prediction."""
         viewer, key = self._viewer(row), str(row["image"])
-        if "epsilon" in row:
+        if "epsilon" in self.kind.keys:
             before, after, _ = self._attacked(row)
             pixels = unrounded_and_rounded(after if row["size"] > 0 else before)[row["rounded"]]
         else:
             images = self.plan.test_sets()[row["images_are"]] if self.plan else self.images
             assert images
             pixels = torch.as_tensor(images.pixels[np.array([images.keys.index(key)])])
-        if "num" in row:
-            cell = cell_of(row.to_frame().T)
+        if "num" in self.kind.keys:
+            cell = cell_in(row)
             change = PixelChange(cell.num, cell.amplitude, cell.area, self.session.settings.seed)
             pixels = change(pixels, [key], int(row["draw"]))
         logits = viewer.engine.logits(pixels.to(viewer.engine.device))[0].cpu()
@@ -459,13 +459,8 @@ class Shown(NamedTuple):
     def _attacked(self, row: "pd.Series[Any]") -> tuple[Tensor, Tensor, Task]:
         """Return a row's image before and after the attack, (1, C, H, W) each, and how it was shown."""
         settings, key = self.session.settings, str(row["image"])
-        place = (
-            "attacked",
-            settings.name,
-            row["model"],
-            row.get("training_seed"),
-            row.get("against"),
-        )
+        network = row["model"], row.get("training_seed"), row.get("against")
+        place = ("attacked", settings.name, *network)
         attacker, images = self.session.workshop.get(place, lambda: self._attack(row))
         task = images.task(attacker.engine, attacker.network.name)
         attack = attack_of(settings)
@@ -504,9 +499,7 @@ class Shown(NamedTuple):
         for network in networks(self.session, self.plan):
             if (network.name, network.seed) == (row["model"], row["training_seed"]):
                 break
-        pixels = self.plan.training.pixels
-        engine = start_engine(self.session, network.name, network.module, pixels)
-        return Viewer(network, engine, np.array(self.plan.classes))
+        return viewer_of(self.session, self.plan, network)
 
 
 def compare(
@@ -674,12 +667,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(
                 f"--share={given.share} is wrong; give a number above 0, and at most 1."
             )
-        wanted, settings = (
-            [name for name in given.runs.split(",") if name],
-            settings_of(*given.keys),
-        )
+        wanted = [name for name in given.runs.split(",") if name]
         text, contradicted = verify_folder(
-            given.folder, wanted, settings, given.share, given.seed, given.retrain
+            given.folder, wanted, settings_of(*given.keys), given.share, given.seed, given.retrain
         )
         print(text)
         return EXIT_CONTRADICTED if contradicted else 0

@@ -10,7 +10,7 @@ beyond it; a proportion is "considerable" from 10 % on. Anything else is not dec
 
 from collections.abc import Mapping
 
-from experiments.claims.findings import Claim, Finding, Run
+from experiments.claims.findings import Claim, Finding
 from experiments.claims.networks import extreme_network, index_follows_accuracy, index_is_a_property
 from experiments.claims.rates import (
     amplitude_matters,
@@ -25,6 +25,7 @@ from experiments.claims.rates import (
 )
 from experiments.claims.retrained import distances, retraining, transfer
 from experiments.paper import published_rates
+from experiments.stored import Run
 from pixelrobust.statistics.rates import WrongShares
 
 __all__ = ["Claim", "Finding", "decide_claims"]

@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from experiments.paper import FIVE_NETWORKS
-from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import (
     MARGIN,
@@ -25,8 +23,6 @@ from pixelrobust.statistics.paired import (
 from pixelrobust.statistics.rates import CONFIDENCE, Interval, WrongShares, effective_sample_size
 
 Verdict = Literal["holds", "does not hold", "not decided"]
-Run = tuple[Manifest, pd.DataFrame]
-"""A stored run: its manifest and its rows."""
 
 LEVEL = 0.05
 
@@ -41,7 +37,7 @@ class Finding:
         estimate, low, high: in the claim's unit; NaN where there is none. The interval is a 95 %
             one beside a p-value, else the one that decides.
         p: two-sided p-value, after Holm's correction; NaN where an interval decides.
-        verdict: on the claim, for this subject and condition.
+        verdict: on the claim, for this subject and condition; open until it is decided.
     """
 
     subject: str
@@ -50,7 +46,7 @@ class Finding:
     low: float
     high: float
     p: float
-    verdict: Verdict
+    verdict: Verdict = "not decided"
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def difference_finding(
     interval = difference_interval(one, two)
     p = paired_test(one, two, table.draws)
     estimate = float((one - two).mean())
-    return Finding(subject, condition, estimate, interval.low, interval.high, p, "not decided")
+    return Finding(subject, condition, estimate, interval.low, interval.high, p)
 
 
 def mean_finding(
@@ -98,9 +94,7 @@ def mean_finding(
     """Test a mean over images, which the claim says is above 0."""
     interval = mean_interval(values, limit=limit) if len(values) > 1 else Interval(-limit, limit)
     p = sign_flip_test(values)
-    return Finding(
-        subject, condition, float(values.mean()), interval.low, interval.high, p, "not decided"
-    )
+    return Finding(subject, condition, float(values.mean()), interval.low, interval.high, p)
 
 
 def tested(claim: Claim, findings: Sequence[Finding]) -> Claim:

@@ -10,7 +10,6 @@ from scipy import stats
 from experiments.claims.findings import (
     Claim,
     Finding,
-    Run,
     Verdict,
     difference_finding,
     only_of_the_five,
@@ -20,6 +19,7 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
+from experiments.stored import Run
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell, pixel_index
 from pixelrobust.statistics.rates import WrongShares
@@ -78,7 +78,7 @@ def index_follows_accuracy(shares: Mapping[str, WrongShares], runs: Mapping[str,
         return claim
     rates = [float(table.of(model, cell).mean()) for model in models]
     tau, p = _kendall(rates, [-manifest.rejected[model] for model in models])
-    finding = Finding(f"{len(models)} networks", "", tau, np.nan, np.nan, p, "not decided")
+    finding = Finding(f"{len(models)} networks", "", tau, np.nan, np.nan, p)
     return replace(claim, findings=(signed(finding, -1),))
 
 

@@ -17,12 +17,13 @@ from experiments.writing import Presented
 from pixelrobust.errors import InputError, escape_markdown, escape_paragraph
 from pixelrobust.files import write_text
 from pixelrobust.outcomes.manifest import Manifest
-from pixelrobust.report import page
 from pixelrobust.report.page import (
     Block,
     Disclosure,
+    Judged,
     Section,
     Text,
+    Verdicts,
     table_for_reading,
     table_of_csv,
 )
@@ -126,8 +127,8 @@ def claims_section(
         manifest: of the run whose images the captions name.
         sources: the runs behind.
     """
-    verdicts = [
-        page.Verdict(
+    judged = [
+        Judged(
             claim.sentence,
             ": ".join(text for text in (claim.where, claim.published) if text),
             _verdicts_by_subject(claim),
@@ -138,7 +139,7 @@ def claims_section(
     counts = [(word, count) for word, count in _count(claims).items() if count]
     blocks: list[Block] = [
         Text("Open a claim to see every estimate, interval and test."),
-        page.Verdicts(verdicts, counts),
+        Verdicts(judged, counts),
     ]
     if manifest:
         notes = [Text(note) for note in _notes(manifest)]

@@ -13,7 +13,6 @@ from scipy import stats
 from experiments.claims.findings import (
     Claim,
     Finding,
-    Run,
     above,
     alike,
     difference_finding,
@@ -25,6 +24,7 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
+from experiments.stored import Run
 from pixelrobust.outcomes.kinds import CELL_COLUMNS
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import image_slopes, largest_slope
@@ -280,7 +280,7 @@ def returns(runs: Mapping[str, Run]) -> list[Claim]:
             rounded,
             [
                 Finding(str(row["model"]), f"{row['images']} images", row["gain"], row["gain_low"],
-                        row["gain_high"], row["gain_p"], "not decided")
+                        row["gain_high"], row["gain_p"])
                 for row in gains.to_dict("records")
             ],
         ),
@@ -354,7 +354,7 @@ def _times(claim: Claim, logarithms: Mapping[tuple[str, str], tuple[Estimate, in
     logarithmic = tested(
         claim,
         [
-            Finding(*key, log.value, log.low, log.high, _p(log, images), "not decided")
+            Finding(*key, log.value, log.low, log.high, _p(log, images))
             for key, (log, images) in logarithms.items()
         ],
     )

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from experiments.claims.findings import (
     Claim,
     Finding,
-    Run,
     alike,
     mean_finding,
     near,
@@ -19,6 +18,7 @@ from experiments.claims.findings import (
     tested,
 )
 from experiments.paper import STILL_FOOL
+from experiments.stored import Run
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import compare_pairs
 from pixelrobust.statistics.rates import WrongShares
@@ -210,4 +210,4 @@ def _less(
 ) -> Finding:
     """Compare shares: by how much the own is below the other, which the claim says it is."""
     found = compare_pairs(other, own)
-    return Finding(subject, condition, found.mean, found.low, found.high, found.p, "not decided")
+    return Finding(subject, condition, found.mean, found.low, found.high, found.p)

@@ -121,7 +121,7 @@ class Disclosure:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judged:
     """A claim, and what was found.
 
     Attributes:
@@ -142,7 +142,7 @@ class Verdicts:
     """Claims that open to their details; `counts` holds how many have each badge."""
 
     kind: ClassVar[str] = "verdicts"
-    verdicts: Sequence[Verdict]
+    claims: Sequence[Judged]
     counts: Sequence[tuple[str, int]]
 
 

@@ -6,15 +6,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.claims import Claim, decide_claims
+from experiments.claims.findings import Verdict
+from experiments.stored import Run
 from pixelrobust.outcomes.kinds import ACTIVATIONS, ADVERSARIAL
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
+HOLDS: Verdict = "holds"
+FAILS: Verdict = "does not hold"
+OPEN: Verdict = "not decided"
+
 FIVE = ["resnet101", "densenet121", "vgg16", "alexnet", "squeezenet1_1"]
 NUMS = [4, 8, 16, 32, 64]
 AMPLITUDES = [10, 40, 70, 100, 127]
 AREAS = [140, 160, 180, 200, 220]
+
+
+def claims(**tables: pd.DataFrame | Run) -> dict[str, Claim]:
+    """Every claim by its key, from outcomes, or whole runs, of these experiments."""
+    runs = {
+        name: table if isinstance(table, tuple) else (manifest(name=name), table)
+        for name, table in tables.items()
+    }
+    decided = {claim.key: claim for claim in decide_claims(runs)}
+    assert len(decided) == 26
+    return decided
+
+
+def verdicts(claim: Claim) -> list[Verdict]:
+    return [finding.verdict for finding in claim.findings]
 
 
 def manifest(**changes: Any) -> Manifest:

@@ -14,7 +14,7 @@ from experiments.verify import Shown, compare, incomplete
 from pixelrobust.datasets.decoded import PixelRows
 from pixelrobust.engine import EagerEngine
 from pixelrobust.models.build import Classifier
-from pixelrobust.outcomes.kinds import ADVERSARIAL, DISTANCES, OUTCOMES
+from pixelrobust.outcomes.kinds import ADVERSARIAL, DISTANCES, OUTCOMES, Kind
 from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell
 
@@ -41,7 +41,7 @@ class Brightness(nn.Module):
         return torch.stack([torch.zeros_like(mean), 100 * (mean - 0.5)], dim=1)
 
 
-def shown(module: nn.Module, *keys: str, level: int = 100, label: int = 0) -> Shown:
+def shown(kind: Kind, module: nn.Module, *keys: str, level: int = 100, label: int = 0) -> Shown:
     """Show grey images to a network."""
     pixels = np.full((len(keys), 3, SIDE, SIDE), level, dtype=np.uint8)
     rows = PixelRows(pixels, np.arange(len(keys)))
@@ -49,7 +49,7 @@ def shown(module: nn.Module, *keys: str, level: int = 100, label: int = 0) -> Sh
     engine = EagerEngine(module.eval(), torch.device("cpu"), 2)
     settings = settings_of("model=alexnet", "attack=fgsm", "attack.step=0.255", "dataset.root=.")
     session = Session(settings, Progress(Console(quiet=True)))
-    return Shown(session, images, [Subject(Classifier("net", module, ""), engine)])
+    return Shown(session, kind, images, [Subject(Classifier("net", module, ""), engine)])
 
 
 def rows(*predictions: int, label: int = 0) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def unasked(*_: object) -> float:
 def test_predictions_are_borderline_by_the_gap_of_logits(
     logits: tuple[float, ...], stored: int, fault: str
 ) -> None:
-    own = shown(Fixed(*logits), "a", "b")
+    own = shown(OUTCOMES, Fixed(*logits), "a", "b")
     found = compare(rows(0, 0, stored, 0), rows(0, 0, 0, 0), OUTCOMES, own.gap, own.ties)
     (row,) = found.itertuples()
     assert (row.image, row.which, row.fault) == ("b", "num 4, draw 0", fault)
@@ -127,7 +127,7 @@ def test_attacks_end_elsewhere_unless_the_smaller_change_ties(
     At one step less they are 0.08 apart, at 2.55 0.02.
     """
     pytest.importorskip("foolbox")
-    own = shown(Brightness(), "a", level=130, label=1)
+    own = shown(ADVERSARIAL, Brightness(), "a", level=130, label=1)
     attacked = rows(0, 0, label=1).assign(epsilon="minimal", rounded=False, adversarial=0)
     attacked = pd.concat([attacked.iloc[:1].assign(num=0), attacked])
     stored, again = (attacked.assign(size=one)[ADVERSARIAL.columns] for one in (size, 2.55))

@@ -1,15 +1,16 @@
 """What follows from several runs, and what becomes of the jobs of a sweep."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.config import JobRecord
-from experiments.present import Run, derive, load_run, store_run
+from experiments.present import derive
+from experiments.stored import Run, load_run, store_run
 from experiments.sweep import finish, read_jobs
+from experiments.writing import Presented
 from pixelrobust import InputError
 from pixelrobust.perturbation.grid import Cell
 from tests.experiments.claim_cases import (
@@ -24,13 +25,9 @@ from tests.experiments.claim_cases import (
 )
 
 TABLE_5_FILES = [
-    "pixel-index.pdf",
-    "pixel-index.png",
-    "table5-ranking.csv",
-    "table5.csv",
-    "table5.md",
-    "table5.tex",
-]
+    "pixel-index.pdf", "pixel-index.png",
+    "table5-ranking.csv", "table5.csv", "table5.md", "table5.tex",
+]  # fmt: skip
 CLAIM_FILES = ["claims.csv", "claims.md"]
 
 
@@ -47,7 +44,7 @@ def files(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if path.is_file())
 
 
-def titles(presented: list[Any]) -> list[str]:
+def titles(presented: list[Presented]) -> list[str]:
     return [each.title.split(":")[0] for each in presented]
 
 
@@ -112,6 +109,13 @@ def job(directory: Path, name: str, table: pd.DataFrame, **changes: object) -> J
     return JobRecord(name, (f"experiment={name}",), str(directory))
 
 
+def finished(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]:
+    """Return what is written of jobs, which is something."""
+    found = finish(jobs, results)
+    assert found
+    return found
+
+
 def one_num(model: str, num: int, wrong: int) -> pd.DataFrame:
     return outcomes({model: {Cell(num): wrong_first(wrong, 20)}})
 
@@ -136,9 +140,7 @@ def test_jobs_of_one_experiment_become_one_table(tmp_path: Path) -> None:
         job(tmp_path / "two", "table6", one_num("net", 64, 3)),
         job(tmp_path / "three", "table6", one_num("other", 64, 0)),
     ]
-    finished = finish(jobs, tmp_path)
-    assert finished
-    directory, presented = finished
+    directory, presented = finished(jobs, tmp_path)
     assert directory.parent == tmp_path
     assert directory.name.startswith("table6-sweep-")
     assert titles(presented)[0] == "Table 6"
@@ -148,17 +150,13 @@ def test_jobs_of_one_experiment_become_one_table(tmp_path: Path) -> None:
     ]  # fmt: skip
     merged, _ = load_run(directory, "table6")
     assert merged.weights_sha256 == {"net": "w", "other": "w"}
-    again = finish(jobs[::-1], tmp_path)
-    assert again
-    assert again[0] == directory
+    assert finished(jobs[::-1], tmp_path)[0] == directory
 
 
 def test_experiments_that_share_a_folder_put_what_follows_there(tmp_path: Path) -> None:
     folder = tmp_path / "profile"
     jobs = [job(folder, name, table) for name, (_, table) in three_runs().items()]
-    finished = finish(jobs, tmp_path)
-    assert finished
-    assert finished[0] == folder
+    assert finished(jobs, tmp_path)[0] == folder
     assert set(CLAIM_FILES + TABLE_5_FILES) <= set(files(folder))
     assert [path.name for path in tmp_path.iterdir()] == ["profile"]
 
@@ -175,13 +173,11 @@ def test_what_a_shared_folder_already_holds_counts_too(tmp_path: Path) -> None:
 
 def test_experiments_in_different_folders_get_one_for_what_follows(tmp_path: Path) -> None:
     jobs = [job(tmp_path / name, name, table) for name, (_, table) in three_runs().items()]
-    finished = finish(jobs, tmp_path)
-    assert finished
-    directory, presented = finished
+    directory, presented = finished(jobs, tmp_path)
     assert directory.name.startswith("evaluation-")
     assert files(directory) == sorted(CLAIM_FILES + TABLE_5_FILES)
     assert len(presented) == 3
-    assert finish(jobs[::-1], tmp_path)[0] == directory  # type: ignore[index]
+    assert finished(jobs[::-1], tmp_path)[0] == directory
 
 
 def test_several_jobs_of_several_experiments_have_their_tables_too(tmp_path: Path) -> None:
@@ -190,9 +186,7 @@ def test_several_jobs_of_several_experiments_have_their_tables_too(tmp_path: Pat
         job(tmp_path / "b", "table6", one_num("net", 64, 2)),
         job(tmp_path / "c", "table7", by_amplitude(20, [0] * 5)),
     ]
-    finished = finish(jobs, tmp_path)
-    assert finished
-    directory, presented = finished
+    directory, presented = finished(jobs, tmp_path)
     assert directory.name.startswith("evaluation-")
     assert titles(presented)[0] == "Table 6"
     assert titles(presented)[-1] == "Which of the paper's claims hold"
@@ -206,9 +200,7 @@ def test_merged_tables_of_which_nothing_follows(tmp_path: Path) -> None:
         for name in ("breakdown", "other")
         for num in (4, 64)
     ]
-    finished = finish(jobs, tmp_path)
-    assert finished
-    assert finished[0] == tmp_path
+    assert finished(jobs, tmp_path)[0] == tmp_path
     assert len(list(tmp_path.glob("breakdown-sweep-*/breakdown.csv"))) == 1
     assert len(list(tmp_path.glob("other-sweep-*/table.csv"))) == 1
 
@@ -218,30 +210,14 @@ def test_one_job_of_each_experiment_of_which_nothing_follows(tmp_path: Path) -> 
     assert finish(jobs, tmp_path) is None
 
 
-def test_jobs_on_different_images_are_refused(tmp_path: Path) -> None:
-    jobs = [
-        job(tmp_path / "a", "table6", one_num("net", 4, 1)),
-        job(tmp_path / "b", "table6", one_num("other", 4, 1), image_list_sha256="b"),
-    ]
-    with pytest.raises(InputError, match="different image lists"):
-        finish(jobs, tmp_path)
-
-
 def test_a_cell_that_failed_does_not_stop_what_follows(tmp_path: Path) -> None:
     """Of a grid of networks and nums, one job failed."""
-    grid = [("a", 4, 0), ("a", 64, 9), ("b", 4, 0)]
+    grid, rejected = [("a", 4, 0), ("a", 64, 9), ("b", 4, 0)], {"a": 1, "b": 2}
     jobs = [
-        job(
-            tmp_path / f"{model}{num}",
-            "table6",
-            one_num(model, num, wrong),
-            rejected={"a": 1, "b": 2},
-        )
+        job(tmp_path / f"{model}{num}", "table6", one_num(model, num, wrong), rejected=rejected)
         for model, num, wrong in grid
     ]
     jobs.append(job(tmp_path / "c", "table7", by_amplitude(20, [0] * 5, model="a")))
-    finished = finish(jobs, tmp_path)
-    assert finished
-    found = pd.read_csv(finished[0] / "claims.csv")
+    found = pd.read_csv(finished(jobs, tmp_path)[0] / "claims.csv")
     assert set(found.loc[found["claim"] == "more-pixels", "subject"]) == {"a"}
     assert np.isfinite(found["estimate"]).all()

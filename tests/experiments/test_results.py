@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from experiments.config import preset_settings
 from experiments.paper import beside_published, published_rates
-from experiments.present import derive, load_run, present, stored_runs
+from experiments.present import derive, present
+from experiments.stored import load_run, stored_runs
 from pixelrobust import InputError
 from pixelrobust.figures import new_figure, write_figure
 from pixelrobust.outcomes.kinds import ADVERSARIAL, CELL_COLUMNS, OUTCOMES, kind_of

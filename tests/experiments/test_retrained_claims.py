@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments.claims import Claim, decide_claims
 from experiments.claims.findings import Verdict
 from pixelrobust.perturbation.grid import Cell
-from tests.experiments.claim_cases import manifest
+from tests.experiments.claim_cases import FAILS, HOLDS, OPEN, claims, verdicts
 from tests.tables.retrained_rows import (
     ALL,
     CONTROL,
@@ -24,24 +23,11 @@ from tests.tables.retrained_rows import (
     together,
 )
 
-HOLDS: Verdict = "holds"
-FAILS: Verdict = "does not hold"
-OPEN: Verdict = "not decided"
-
 KEYS = {
     "table10": ("retraining-unharmed", "retraining-robust", "fewer-pixels-better"),
     "table11": ("still-fool", "fool-less-because-of-pixels"),
     "distances": ("distance-grows", "distance-grows-because-of-pixels"),
 }
-
-
-def claims(**tables: pd.DataFrame) -> dict[str, Claim]:
-    runs = {name: (manifest(name=name), table) for name, table in tables.items()}
-    return {claim.key: claim for claim in decide_claims(runs)}
-
-
-def verdicts(claim: Claim) -> list[Verdict]:
-    return [finding.verdict for finding in claim.findings]
 
 
 def table10(
@@ -58,12 +44,6 @@ def table10(
             for model, own in counts.items()
         )
     )  # fmt: skip
-
-
-def test_without_runs_nothing_is_decided() -> None:
-    decided = claims()
-    for keys in KEYS.values():
-        assert all(decided[key].findings == () for key in keys)
 
 
 def test_each_run_decides_its_own_claims() -> None:

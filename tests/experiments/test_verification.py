@@ -135,11 +135,6 @@ def test_other_weights_are_told(stored: Stored, verify: Verify, tmp_path: Path) 
     [
         ("draw", -1, "does not hold outcomes: draw"),
         ("num", 2000, "perturbation.num=2000 is more than the 400 pixels"),
-        ("label", "cat", "does not hold outcomes: label"),
-        ("prediction", float("nan"), "does not hold outcomes: prediction"),
-        ("wrong", 2, "does not hold outcomes: wrong"),
-        ("amplitude", 256, "does not hold outcomes: amplitude"),
-        ("image", 5, "does not hold outcomes: image"),
     ],
 )
 def test_rows_that_no_run_writes_are_told(

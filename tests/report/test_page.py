@@ -20,8 +20,8 @@ from PIL import Image
 from experiments.config import settings_of
 from experiments.gallery import card_of, draw_gallery
 from experiments.page import page_of
-from experiments.present import stored_runs
 from experiments.report import main
+from experiments.stored import stored_runs
 from pixelrobust.errors import InputError
 from pixelrobust.figures.strip import Strip
 from pixelrobust.report.page import Gallery, table_for_reading, table_of_csv
@@ -214,6 +214,13 @@ def test_without_outcomes_tables_stay(tmp_path: Path) -> None:
         ("table1.csv", "", "cannot be read"),
         ("claims.csv", "claim,verdict\nmore-pixels,maybe\n", "does not hold findings"),
         ("outcomes/table6.json", "{", "manifest"),
+        ("outcomes/table6.json", "[1]", "cannot be read"),
+        (
+            "outcomes/table6.json",
+            '{"seconds": {"all": "long"}}',
+            "another form (rejected or seconds)",
+        ),
+        ("outcomes/table6.json", '{"images": "many"}', "is of another form (images)"),
         ("outcomes/table6.parquet", "PAR", "cannot be read"),
     ],
 )

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from experiments.present import present, stored_runs
+from experiments.present import present
+from experiments.stored import stored_runs
 from pixelrobust import distributed
 from pixelrobust.models.saved import load_model
 from tests.conftest import Ended, Run

@@ -1,0 +1,42 @@
+"""What runs leave in a folder of results: their rows and manifests, written and read."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.paper import experiment_called
+from pixelrobust.files import check_inside, remove_leftovers
+from pixelrobust.outcomes.kinds import kind_of
+from pixelrobust.outcomes.manifest import Manifest, read_manifest
+from pixelrobust.outcomes.rows import read_outcomes, write_outcomes
+
+Run = tuple[Manifest, pd.DataFrame]
+"""A stored run: its manifest and its rows."""
+
+
+def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> None:
+    """Write what a run found, and who found it where."""
+    for folder in (directory, directory / "outcomes"):
+        remove_leftovers(folder)
+    check_inside(directory / "outcomes", directory.parent)
+    path = outcomes_file(directory, manifest.name)
+    write_outcomes(outcomes, path)
+    manifest.write(path.with_suffix(".json"))
+
+
+def outcomes_file(directory: Path, name: str) -> Path:
+    """Return where `store_run` writes the outcomes of the experiment of this name."""
+    return directory / "outcomes" / f"{experiment_called(name).table}.parquet"
+
+
+def load_run(directory: Path, name: str) -> Run:
+    """Read what `store_run` wrote for the experiment of this name."""
+    path = outcomes_file(directory, name)
+    manifest = read_manifest(path.with_suffix(".json"))
+    return manifest, read_outcomes(path, kind_of(manifest.config).name)
+
+
+def stored_runs(directory: Path) -> dict[str, Run]:
+    """Read all that `store_run` wrote into a folder, by the experiment's name."""
+    manifests = [read_manifest(path) for path in sorted(directory.glob("outcomes/[!.]*.json"))]
+    return {manifest.name: load_run(directory, manifest.name) for manifest in manifests}
