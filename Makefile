@@ -91,17 +91,17 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 	@.audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 test: | $(BIN)/python  ## Run the tests, but for the slow ones; eight minutes on two cores.
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m 'not slow'
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 -m 'not slow'
 
 test-slow: | $(BIN)/python  ## Run the slow tests.
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m slow
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 -m slow
 
 test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; a minute.
 	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --numprocesses=2 notebooks
 
 coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 --cov
 
 docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
 	@$(BIN)/python -m scripts.site

@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
@@ -106,7 +107,7 @@ class OpenVinoEngine(Engine):
         }
         network = self._converted(images)
         try:
-            return self._openvino.Core().compile_model(network, "CPU", options)
+            return _core(self._openvino).compile_model(network, "CPU", options)
         except Exception as error:
             raise _cannot_run(error) from error
 
@@ -154,6 +155,17 @@ class _FromImages(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.module(as_floats(images))
         return logits
+
+
+@cache
+def _core(openvino: ModuleType) -> Any:
+    """Return OpenVINO's core, one for the process.
+
+    Each core gives the thread that makes it a stack for signals of its own, and puts the one before
+    back when it goes. Of two that go in the order in which they came, the second puts back what the
+    first has freed, and the next signal, such as Ctrl-C, ends the process (OpenVINO 2026.4).
+    """
+    return openvino.Core()
 
 
 def _import_openvino() -> Any:

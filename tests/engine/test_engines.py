@@ -1,5 +1,7 @@
 """Engines: the same predictions from each, chosen by the work ahead, whatever memory allows."""
 
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,6 +31,7 @@ from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.models.heads import ExpandedLogits
 from pixelrobust.perturbation.grid import build_grid
 from pixelrobust.settings import EngineSettings
+from tests.conftest import REPOSITORY
 
 CPU = torch.device("cpu")
 
@@ -92,6 +95,26 @@ def test_openvino_asks_for_the_next_batch_before_the_last_is_done() -> None:
     predictions = engine.predictions(asked.append(i) or pictures(2) for i in range(50))  # type: ignore[func-returns-value]
     next(predictions)
     assert 2 < len(asked) < 20
+
+
+SIGNALLED = """
+import signal
+from tests.engine.test_engines import OpenVinoEngine, network, pictures
+
+for _ in range(2):
+    first, second = (OpenVinoEngine(network(), 2) for _ in range(2))
+    first.predict(pictures(2)), second.predict(pictures(2))
+    del first, second
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_after_engines_have_gone() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr
 
 
 def test_logits_that_are_not_finite_are_no_prediction() -> None:
