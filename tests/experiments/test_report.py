@@ -1,9 +1,12 @@
 """Stored runs are printed and rebuilt without computing anything."""
 
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +90,26 @@ def test_a_broken_manifest_is_a_sentence(copy: Path, capsys: pytest.CaptureFixtu
     (copy / "outcomes" / "table6.json").write_text("{")
     assert main([str(copy), "table6"]) == 2
     assert "manifest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda record: [record], "cannot be read"),
+        (lambda record: record | {"images": "many"}, "is of another form (images)"),
+        (lambda record: record | {"seconds": {"all": "long"}}, "(rejected or seconds)"),
+    ],
+    ids=["a list", "a count that is none", "times that are none"],
+)
+def test_a_manifest_of_another_form_is_a_sentence(
+    change: Callable[[dict[str, Any]], Any],
+    words: str,
+    copy: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = copy / "outcomes" / "table6.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    assert main([str(copy), "table6"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: manifest ")
+    assert words in error
