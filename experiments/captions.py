@@ -42,14 +42,22 @@ def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     ]
 
 
-def flips_notes(manifest: Manifest) -> list[str]:
+def flips_notes(manifest: Manifest, table: pd.DataFrame) -> list[str]:
     """Return the notes of a table of pixels to flip."""
+    wrong = [
+        f"{row['wrong_unchanged']} of {row['model']}"
+        for row in table.to_dict("records")
+        if row["wrong_unchanged"]
+    ]
+    left_out = (
+        f" Left out are images that are wrong unchanged: {', '.join(wrong)}." if wrong else ""
+    )
     return [
         "Changes are nested: each image has a smallest number of changed pixels, among those tried, "
         "at which the network is wrong (Kaplan-Meier, with log-log 95 % intervals); images that never "
         "flip are censored at the largest. The first random change of each image counts. Log-rank "
         "tests take the networks' flips as independent, though they share images and changes, so "
-        "their p-values are cautious.",
+        f"their p-values are cautious.{left_out}",
         *images_notes(manifest, 1),
     ]
 

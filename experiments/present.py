@@ -204,15 +204,16 @@ def _rates(
         [] if published is None else [Below("The paper's numbers", published, of_words=True)],
         figures=figures,
     )
-    if experiment.flips and by == "model":
+    unchanged_wrong = outcomes.loc[outcomes["num"] == 0, "wrong"]
+    if experiment.flips and by == "model" and not unchanged_wrong.all():
         return [table, _flips(manifest, outcomes, experiment.of_flips())]
     return [table]
 
 
 def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Presented:
     """Present how many changed pixels it takes to flip an image: table, tests, survival curves."""
-    notes = captions.flips_notes(manifest)
     table, pairs = survival.tabulate_survival(outcomes), survival.compare_survival(outcomes)
+    notes = captions.flips_notes(manifest, table)
     nums = sorted(int(num) for num in outcomes["num"].unique())
     shown, caption = survival.survival_curves(outcomes), " ".join(notes[1:])
     return Presented(

@@ -106,12 +106,12 @@ def flipping_examples(outcomes: pd.DataFrame, count: int, draw: int = 0) -> list
     """
     if count < 1:
         raise InputError(f"count={count} examples are too few; give 1 or more.")
-    flips = _without_wrong_controls(pixels_to_flip(outcomes, draw), outcomes)
+    flips = pixels_to_flip(outcomes, draw)
     # Keys as plain strings, since categories carry an order of their own.
     flips["image"] = flips["image"].astype(object)
     flipped = flips[flips["flipped"]].groupby("image", sort=False)["num"]
     ranking = pd.DataFrame({"num": flipped.min(), "models": -flipped.size()})
-    every = list(dict.fromkeys(flips["image"]))
+    every = list(dict.fromkeys(outcomes["image"].astype(str)))
     # A stable sort keeps the images' order among ties, and puts missing nums last.
     ranked = ranking.reindex(every).sort_values(["num", "models"], kind="stable")
     return [str(key) for key in ranked.index[:count]]
@@ -191,14 +191,6 @@ def picture_strip(strips: Sequence[Strip], title: str, caption: str) -> Figure:
         top += row.height + _BETWEEN_ROWS
     add_words(page.figure, title, caption)
     return page.figure
-
-
-def _without_wrong_controls(flips: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    control = outcomes[(outcomes["num"] == 0) & outcomes["wrong"]]
-    wrong = set(zip(control["model"], control["image"], strict=True))
-    pairs = zip(flips["model"], flips["image"], strict=True)
-    had_to_flip = np.array([pair not in wrong for pair in pairs], dtype=bool)
-    return flips.assign(flipped=flips["flipped"] & had_to_flip)
 
 
 def _words(class_names: Sequence[Sequence[str]]) -> list[str]:

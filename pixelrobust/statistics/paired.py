@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
 from pixelrobust.errors import InputError
-from pixelrobust.statistics.rates import CONFIDENCE, Interval, variance_between_images
+from pixelrobust.statistics.rates import CONFIDENCE, Interval, effective_images
 
 MARGIN = 0.01
 
@@ -327,12 +327,10 @@ def _effective_images(differences: NDArray[np.float64], confidence: float) -> fl
 
     As `effective_sample_size`; the largest variance is that of these shares of change up and down.
     """
-    images, mean = len(differences), float(differences.mean())
     if np.isin(differences, (-1, 0, 1)).all():
-        return float(images)
-    largest = float(np.abs(differences).mean()) - mean**2
-    variance, reduction = variance_between_images(differences, largest, confidence)
-    return images * largest / variance * reduction
+        return float(len(differences))
+    largest = float(np.abs(differences).mean()) - float(differences.mean()) ** 2
+    return effective_images(differences, largest, confidence)
 
 
 def _tango_low(up: float, down: float, n: float, z: float) -> float:

@@ -79,30 +79,35 @@ def effective_sample_size(shares: ArrayLike, draws: int, confidence: float = CON
     images, rate = len(shares), float(shares.mean())
     if draws == 1 or rate in (0.0, 1.0):
         return float(images)
-    largest = rate * (1 - rate)
-    variance, reduction = variance_between_images(shares, largest, confidence)
-    return min(largest / (variance / images) * reduction, float(images * draws))
+    return min(effective_images(shares, rate * (1 - rate), confidence), float(images * draws))
 
 
-def variance_between_images(
-    values: NDArray[np.float64], largest: float, confidence: float
-) -> tuple[float, float]:
-    """Estimate the variance of one number an image, shrunk towards the largest possible one.
+def effective_images(values: NDArray[np.float64], largest: float, confidence: float) -> float:
+    """Count how many numbers of the largest variance the images' own are worth, N or more.
+
+    The variance between images is shrunk towards the largest. Where few images make all of it, it is
+    known badly: its degrees of freedom follow from the kurtosis (Satterthwaite 1946; O'Neill 2014,
+    "Some useful moment results in sampling problems"), and as many fewer numbers are counted as
+    Student's quantile is further out than the normal one. At worst all draws of an image agree,
+    and then each image counts once.
 
     Args:
-        values: (N,) numbers.
+        values: (N,) one number an image, not all equal to 0.
         largest: the variance that numbers of their mean can have at most.
-        confidence: of the interval that the variance is for, in 0..1.
-
-    Returns:
-        The variance, and the factor in 0..1 by which the estimate's few degrees of freedom reduce
-        an effective sample size.
+        confidence: of the interval that the count is for, in 0..1.
     """
-    freedom = len(values) - 1 + _PRIOR_IMAGES
-    squares = float(((values - float(values.mean())) ** 2).sum())
+    images = len(values)
+    deviations = values - float(values.mean())
+    squares = float((deviations**2).sum())
+    freedom = images - 1.0 + _PRIOR_IMAGES
+    variance = (squares + _PRIOR_IMAGES * largest) / freedom
+    if squares > 0:
+        kurtosis = images * float((deviations**4).sum()) / squares**2
+        excess = kurtosis - (images - 3) / (images - 1)
+        freedom = min(freedom, max(2 * images / excess, 1.0)) if excess > 0 else freedom
     tail = (1 + confidence) / 2
     reduction = float(special.ndtri(tail) / special.stdtrit(freedom, tail)) ** 2
-    return (squares + _PRIOR_IMAGES * largest) / freedom, reduction
+    return max(images * largest / variance * reduction, float(images))
 
 
 class WrongShares:

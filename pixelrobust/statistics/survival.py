@@ -43,7 +43,8 @@ class SurvivalCurve:
 def pixels_to_flip(outcomes: pd.DataFrame, draw: int = 0) -> pd.DataFrame:
     """Find, for each model and image, the smallest num at which one draw is wrong.
 
-    An image that is wrong at 4 and right again at 8 flips at 4. Rows of num 0 are ignored.
+    An image that is wrong at 4 and right again at 8 flips at 4. What is wrong unchanged, at num 0,
+    cannot flip: a model's images of that kind are left out.
 
     Args:
         outcomes: columns of `pixelrobust.outcomes.kinds.OUTCOMES`, of one amplitude and area.
@@ -51,7 +52,7 @@ def pixels_to_flip(outcomes: pd.DataFrame, draw: int = 0) -> pd.DataFrame:
 
     Returns:
         Columns model, image, num (the smallest num above 0 that is wrong, else the largest num of
-        that model and image), flipped (bool).
+        that model and image), flipped (bool); no rows where nothing is right unchanged.
 
     Raises:
         InputError: several amplitudes or areas, or nothing of that draw above num 0.
@@ -66,6 +67,9 @@ def pixels_to_flip(outcomes: pd.DataFrame, draw: int = 0) -> pd.DataFrame:
             "combinations. Filter them first."
         )
     groups = ["model", "image"]
+    control = outcomes[(outcomes["num"] == 0) & outcomes["wrong"]]
+    wrong_unchanged = pd.MultiIndex.from_frame(control[groups].astype(str))
+    rows = rows[~pd.MultiIndex.from_frame(rows[groups].astype(str)).isin(wrong_unchanged)]
     largest = rows.groupby(groups, observed=True, sort=False)["num"].max()
     wrong = rows[rows["wrong"]].groupby(groups, observed=True, sort=False)["num"].min()
     smallest = wrong.reindex(largest.index)

@@ -30,7 +30,8 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
         outcomes: as for `pixelrobust.statistics.survival.pixels_to_flip`.
 
     Returns:
-        Columns model, amplitude, area, images; flipped: images wrong at some num up to largest_num,
+        Columns model, amplitude, area, images; wrong_unchanged: further images, which are left out;
+        flipped: images wrong at some num up to largest_num,
         the largest num tried; survival: the share of the others, with its 95 % interval ci_low,
         ci_high; median: the num by which half the images have flipped, with its 95 % interval;
         missing: beyond largest_num.
@@ -38,6 +39,8 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
     cell = cell_of(outcomes[outcomes["num"] > 0])
     # Where all images have flipped, none was followed up to the largest num.
     largest = outcomes.groupby(outcomes["model"].astype(str))["num"].max()
+    unchanged = outcomes[outcomes["num"] == 0]
+    wrong = unchanged.groupby(unchanged["model"].astype(str))["wrong"].sum()
     rows = []
     for model, flips in _by_model(outcomes).items():
         curve = survival_curve(flips["num"], flips["flipped"])
@@ -47,6 +50,7 @@ def tabulate_survival(outcomes: pd.DataFrame) -> pd.DataFrame:
                 "amplitude": cell.amplitude,
                 "area": cell.area,
                 "images": len(flips),
+                "wrong_unchanged": int(wrong.get(model, 0)),
                 "flipped": int(flips["flipped"].sum()),
                 "largest_num": int(largest[model]),
                 "survival": curve.survival[-1],

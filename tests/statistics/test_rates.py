@@ -52,24 +52,27 @@ def test_draws_count_as_far_as_they_differ() -> None:
 
 
 def test_the_effective_sample_size_by_hand() -> None:
-    """Four images with shares 0, 0, 1/2, 1/2: rate 1/4, binary variance 3/16.
+    """Forty images with shares of 1/4, but for one of 0 and one of 1: rate 0.2625.
 
-    Squares 4 * (1/4)^2 = 1/4; with two imaginary images (1/4 + 3/8) / 5 = 1/8 at 5 degrees of
-    freedom, so 3/16 / (1/8 / 4) = 6, times (1.959964 / 2.570582)^2 = 0.581347.
+    Squares 38 * 0.0125^2 + 0.2625^2 + 0.7375^2 = 0.61875, fourth powers 0.300583: kurtosis 31.4047,
+    so 80 / (31.4047 - 37/39) = 2.62674 degrees of freedom, where Student's quantile is 3.454221.
+    Binary variance 0.19359375; with two imaginary images (0.61875 + 0.3871875) / 41 = 0.02453506,
+    so 40 * 0.19359375 / 0.02453506 = 315.620, times (1.959964 / 3.454221)^2 = 0.321956.
     """
-    assert effective_sample_size([0, 0, 0.5, 0.5], draws=4) == pytest.approx(3.48808, rel=1e-5)
+    shares = [0.25] * 38 + [0, 1]
+    assert effective_sample_size(shares, draws=4) == pytest.approx(101.6156, rel=1e-4)
+    # Draws of one image agree wholly at worst.
+    assert effective_sample_size([0, 0, 0.5, 0.5], draws=4) == 4
 
 
 def test_two_draws_and_another_confidence_by_hand() -> None:
-    """Three images with shares 0, 0, 1/2: rate 1/6, binary variance 5/36.
+    """Three images with shares 0, 0, 1/2, worth three outcomes at least: rate 1/6.
 
-    Squares 1/6; with two imaginary images (1/6 + 5/18) / 4 = 1/9 at 4 degrees of freedom, so
-    5/36 / (1/9 / 3) = 15/4, times (1.281552 / 1.533206)^2 = 0.698668: n = 2.620006. With
-    u = 1.281552^2 / n = 0.626859, Wilson's bounds are (1/6 + u/2 ± sqrt(5/36 u + u^2/4)) / (1 + u).
+    With u = 1.281552^2 / 3 = 0.547459, Wilson's bounds are (1/6 + u/2 ± sqrt(5/36 u + u^2/4)) / (1 + u).
     """
     for counts in ([0, 0, 1], np.array([0, 0, 1], dtype=np.uint8)):
         interval = wrong_rate_interval(counts, draws=2, confidence=0.8)
-        assert (interval.low, interval.high) == pytest.approx((0.030506, 0.559706), abs=1e-6)
+        assert (interval.low, interval.high) == pytest.approx((0.033510, 0.535676), abs=1e-6)
 
 
 def test_numbers_of_low_precision_are_counted_in_full() -> None:
@@ -108,6 +111,31 @@ def test_coverage(population: str, images: int, draws: int) -> None:
         covered += interval.low <= truth <= interval.high
     few = (images, draws) == (20, 20)
     assert 0.92 <= covered / 1500 <= (1.0 if few else 0.975)
+
+
+RARE = [
+    (images, draws, mean, correlation)
+    for images in (200, 402, 1000)
+    for draws in (4, 20)
+    for mean in (0.001, 0.002, 0.005, 0.01)
+    for correlation in (0.1, 0.3, 0.5, 0.9)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("images", "draws", "mean", "correlation"), RARE)
+def test_coverage_where_flips_are_rare_and_clustered(
+    images: int, draws: int, mean: float, correlation: float
+) -> None:
+    """Cover with 93 %, less one and a half standard errors of the simulation."""
+    rng = np.random.default_rng(4)
+    spread = (1 - correlation) / correlation
+    covered = 0
+    for _ in range(1000):
+        chances = rng.beta(mean * spread, (1 - mean) * spread, images)
+        interval = wrong_rate_interval(rng.binomial(draws, chances), draws)
+        covered += interval.low <= mean <= interval.high
+    assert covered / 1000 >= 0.93 - 0.012
 
 
 LABELS = np.array([7, 7])

@@ -46,9 +46,24 @@ def test_the_smallest_wrong_num_counts_even_if_a_larger_one_is_right() -> None:
 def test_num_zero_is_ignored_whatever_its_range() -> None:
     changed = outcomes_of([[[False]], [[True]], [[False]], [[False]]])
     changed["amplitude"] = pd.array([10] * len(changed), dtype="Int16")
-    control = outcomes_of([[[True]]], nums=[0])
+    control = outcomes_of([[[False]]], nums=[0])
     table = pixels_to_flip(concatenate([control, changed]))
     assert (table["num"].tolist(), table["flipped"].tolist()) == ([8], [True])
+
+
+def test_what_is_wrong_unchanged_is_left_out_for_that_model() -> None:
+    wrong = [[[True], [False]], [[True], [True]], [[True], [True]]]
+    rows = concatenate(
+        [
+            outcomes_of(wrong, "m", [0, 4, 8]),
+            outcomes_of([[[False], [False]], *wrong[1:]], "n", [0, 4, 8]),
+        ]
+    )
+    table = pixels_to_flip(rows)
+    assert table[["model", "image"]].astype(str).to_numpy().tolist() == [
+        ["m", "1.png"], ["n", "0.png"], ["n", "1.png"],
+    ]  # fmt: skip
+    assert pixels_to_flip(outcomes_of([[[True]], [[True]]], "m", [0, 4])).empty
 
 
 @given(

@@ -71,6 +71,14 @@ def test_limits_of_the_changes_are_kept() -> None:
     assert table.loc[0, ["amplitude", "area"]].tolist() == [10, 200]
 
 
+def test_images_that_are_wrong_unchanged_are_counted_apart() -> None:
+    rows = outcomes("net", [4, None, 8])
+    rows.loc[(rows["num"] == 0) & (rows["image"] == "0.png"), "wrong"] = True
+    table = tabulate_survival(rows)
+    assert table.loc[0, ["images", "wrong_unchanged", "flipped"]].tolist() == [2, 1, 1]
+    assert tabulate_survival(outcomes("net", [4]))["wrong_unchanged"].tolist() == [0]
+
+
 def test_each_pair_is_tested_and_corrected() -> None:
     rows = three()
     flips = pixels_to_flip(rows)
