@@ -14,6 +14,8 @@ _NOTHING_WRONG = (
     "changed pixels it takes."
 )
 
+RIGHT_TITLE = "Wrong predictions of images that the compared networks classify correctly unchanged"
+
 HISTOGRAMS = (
     "Histograms over images, all of one scale; the outermost bars hold all that lies beyond. Black lines "
     "stand at the median, diamonds at the mean."
@@ -98,6 +100,42 @@ def retraining_notes(
             classes=outcomes["label"].nunique(),
         ),
     ]
+
+
+def right_notes(summary: pd.DataFrame) -> list[str]:
+    """Return the notes of rates on images that are right unchanged."""
+    counts = [
+        f"{int(rows['images'].max()):,} {kind}"
+        for kind, rows in summary.groupby("images_are", sort=False)
+    ]
+    several = summary["training_seeds"].max() > 1
+    seeds = (
+        ": of each training seed those of its networks, so that an image counts under some seeds or all, "
+        "and its rate is the mean over these"
+        if several
+        else ""
+    )
+    return [
+        "Only images that the networks of this table classify correctly unchanged, as in Experiments 1 to "
+        f"3{seeds} ({listing(counts)}). {_both(several)}"
+    ]
+
+
+def rises_notes(summary: pd.DataFrame) -> list[str]:
+    """Return the notes of differences in differences."""
+    several = summary["training_seeds"].max() > 1
+    return [
+        "Wrong at num minus wrong unchanged, less the same of the network retrained on unchanged images, on "
+        "all test images; below 0, changed pixels harm it less. * where p is below 0.05 after Holm's "
+        f"correction over the rows of the same images and the interval excludes 0. {_both(several)}"
+    ]
+
+
+def _both(several: bool) -> str:
+    """Say what intervals are over, with several seeds or one."""
+    if several:
+        return "Intervals are over images and seeds; the CSV file has those over images alone too."
+    return "Intervals are over images, for networks of just this seed."
 
 
 def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:

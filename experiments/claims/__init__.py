@@ -16,6 +16,7 @@ from experiments.claims.rates import (
     amplitude_matters,
     amplitude_over_position,
     area_hardly_matters,
+    area_matters,
     far_more_than_changed,
     magnified_inside,
     more_pixels,
@@ -36,7 +37,7 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
 
     Args:
         runs: manifest and rows by the experiment's name: table6, table7 and table8 of one image
-            list, table9, amplification, table10, table11 and distances; others are ignored. What
+            list, table9, amplification, table10, table10-all, table11 and distances; others are ignored. What
             they lack is not decided.
     """
     tables = {
@@ -44,18 +45,21 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
     }
     shares = {name: table for name, table in tables.items() if table.nums}
     claims: list[Claim] = [more_pixels(shares), far_more_than_changed(shares, runs)]
-    claims += [published_rate(row, shares) for row in published_rates("table6").to_dict("records")]
     claims += [
-        ten_percent(shares),
+        published_rate(row, shares, runs) for row in published_rates("table6").to_dict("records")
+    ]
+    claims += [
+        ten_percent(shares, runs),
         extreme_network(shares, "densenet121", best=True),
         extreme_network(shares, "squeezenet1_1", best=False),
         index_follows_accuracy(shares, runs),
         index_is_a_property(shares, runs),
         amplitude_matters(shares),
+        area_matters(shares),
         area_hardly_matters(shares),
         amplitude_over_position(shares),
         *returns(runs),
-        *magnified_inside(runs),
+        magnified_inside(runs),
         *retraining(runs),
         *transfer(runs),
         *distances(runs),
