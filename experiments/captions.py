@@ -198,6 +198,7 @@ def _training_notes(
         f"Trained on: {manifest.images:,} images{of_classes}{right}, out of "
         f"{manifest.candidates:,} ({manifest.description}).{others} {_counted(seeds, 'retraining')} of "
         f"each kind.{changes} Intervals are over images.",
+        *_manner_notes(manifest),
         *_files_notes(manifest),
         *([manifest.caveat] if manifest.caveat else []),
     ]
@@ -230,9 +231,24 @@ def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) 
         f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
         f"with {models}, as images that {correct} correctly before any change{sample}.{changes}"
         f"{over_images if intervals else ''}",
+        *_manner_notes(manifest),
         *_files_notes(manifest),
         *([manifest.caveat] if manifest.caveat else []),
     ]
+
+
+def _manner_notes(manifest: Manifest) -> list[str]:
+    """Say how pixels were changed, where not as usual."""
+    manner = manifest.config.get("perturbation", {})
+    said = {
+        "channels": "All channels of a changed pixel have the same random number.",
+        "repetition": "Positions may be drawn again, so that fewer than num pixels can differ.",
+    }
+    return (
+        [" ".join(words for key, words in said.items() if key in manner)]
+        if said.keys() & manner.keys()
+        else []
+    )
 
 
 def _files_notes(manifest: Manifest) -> list[str]:

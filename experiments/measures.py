@@ -149,7 +149,7 @@ def measure_activations(session: Session, chosen: Chosen, subject: Subject) -> p
         def changes(cell: Cell) -> pd.DataFrame:
             return layer_changes(
                 classifier.module, pixels, keys, cell, seed=session.settings.seed,
-                batch_size=engine.batch_size, advance=advance,
+                manner=session.design.manner, batch_size=engine.batch_size, advance=advance,
             )  # fmt: skip
 
         parts = [

@@ -58,12 +58,14 @@ from pixelrobust.outcomes.kinds import (
 )
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.augmentations import (
+    TRAINING_DRAWS,
     Augmentation,
     GaussianNoise,
     PixelAugmentation,
     TorchvisionAugmentation,
     Unchanged,
 )
+from pixelrobust.perturbation.grid import Manner
 from pixelrobust.retraining import (
     count_samples,
     retrain,
@@ -284,7 +286,9 @@ def _trainings(session: Session, chosen: Plan) -> Iterator[_Training]:
     settings, images = session.settings, chosen.training
     recipe = _recipe(settings.retrain, len(images.keys))
     for seed in settings.retrain.seeds:
-        for suffix, augmentation in _augmentations(settings.retrain).items():
+        for suffix, augmentation in _augmentations(
+            settings.retrain, settings.perturbation.manner
+        ).items():
             fingerprint = training_fingerprint(*_material(chosen), augmentation, recipe, seed)
             folder = settings.paths.cache / "retrained" / fingerprint[:32]
             name = f"{chosen.classifier.name}-{suffix}"
@@ -299,10 +303,13 @@ def _material(
     return chosen.classifier.module, chosen.classes, images.pixels, images.keys, images.labels
 
 
-def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
+def _augmentations(settings: RetrainSettings, manner: Manner) -> dict[str, Augmentation]:
     """Return how training images are changed, by the ending of the network's name."""
     controls = _CONTROLS | {"noise": GaussianNoise(settings.noise)}
-    pixels: dict[str, Augmentation] = {str(num): PixelAugmentation(num) for num in settings.num}
+    pixels: dict[str, Augmentation] = {
+        str(num): PixelAugmentation(num, None, None, TRAINING_DRAWS, *manner)
+        for num in settings.num
+    }
     return {name: controls[name] for name in settings.controls} | pixels
 
 

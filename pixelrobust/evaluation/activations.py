@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.errors import InputError
-from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
 from pixelrobust.perturbation.pixels import PixelChange, image_keys
 from pixelrobust.tables.amplification import CHANGES
@@ -41,6 +41,7 @@ def layer_changes(
     *,
     seed: int,
     draw: int = 0,
+    manner: Manner = Manner(),  # noqa: B008
     batch_size: int,
     advance: Advance = lambda done: None,
 ) -> pd.DataFrame:
@@ -53,6 +54,7 @@ def layer_changes(
         keys: N different image keys, which change and noise hang on.
         cell: the pixel change; its num is above 0.
         seed, draw: as in `PixelChange`.
+        manner: how pixels are drawn and changed.
         batch_size: images at a time, 1 or more; three times as many pass through the network. It
             changes no random bit.
         advance: told how many images are done.
@@ -69,7 +71,7 @@ def layer_changes(
         InputError: an argument is wrong, or the module's output has another first dimension.
     """
     _check_arguments(images, keys, cell, batch_size)
-    change = PixelChange(cell.num, cell.amplitude, cell.area, seed)
+    change = PixelChange(cell.num, cell.amplitude, cell.area, seed, *manner)
     tensors = chain(module.parameters(), module.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     layers: dict[str, list[Tensor]] = {}

@@ -21,6 +21,8 @@ from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import (
     AmplitudeShare,
     Cell,
+    Channels,
+    Manner,
     as_tuple,
     build_grid,
     check_amplitude,
@@ -226,6 +228,13 @@ class PerturbationSettings(Section):
         tuple[StrictInt | None, ...], _several(check_amplitude), Field(min_length=1)
     ]
     area: Annotated[tuple[StrictInt | None, ...], _several(check_area), Field(min_length=1)]
+    channels: Channels = "apart"
+    repetition: StrictBool = False
+
+    @property
+    def manner(self) -> Manner:
+        """Return how pixels are drawn and changed."""
+        return Manner(self.channels, self.repetition)
 
     def cells(self) -> list[Cell]:
         """Return all cells, led by the unchanged images."""
@@ -501,6 +510,10 @@ class RunSettings(Section):
             data["attack"] = {"kind": kind, "target": ATTACK_PREFIX + name, **data["attack"]}
         if data["measure"] == "outcomes":
             del data["measure"]
+        # Runs from before these could be chosen are the same runs.
+        for key, value in Manner()._asdict().items():
+            if data["perturbation"][key] == value:
+                del data["perturbation"][key]
         if self.dataset.unreadable == "stop":
             del data["dataset"]["unreadable"]
         for key in _PARTS:

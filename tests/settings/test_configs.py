@@ -121,7 +121,9 @@ def test_where_files_lie_does_not_change_what_a_run_is() -> None:
         "paths.results=/tmp/x", "engine.batch_size=3", "dataset.description=words",
     )  # fmt: skip
     assert usual == moved.identity()
-    for override in ("seed=1", "draws=2", "perturbation.num=5", "dataset.limit=9"):
+    assert usual == settings(*here, "perturbation.channels=apart").identity()
+    for override in ("seed=1", "draws=2", "perturbation.num=5", "dataset.limit=9",
+                     "perturbation.channels=together", "perturbation.repetition=true"):  # fmt: skip
         assert settings(*here, override).identity() != usual
 
 
