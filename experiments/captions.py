@@ -165,7 +165,7 @@ def fall_note(rows: pd.DataFrame) -> str:
     )
     return (
         f"The {rows['image'].nunique():,} images that fool the original network with all its classes, "
-        f"made at {size}; each step adds to those above, and changes are in pairs of images."
+        f"made at {size}; each step adds to those above, so that what it takes hangs on the order; changes are in pairs of images."
     )
 
 

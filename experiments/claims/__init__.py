@@ -1,11 +1,12 @@
 """What the paper claims, and what stored outcomes say of it.
 
-The rules are the same for every profile, whatever its outcomes. Level 5 % over the findings of a
-claim: p-values are Holm-corrected, beside 95 % intervals; intervals that decide alone are
-Bonferroni-corrected, those of rates exact. A rate "is" a published one where its whole interval lies within one point of
-it, and is not where the interval lies wholly outside; areas "hardly matter" where two one-sided tests
-bound the difference of each from the largest by one point, and matter where an interval lies wholly
-beyond it; a proportion is "considerable" from 10 % on. Anything else is not decided.
+The rules are the same for every profile, whatever its outcomes; docs/thresholds.md dates them. Level
+5 % over the findings of a claim: p-values are Holm-corrected, beside 95 % intervals; intervals that
+decide alone are Bonferroni-corrected, those of rates exact. A rate "is" a published one where its whole
+interval lies within one point of it, and is not where the interval lies wholly outside, for the paper's own
+networks, images and selection; areas "hardly matter" where two one-sided tests bound the difference of
+each from the largest by one point, and matter where an interval lies wholly beyond it; a proportion is
+"considerable" from 10 % on; "far" is ten times. Anything else is not decided.
 """
 
 from collections.abc import Mapping

@@ -67,16 +67,15 @@ class AmplificationVerdict:
         left_out: images without comparable or finite changes.
         pixels, noise: median amplification from input to logits, with its distribution-free
             interval.
-        log_pixels: mean natural logarithm of the amplification of pixels, with its t interval.
-        log_ratio: the same of amplification of pixels / of noise, in pairs of one image each; where
-            norms match, that is the ratio of what the two changes do to the logits.
+        log_ratio: mean natural logarithm of amplification of pixels / of noise, in pairs of one image
+            each, with its t interval; where norms match, that is the ratio of what the two changes do
+            to the logits.
     """
 
     images: int
     left_out: int
     pixels: Estimate
     noise: Estimate
-    log_pixels: Estimate
     log_ratio: Estimate
 
 
@@ -106,7 +105,6 @@ def amplification_verdict(changes: pd.DataFrame) -> AmplificationVerdict:
         left_out=changes["image"].nunique() - len(usable),
         pixels=_median(pixels),
         noise=_median(noise),
-        log_pixels=_mean(np.log(pixels)),
         log_ratio=_mean(np.log(pixels / noise)),
     )
 
@@ -120,8 +118,8 @@ def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns model, num, amplitude, area, images, left_out; pixels, noise: median amplification
         from input to logits; ratio: the geometric mean over images of the one divided by the other;
-        each with its 95 % interval; magnified, exceeds_noise: yes, no or not decided, by the t
-        interval of the mean logarithm, so that magnified may differ from what medians suggest.
+        each with its 95 % interval; exceeds_noise: yes, no or not decided, by the t interval of the
+        mean logarithm of the ratio.
     """
     groups = changes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
     rows = [
@@ -143,8 +141,7 @@ def verdicts_for_reading(verdicts: pd.DataFrame) -> pd.DataFrame:
             "Changed pixels": [_readable(row, "pixels") for row in rows],
             "Equal noise": [_readable(row, "noise") for row in rows],
             "Ratio": [_readable(row, "ratio") for row in rows],
-            "Magnified": verdicts["magnified"],
-            "More than noise": verdicts["exceeds_noise"],
+            "Magnified more than noise": verdicts["exceeds_noise"],
         }
     )
 
@@ -161,7 +158,6 @@ def _verdict_row(verdict: AmplificationVerdict) -> dict[str, object]:
             for name, estimate in estimates
             for end, value in zip(("", "_low", "_high"), astuple(estimate), strict=True)
         },
-        "magnified": _decision(verdict.log_pixels),
         "exceeds_noise": _decision(log),
     }
 
