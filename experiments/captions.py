@@ -16,6 +16,14 @@ _NOTHING_WRONG = (
 
 RIGHT_TITLE = "Wrong predictions of images that the compared networks classify correctly unchanged"
 
+AUGMENTED_TITLE = "Augmented images inside the network, beside small-distance samples"
+
+AUGMENTED = (
+    "How many times as far the logits of an augmented image lie from those of the image as those of the "
+    "image with changed pixels: geometric mean over images that the augmentation changes, with 95 % "
+    "intervals. Above 1 the augmented images are the less similar ones."
+)
+
 HISTOGRAMS = (
     "Histograms over images, all of one scale; the outermost bars hold all that lies beyond. Black lines "
     "stand at the median, diamonds at the mean."

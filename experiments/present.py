@@ -256,8 +256,16 @@ def _amplification(
     title, caption = experiment.figure_title, " ".join(notes[1:])
     figures = {experiment.figure: curves.amplification_curves(summaries, title, caption)}
     readable = amplification.verdicts_for_reading(verdicts)
+    others = amplification.tabulate_augmentations(changes)
+    below, beside = [], {}
+    if len(others):
+        entries = amplification.augmentations_for_reading(others)
+        below = [Below(captions.AUGMENTED_TITLE, entries, [captions.AUGMENTED])]
+        beside = {f"{experiment.table}-augmentations": others}
     return [
-        Presented(experiment.title, readable, notes, experiment.table, verdicts, figures=figures)
+        Presented(
+            experiment.title, readable, notes, experiment.table, verdicts, below, beside, figures
+        )
     ]
 
 

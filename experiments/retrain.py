@@ -60,10 +60,8 @@ from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.augmentations import (
     TRAINING_DRAWS,
     Augmentation,
-    GaussianNoise,
     PixelAugmentation,
-    TorchvisionAugmentation,
-    Unchanged,
+    control_augmentations,
 )
 from pixelrobust.perturbation.grid import Manner
 from pixelrobust.retraining import (
@@ -207,15 +205,6 @@ def _held_out(
     return indices[sample(keys, settings.dataset.limit, settings.seed)]
 
 
-_CONTROLS: dict[str, Augmentation] = {
-    "unchanged": Unchanged(),
-    "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
-    "trivial_augment": TorchvisionAugmentation("TrivialAugmentWide"),
-    "auto_augment": TorchvisionAugmentation("AutoAugment"),
-    "augmix": TorchvisionAugmentation("AugMix"),
-}
-
-
 @dataclass(frozen=True)
 class Network:
     """Hold one of the networks that are compared.
@@ -305,12 +294,11 @@ def _material(
 
 def _augmentations(settings: RetrainSettings, manner: Manner) -> dict[str, Augmentation]:
     """Return how training images are changed, by the ending of the network's name."""
-    controls = _CONTROLS | {"noise": GaussianNoise(settings.noise)}
     pixels: dict[str, Augmentation] = {
         str(num): PixelAugmentation(num, None, None, TRAINING_DRAWS, *manner)
         for num in settings.num
     }
-    return {name: controls[name] for name in settings.controls} | pixels
+    return control_augmentations(settings.controls, settings.noise) | pixels
 
 
 def _retrained(session: Session, chosen: Plan, training: _Training) -> Network:

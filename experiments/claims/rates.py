@@ -30,7 +30,11 @@ from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import image_slopes, largest_slope
 from pixelrobust.statistics.rates import CONFIDENCE, WrongShares
 from pixelrobust.tables.adversarial import summarize_returns
-from pixelrobust.tables.amplification import Estimate, amplification_verdict
+from pixelrobust.tables.amplification import (
+    Estimate,
+    amplification_verdict,
+    augmentation_ratios,
+)
 
 CONSIDERABLE = 0.10
 """The share from which on a proportion is "considerable"."""
@@ -383,6 +387,30 @@ def magnified_inside(runs: Mapping[str, Run]) -> Claim:
             Finding(str(model), f"{num} pixels", ratio.value, ratio.low, ratio.high,
                     _p(ratio, found.images))
         )  # fmt: skip
+    return in_times(tested(claim, findings))
+
+
+def augmented_differ(runs: Mapping[str, Run]) -> Claim:
+    """Decide whether augmented images differ inside networks more than small-distance samples."""
+    claim = Claim(
+        "augmented-differ",
+        "Images of traditional augmentation do not look like their originals inside the network, "
+        "small-distance samples do: they lie further from them",
+        "Section 4",
+        "",
+        "times: relative change of the logits by the augmentation over by changed pixels, geometric mean",
+        "t test of the mean logarithm of the ratio, in pairs of one image each",
+    )
+    if "amplification" not in runs:
+        return claim
+    by = ["model", *CELL_COLUMNS]
+    groups = runs["amplification"][1].groupby(by, observed=True, dropna=False, sort=False)
+    findings = [
+        Finding(str(model), f"{name}, {num} pixels, {images} images", log.value, log.low, log.high,
+                _p(log, images))
+        for (model, num, *_), rows in groups
+        for name, (log, images) in augmentation_ratios(rows).items()
+    ]  # fmt: skip
     return in_times(tested(claim, findings))
 
 

@@ -246,6 +246,24 @@ class TorchvisionAugmentation:
         )
 
 
+def control_augmentations(names: Sequence[str], noise: float) -> dict[str, Augmentation]:
+    """Return ways to change images other than by a few pixels, by their names in the settings.
+
+    Args:
+        names: values of `retrain.controls`.
+        noise: standard deviation of Gaussian noise, in 1/255.
+    """
+    controls: dict[str, Augmentation] = {
+        "unchanged": Unchanged(),
+        "noise": GaussianNoise(noise),
+        "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
+        "trivial_augment": TorchvisionAugmentation("TrivialAugmentWide"),
+        "auto_augment": TorchvisionAugmentation("AutoAugment"),
+        "augmix": TorchvisionAugmentation("AugMix"),
+    }
+    return {name: controls[name] for name in names}
+
+
 def _seeds(keys: Sequence[str], seed: int, epoch: int) -> list[int]:
     """Return a 32-bit word for each key and epoch: torch's CPU generator reads no more of a seed."""
     words = image_keys(keys, seed)

@@ -109,6 +109,67 @@ def amplification_verdict(changes: pd.DataFrame) -> AmplificationVerdict:
     )
 
 
+def augmentation_ratios(changes: pd.DataFrame) -> dict[str, tuple[Estimate, int]]:
+    """Compare how far augmented images lie from their originals at the logits with changed pixels.
+
+    Args:
+        changes: as for `amplification_verdict`.
+
+    Returns:
+        For each augmentation, the mean natural logarithm of relative change by it / by pixels, in
+        pairs of one image each, with its t interval, and how many images it is of; images that an
+        augmentation leaves as they are are left out.
+    """
+    logits = changes[changes["depth"] == changes["depth"].max()]
+    table = logits.pivot_table(
+        index="image", columns="change", values="relative_change", observed=True
+    )
+    found = {}
+    for name in table.columns.difference(list(CHANGES), sort=False):
+        ratio = table[name] / table[CHANGES[0]]
+        usable = ratio[np.isfinite(ratio) & (ratio > 0)].to_numpy(dtype=np.float64)
+        if len(usable):
+            found[str(name)] = _mean(np.log(usable)), len(usable)
+    return found
+
+
+def tabulate_augmentations(changes: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate `augmentation_ratios` of each model and cell, a row each.
+
+    Returns:
+        Columns model, num, amplitude, area, augmentation, images, and ratio, the geometric mean, with
+        its 95 % interval ratio_low and ratio_high.
+    """
+    groups = changes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
+    rows = [
+        {"model": str(own["model"].iloc[0])}
+        | asdict(cell_of(own))
+        | {"augmentation": name, "images": images}
+        | {
+            f"ratio{end}": math.exp(value)
+            for end, value in zip(("", "_low", "_high"), astuple(log), strict=True)
+        }
+        for _, own in groups
+        for name, (log, images) in augmentation_ratios(own).items()
+    ]
+    columns = ["model", *CELL_COLUMNS, "augmentation", "images", "ratio", "ratio_low", "ratio_high"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def augmentations_for_reading(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of augmentations as text."""
+    return pd.DataFrame(
+        {
+            "Model": table["model"],
+            "Num": table["num"].astype(str),
+            "Augmentation": table["augmentation"],
+            "Images": table["images"].astype(str),
+            "Times as far": [_readable(row, "ratio") for row in table.to_dict("records")],
+        }
+    )
+
+
 def tabulate_verdicts(changes: pd.DataFrame) -> pd.DataFrame:
     """Tabulate the verdict of each model and cell, a row each.
 
@@ -169,7 +230,8 @@ def _readable(row: dict[Any, Any], name: str) -> str:
 
 
 def _amplifications(changes: pd.DataFrame) -> pd.DataFrame:
-    """Return comparable images only, with the column amplification."""
+    """Return comparable images only, under pixels and noise, with the column amplification."""
+    changes = changes[changes["change"].isin(CHANGES)]
     inputs = changes.loc[changes["depth"] == 0, ["image", "change", "relative_change"]]
     unusable = inputs.loc[~(inputs["relative_change"] > 0), "image"]
     kept = changes[changes["matched"] & ~changes["image"].isin(unusable)]

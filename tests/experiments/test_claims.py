@@ -629,6 +629,34 @@ def test_magnification_is_corrected_over_networks_and_cells() -> None:
     assert [f.p for f in findings] == pytest.approx([min(4 * p, 1)] * 4)
 
 
+@pytest.mark.parametrize(
+    ("factors", "verdict"),
+    [([4.0, 5.0, 6.0, 4.5], HOLDS), ([1.0, 1.2, 0.9, 1.1], FAILS), ([1.0, 5.0, 2.0, 3.0], OPEN)],
+)
+def test_augmented_images_beside_small_distance_samples(
+    factors: list[float], verdict: Verdict
+) -> None:
+    """An image that the augmentation leaves as it is says nothing of it."""
+    pixels = [2.0, 2.2, 2.4, 2.1]
+    rows = activations(pixels, [1.0] * 4)
+    own = rows[(rows["change"] == "pixels") & (rows["layer"] == "logits")]
+    left = activations([2.0] * 5, [1.0] * 5)
+    left = left[left["image"].astype(str) == left["image"].astype(str).max()]
+    augmented = own.assign(change="AugMix", relative_change=0.1 * np.array(factors))
+    same = left[(left["change"] == "pixels") & (left["layer"] == "logits")]
+    same = same.assign(change="AugMix", relative_change=0.0)
+    found = claims(amplification=concatenate([rows, left, augmented, same]))
+    (finding,) = found["augmented-differ"].findings
+    ratios = np.divide(factors, pixels)
+    test = stats.ttest_1samp(np.log(ratios), 0)
+    assert finding.verdict == verdict
+    assert finding.condition == "AugMix, 64 pixels, 4 images"
+    assert (finding.estimate, finding.p) == pytest.approx((stats.gmean(ratios), test.pvalue))
+    # The control is decided by pixels and noise as ever.
+    alone = claims(amplification=concatenate([rows, left]))["magnified"]
+    assert found["magnified"] == alone
+
+
 # Laws
 
 
@@ -661,6 +689,7 @@ def contradiction(claim: Claim, finding: Finding) -> str:
             "returns-minimal": 0.1,
             "returns-larger": 0.1,
             "magnified": 1,
+            "augmented-differ": 1,
             "far-more-than-changed": 10,
         }
         level = null.get(claim.key, 0)

@@ -142,14 +142,24 @@ def test_pictures_of_images_that_flip(run: Run, tmp_path: Path) -> None:
 
 
 def test_activations_are_measured_and_shown(run: Run, tmp_path: Path) -> None:
-    ended = run("experiment=amplification", *FEW, "dataset.limit=3", "perturbation.num=[4,64]")
+    ended = run(
+        "experiment=amplification", *FEW, "dataset.limit=3", "perturbation.num=[4,64]",
+        "augmentations=[noise,augmix]",
+    )  # fmt: skip
     assert ended.code == 0, ended.err
     folder = only_folder(tmp_path / "results", "amplification-*")
     table = pd.read_csv(folder / "amplification.csv")
     assert table[["num", "images"]].to_numpy().tolist() == [[4, 3], [64, 3]]
     rows = pd.read_parquet(folder / "outcomes" / "amplification.parquet")
     inputs = rows[(rows["layer"] == "input") & (rows["num"] == 64)]
-    assert len(inputs) == 2 * 3
+    assert inputs["change"].value_counts().to_dict() == dict.fromkeys(
+        ("pixels", "noise", "gaussian-noise-10", "AugMix"), 3
+    )
+    others = pd.read_csv(folder / "amplification-augmentations.csv")
+    assert others[["num", "augmentation", "images"]].to_numpy().tolist() == [
+        [num, name, 3] for num in (4, 64) for name in ("gaussian-noise-10", "AugMix")
+    ]
+    assert "Augmented images inside the network" in (folder / "amplification.md").read_text()
     # Noise is as large as the change of pixels of the same image.
     sizes = inputs.pivot_table(
         index="image", columns="change", values="relative_change", observed=True

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from experiments.config import compose, options, preset_settings, quoted, read_settings
 from experiments.exits import CONFIGS
 from experiments.manual import commented_keys, manual
+from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import RunSettings
 
@@ -111,6 +112,21 @@ def test_relative_paths_hang_on_the_root() -> None:
     assert composed.paths.results == Path("/somewhere/results")
     assert composed.dataset.root == Path("/somewhere/images")
     assert composed.models["vgg16"].weights == "/somewhere/vgg.pth"
+
+
+def test_augmentations_count_where_layers_are_measured() -> None:
+    usual = settings("experiment=amplification")
+    assert "augmentations" not in usual.identity()
+    other = settings("experiment=amplification", "augmentations=[noise,augmix]")
+    assert other.identity() == usual.identity() | {
+        "augmentations": ["noise", "augmix"], "retrain": {"noise": 10.0},
+    }  # fmt: skip
+    for overrides in (
+        ("augmentations=augmix",),
+        ("experiment=amplification", "augmentations=unchanged"),
+    ):
+        with pytest.raises(InputError, match="augmentations"):
+            settings(*overrides)
 
 
 def test_where_files_lie_does_not_change_what_a_run_is() -> None:
