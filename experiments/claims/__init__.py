@@ -6,7 +6,8 @@ decide alone are Bonferroni-corrected, those of rates exact. A rate "is" a publi
 interval lies within one point of it, and is not where the interval lies wholly outside, for the paper's own
 networks, images and selection; areas "hardly matter" where two one-sided tests bound the difference of
 each from the largest by one point, and matter where an interval lies wholly beyond it; a proportion is
-"considerable" from 10 % on; "far" is ten times. Anything else is not decided.
+"considerable" from 10 % on; "far" is ten times. Where a test in pairs
+refutes a claim, the opposite is so: less, where it says more. Anything else is not decided.
 """
 
 from collections.abc import Mapping

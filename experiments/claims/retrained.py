@@ -160,7 +160,8 @@ def distances(runs: Mapping[str, Run]) -> list[Claim]:
     """Decide the claims on distances to the boundary (Eq. 6)."""
     grows = Claim(
         "distance-grows",
-        "Retraining on images with changed pixels increases the distance r of images to the boundary",
+        "Retraining on images with changed pixels increases the distance r of images to the boundary (of "
+        "held-out ones where there are any, else of those trained on)",
         "Section 4, Eq. 6",
         "r' > r",
         "change of r (L2, pixels in [0, 1]), mean over images",
@@ -168,7 +169,7 @@ def distances(runs: Mapping[str, Run]) -> list[Claim]:
     )
     beyond = Claim(
         "distance-grows-because-of-pixels",
-        "It increases more than by retraining on unchanged images (a control)",
+        "It increases more, and not less, than by retraining on unchanged images (a control)",
         "not in the paper",
         "",
         "change of r (L2, pixels in [0, 1]), mean over images",

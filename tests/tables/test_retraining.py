@@ -18,7 +18,9 @@ from pixelrobust.tables.retraining import (
     matrix_for_reading,
     most_telling,
     pool_seeds,
+    rates_of_right_for_reading,
     retrained_on_pixels,
+    rises_for_reading,
     summarize_retraining,
     summarize_right,
     summarize_rises,
@@ -301,6 +303,20 @@ def test_difference_in_differences_by_hand() -> None:
     found = [row_of(summary, model)["p"] for model in (FOUR, MANY, ORIGINAL)]
     raw = [sign_flip_test([1, -1, -1, -1, -1, -1, -1]), 2 / 2**7, 2 / 2**3]
     assert found[1:] == pytest.approx(holm(raw)[1:].tolist())
+
+
+def test_both_measures_as_text() -> None:
+    """A star needs both p and interval."""
+    rows = outcomes(counts={CONTROL: (1, 8), FOUR: (0, 2)})
+    right = rates_of_right_for_reading(summarize_right(rows))
+    assert right.columns.tolist() == ["Tested on", "Network", "64"]
+    # Both are right about 19 of 20 unchanged; the control is wrong about 7 of these, FOUR about 1.
+    assert [entry.split(" (")[0] for entry in right["64"]] == ["36.8", "5.3"]
+    rises = rises_for_reading(summarize_rises(rows))
+    assert rises["Network"].tolist() == [FOUR]
+    assert rises["64"][0].startswith("-25.0 (")
+    starred = rises_for_reading(summarize_rises(outcomes(counts={CONTROL: (0, 15), FOUR: (0, 2)})))
+    assert starred["64"][0].endswith(") *")
 
 
 def test_without_a_control_there_is_no_difference_in_differences() -> None:
