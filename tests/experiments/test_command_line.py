@@ -167,6 +167,25 @@ def test_activations_are_measured_and_shown(run: Run, tmp_path: Path) -> None:
     assert sizes["noise"].to_numpy() == pytest.approx(sizes["pixels"].to_numpy(), rel=0.01)
 
 
+def test_another_manner_of_changing_pixels_is_another_run(run: Run, tmp_path: Path) -> None:
+    """With predictions of its own, and said below its table."""
+    few = ("experiment=table6", *FEW, "dataset.limit=3", "perturbation.num=4")
+    for manner in ((), ("perturbation.channels=together", "perturbation.repetition=true")):
+        ended = run(*few, *manner)
+        assert ended.code == 0, ended.err
+    plain, other = sorted(
+        (tmp_path / "results").glob("table6-*"), key=lambda path: path.stat().st_mtime
+    )
+    said = (
+        "All channels of a changed pixel have the same random number. Positions may be drawn again"
+    )
+    assert said in (other / "table6.md").read_text()
+    assert said not in (plain / "table6.md").read_text()
+    stores = list((tmp_path / "results" / "store" / "answers").iterdir())
+    models = pd.read_csv(plain / "table6.csv")["model"].nunique()
+    assert len(stores) == 2 * models
+
+
 def test_a_failing_job_does_not_end_its_siblings(run: Run, tmp_path: Path) -> None:
     ended = run("-m", *SMALL[:2], "draws=1", "perturbation.num=-1,4")
     assert ended.code == 2
