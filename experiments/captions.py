@@ -14,6 +14,16 @@ _NOTHING_WRONG = (
     "changed pixels it takes."
 )
 
+RIGHT_TITLE = "Wrong predictions of images that the compared networks classify correctly unchanged"
+
+AUGMENTED_TITLE = "Augmented images inside the network, beside small-distance samples"
+
+AUGMENTED = (
+    "How many times as far the logits of an augmented image lie from those of the image as those of the "
+    "image with changed pixels: geometric mean over images that the augmentation changes, with 95 % "
+    "intervals. Above 1 the augmented images are the less similar ones."
+)
+
 HISTOGRAMS = (
     "Histograms over images, all of one scale; the outermost bars hold all that lies beyond. Black lines "
     "stand at the median, diamonds at the mean."
@@ -108,6 +118,42 @@ def retraining_notes(
     ]
 
 
+def right_notes(summary: pd.DataFrame) -> list[str]:
+    """Return the notes of rates on images that are right unchanged."""
+    counts = [
+        f"{int(rows['images'].max()):,} {kind}"
+        for kind, rows in summary.groupby("images_are", sort=False)
+    ]
+    several = summary["training_seeds"].max() > 1
+    seeds = (
+        ": of each training seed those of its networks, so that an image counts under some seeds or all, "
+        "and its rate is the mean over these"
+        if several
+        else ""
+    )
+    return [
+        "Only images that the networks of this table classify correctly unchanged, as in Experiments 1 to "
+        f"3{seeds} ({listing(counts)}). {_both(several)}"
+    ]
+
+
+def rises_notes(summary: pd.DataFrame) -> list[str]:
+    """Return the notes of differences in differences."""
+    several = summary["training_seeds"].max() > 1
+    return [
+        "Wrong at num minus wrong unchanged, less the same of the network retrained on unchanged images, on "
+        "all test images; below 0, changed pixels harm it less. * where p is below 0.05 after Holm's "
+        f"correction over the rows of the same images and the interval excludes 0. {_both(several)}"
+    ]
+
+
+def _both(several: bool) -> str:
+    """Say what intervals are over, with several seeds or one."""
+    if several:
+        return "Intervals are over images and seeds; the CSV file has those over images alone too."
+    return "Intervals are over images, for networks of just this seed."
+
+
 def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
     """Return the notes of adversarial images shown to retrained networks."""
     against = rows[rows["against"] == "original"].groupby("epsilon", observed=True)["image"]
@@ -135,7 +181,7 @@ def fall_note(rows: pd.DataFrame) -> str:
     )
     return (
         f"The {rows['image'].nunique():,} images that fool the original network with all its classes, "
-        f"made at {size}; each step adds to those above, and changes are in pairs of images."
+        f"made at {size}; each step adds to those above, so that what it takes hangs on the order; changes are in pairs of images."
     )
 
 
@@ -168,6 +214,7 @@ def _training_notes(
         f"Trained on: {manifest.images:,} images{of_classes}{right}, out of "
         f"{manifest.candidates:,} ({manifest.description}).{others} {_counted(seeds, 'retraining')} of "
         f"each kind.{changes} Intervals are over images.",
+        *_manner_notes(manifest),
         *_files_notes(manifest),
         *([manifest.caveat] if manifest.caveat else []),
     ]
@@ -200,9 +247,24 @@ def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) 
         f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
         f"with {models}, as images that {correct} correctly before any change{sample}.{changes}"
         f"{over_images if intervals else ''}",
+        *_manner_notes(manifest),
         *_files_notes(manifest),
         *([manifest.caveat] if manifest.caveat else []),
     ]
+
+
+def _manner_notes(manifest: Manifest) -> list[str]:
+    """Say how pixels were changed, where not as usual."""
+    manner = manifest.config.get("perturbation", {})
+    said = {
+        "channels": "All channels of a changed pixel have the same random number.",
+        "repetition": "Positions may be drawn again, so that fewer than num pixels can differ.",
+    }
+    return (
+        [" ".join(words for key, words in said.items() if key in manner)]
+        if said.keys() & manner.keys()
+        else []
+    )
 
 
 def _files_notes(manifest: Manifest) -> list[str]:

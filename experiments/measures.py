@@ -26,6 +26,7 @@ from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import ACTIVATIONS
 from pixelrobust.outcomes.rows import concatenate, with_cell
+from pixelrobust.perturbation.augmentations import control_augmentations
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import AttackSettings, RunSettings, fingerprint
 
@@ -143,12 +144,15 @@ def measure_activations(session: Session, chosen: Chosen, subject: Subject) -> p
     classifier, engine, _ = subject
     cells = [cell for cell in session.design.cells if cell.num]
     rows, keep = chosen.rows_in(session.sample), session.rows()
+    settings = session.settings
+    others = control_augmentations(settings.augmentations, settings.retrain.noise)
     pixels, keys = chosen.pixels[rows], [chosen.keys[row] for row in rows]
     with session.progress.task(classifier.name, len(keys) * len(cells)) as advance:
 
         def changes(cell: Cell) -> pd.DataFrame:
             return layer_changes(
-                classifier.module, pixels, keys, cell, seed=session.settings.seed,
+                classifier.module, pixels, keys, cell, seed=settings.seed,
+                manner=session.design.manner, augmentations=list(others.values()),
                 batch_size=engine.batch_size, advance=advance,
             )  # fmt: skip
 

@@ -64,7 +64,8 @@ def example_strips(
 
     def changed(key: str, num: int) -> NDArray[np.uint8]:
         image = torch.tensor(np.asarray(images.pixels[places[key]]))[None]
-        change = PixelChange(num, cell.amplitude, cell.area, settings.seed)
+        manner = settings.perturbation.manner
+        change = PixelChange(num, cell.amplitude, cell.area, settings.seed, *manner)
         return np.asarray(change(image, [key], 0)[0].numpy())
 
     return strips_from_outcomes(outcomes, keys, changed, _words_for_classes(settings, images))

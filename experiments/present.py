@@ -257,8 +257,16 @@ def _amplification(
     title, caption = experiment.figure_title, " ".join(notes[1:])
     figures = {experiment.figure: curves.amplification_curves(summaries, title, caption)}
     readable = amplification.verdicts_for_reading(verdicts)
+    others = amplification.tabulate_augmentations(changes)
+    below, beside = [], {}
+    if len(others):
+        entries = amplification.augmentations_for_reading(others)
+        below = [Below(captions.AUGMENTED_TITLE, entries, [captions.AUGMENTED])]
+        beside = {f"{experiment.table}-augmentations": others}
     return [
-        Presented(experiment.title, readable, notes, experiment.table, verdicts, figures=figures)
+        Presented(
+            experiment.title, readable, notes, experiment.table, verdicts, below, beside, figures
+        )
     ]
 
 
@@ -269,18 +277,28 @@ def _retraining(
     size, share = manifest.image_size, manifest.amplitude_share
     summary = retraining.summarize_retraining(outcomes, size, share)
     notes = captions.retraining_notes(manifest, outcomes, summary)
+    references = retraining.find_references(outcomes)
     below = [
         Below(f"Points more than {name}", retraining.differences_for_reading(summary, reference))
-        for reference, name in retraining.find_references(outcomes).items()
+        for reference, name in references.items()
     ]
+    right, rises = retraining.summarize_right(outcomes), retraining.summarize_rises(outcomes)
+    if len(right):
+        entries = retraining.rates_of_right_for_reading(right)
+        below.append(Below(captions.RIGHT_TITLE, entries, captions.right_notes(right)))
+    if len(rises):
+        entries = retraining.rises_for_reading(rises)
+        title = f"Difference in differences: points of rise more than {references['unchanged']}"
+        below.append(Below(title, entries, captions.rises_notes(rises)))
     figures = {}
     if _limits(summary) <= 1:
         title, caption = experiment.figure_title, " ".join(notes[1:])
         figures[experiment.figure] = retraining_figures.retraining_matrix(summary, title, caption)
     readable = retraining.matrix_for_reading(summary)
+    beside = {f"{experiment.table}-right": right, f"{experiment.table}-rises": rises}
     return [
         Presented(
-            experiment.title, readable, notes, experiment.table, summary, below, figures=figures
+            experiment.title, readable, notes, experiment.table, summary, below, beside, figures
         )
     ]
 

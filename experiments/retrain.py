@@ -58,12 +58,12 @@ from pixelrobust.outcomes.kinds import (
 )
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.augmentations import (
+    TRAINING_DRAWS,
     Augmentation,
-    GaussianNoise,
     PixelAugmentation,
-    TorchvisionAugmentation,
-    Unchanged,
+    control_augmentations,
 )
+from pixelrobust.perturbation.grid import Manner
 from pixelrobust.retraining import (
     count_samples,
     retrain,
@@ -205,15 +205,6 @@ def _held_out(
     return indices[sample(keys, settings.dataset.limit, settings.seed)]
 
 
-_CONTROLS: dict[str, Augmentation] = {
-    "unchanged": Unchanged(),
-    "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
-    "trivial_augment": TorchvisionAugmentation("TrivialAugmentWide"),
-    "auto_augment": TorchvisionAugmentation("AutoAugment"),
-    "augmix": TorchvisionAugmentation("AugMix"),
-}
-
-
 @dataclass(frozen=True)
 class Network:
     """Hold one of the networks that are compared.
@@ -284,7 +275,9 @@ def _trainings(session: Session, chosen: Plan) -> Iterator[_Training]:
     settings, images = session.settings, chosen.training
     recipe = _recipe(settings.retrain, len(images.keys))
     for seed in settings.retrain.seeds:
-        for suffix, augmentation in _augmentations(settings.retrain).items():
+        for suffix, augmentation in _augmentations(
+            settings.retrain, settings.perturbation.manner
+        ).items():
             fingerprint = training_fingerprint(*_material(chosen), augmentation, recipe, seed)
             folder = settings.paths.cache / "retrained" / fingerprint[:32]
             name = f"{chosen.classifier.name}-{suffix}"
@@ -299,11 +292,13 @@ def _material(
     return chosen.classifier.module, chosen.classes, images.pixels, images.keys, images.labels
 
 
-def _augmentations(settings: RetrainSettings) -> dict[str, Augmentation]:
+def _augmentations(settings: RetrainSettings, manner: Manner) -> dict[str, Augmentation]:
     """Return how training images are changed, by the ending of the network's name."""
-    controls = _CONTROLS | {"noise": GaussianNoise(settings.noise)}
-    pixels: dict[str, Augmentation] = {str(num): PixelAugmentation(num) for num in settings.num}
-    return {name: controls[name] for name in settings.controls} | pixels
+    pixels: dict[str, Augmentation] = {
+        str(num): PixelAugmentation(num, None, None, TRAINING_DRAWS, *manner)
+        for num in settings.num
+    }
+    return control_augmentations(settings.controls, settings.noise) | pixels
 
 
 def _retrained(session: Session, chosen: Plan, training: _Training) -> Network:

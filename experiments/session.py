@@ -44,7 +44,7 @@ from pixelrobust.files import write_text
 from pixelrobust.models.build import Classifier, load_classifier
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.outcomes.manifest import Manifest
-from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell
+from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell, Manner
 from pixelrobust.settings import (
     RETRAINED,
     EngineSettings,
@@ -252,7 +252,7 @@ class Session:
         """Return the changes of every image."""
         settings = self.settings
         cells = self.sample.cells if self.sample else settings.perturbation.cells()
-        return Design(cells, settings.draws, settings.seed)
+        return Design(cells, settings.draws, settings.seed, settings.perturbation.manner)
 
     def rows(self) -> Keep:
         """Return what keeps rows, so that a run goes on where it was stopped."""
@@ -496,6 +496,9 @@ def prediction_store(
         "protocol": PROTOCOL_VERSION,
         "engine": [engine.version, engine.precision, engine.device.type, engine.batch_size],
     }
+    manner = settings.perturbation.manner
+    if manner != Manner():
+        about["manner"] = manner._asdict()
     directory = settings.paths.results / STORE / "answers" / fingerprint(about)[:32]
     write_text(directory / _ABOUT, json.dumps(about, indent=1) + "\n")
     session.record.note_predictions(name, directory, count)

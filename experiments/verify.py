@@ -429,7 +429,9 @@ class Shown(NamedTuple):
             pixels = torch.as_tensor(images.pixels[np.array([images.keys.index(key)])])
         if "num" in self.kind.keys:
             cell = cell_in(row)
-            change = PixelChange(cell.num, cell.amplitude, cell.area, self.session.settings.seed)
+            settings = self.session.settings
+            limits = cell.num, cell.amplitude, cell.area
+            change = PixelChange(*limits, settings.seed, *settings.perturbation.manner)
             pixels = change(pixels, [key], int(row["draw"]))
         logits = viewer.engine.logits(pixels.to(viewer.engine.device))[0].cpu()
         classes = viewer.classes if self.plan else np.arange(len(logits))

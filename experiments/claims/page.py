@@ -167,7 +167,18 @@ def _row(claim: Claim) -> tuple[str, str, str, str, str]:
     ]
     verdicts = [f"{word}: {who}" if who else word for word, who in _verdicts_by_subject(claim)]
     here = "\n".join([f"{claim.unit}:", *found])
-    return claim.sentence, paper, here, claim.test, "\n".join(verdicts)
+    return claim.sentence, paper, here, claim.test, "\n".join([*verdicts, *_too_few(claim)])
+
+
+def _too_few(claim: Claim) -> list[str]:
+    """Return a sentence where images are too few to decide even the clearest case; else nothing."""
+    needed = [f.images_needed for f in claim.findings if not np.isnan(f.images_needed)]
+    if not needed:
+        return []
+    some = "" if len(needed) == len(claim.findings) else "some of "
+    return [
+        f"Even if no image differed, these could not decide {some}it: that takes {max(needed):,.0f}."
+    ]
 
 
 def _by_subject(claim: Claim) -> list[tuple[str, list[Finding]]]:
@@ -236,7 +247,7 @@ def _details(claim: Claim) -> list[Block]:
     held = table.loc[:, (table != "").any()]
     return [
         Text(f"In {claim.unit}."), table_for_reading(held, f"Findings: {claim.sentence}"),
-        Text(f"Test: {claim.test}."),
+        Text(f"Test: {claim.test}."), *map(Text, _too_few(claim)),
     ]  # fmt: skip
 
 
@@ -245,4 +256,6 @@ def _finding(row: dict[str, object]) -> Finding:
     verdict = words[words.index(row["verdict"])]
     estimate, low, high, p = (float(str(row[key])) for key in ("estimate", "low", "high", "p"))
     condition = "" if pd.isna(row["condition"]) else str(row["condition"])  # type: ignore[call-overload]
-    return Finding(str(row["subject"]), condition, estimate, low, high, p, verdict)
+    # Files from before it was said have no such column.
+    needed = float(str(row.get("images_needed", np.nan)))
+    return Finding(str(row["subject"]), condition, estimate, low, high, p, verdict, needed)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.errors import InputError
-from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.augmentations import Augmentation, augment
+from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
 from pixelrobust.perturbation.pixels import PixelChange, image_keys
 from pixelrobust.tables.amplification import CHANGES
@@ -41,6 +42,8 @@ def layer_changes(
     *,
     seed: int,
     draw: int = 0,
+    manner: Manner = Manner(),  # noqa: B008
+    augmentations: Sequence[Augmentation] = (),
     batch_size: int,
     advance: Advance = lambda done: None,
 ) -> pd.DataFrame:
@@ -53,13 +56,15 @@ def layer_changes(
         keys: N different image keys, which change and noise hang on.
         cell: the pixel change; its num is above 0.
         seed, draw: as in `PixelChange`.
-        batch_size: images at a time, 1 or more; three times as many pass through the network. It
-            changes no random bit.
+        manner: how pixels are drawn and changed.
+        augmentations: other ways to change images, to be compared with the pixel change.
+        batch_size: images at a time, 1 or more; of each, every changed version passes through the
+            network beside it. It changes no random bit.
         advance: told how many images are done.
 
     Returns:
-        One row for each image, change and layer. Columns: image (its key); change ("pixels" or
-        "noise"); layer and depth: "input" (the image in [0, 1]) is 0, then every call of a leaf
+        One row for each image, change and layer. Columns: image (its key); change ("pixels",
+        "noise", or the name of an augmentation); layer and depth: "input" (the image in [0, 1]) is 0, then every call of a leaf
         module with a floating-point output (B, …), in the order of execution, "#2" marking a
         module's second call, and "logits" at last; relative_change, 0 or more, NaN where f(image)
         is 0; norm_mismatch of the image's noise, ||noise|| / ||pixel change|| - 1 after clipping;
@@ -69,9 +74,10 @@ def layer_changes(
         InputError: an argument is wrong, or the module's output has another first dimension.
     """
     _check_arguments(images, keys, cell, batch_size)
-    change = PixelChange(cell.num, cell.amplitude, cell.area, seed)
+    change = PixelChange(cell.num, cell.amplitude, cell.area, seed, *manner)
     tensors = chain(module.parameters(), module.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    names = [*CHANGES, *(augmentation.name for augmentation in augmentations)]
     layers: dict[str, list[Tensor]] = {}
     mismatches: list[float] = []
     for start in range(0, len(keys), batch_size):
@@ -81,8 +87,12 @@ def layer_changes(
         changed = change(batch, keys[part], draw).float() / 255
         noisy, mismatch = _matched_noise(clean, changed, image_keys(keys[part], seed), draw)
         mismatches.extend(mismatch)
-        versions = torch.cat((clean, changed, noisy)).to(device)
-        for layer, found in _relative_changes(module, versions).items():
+        augmented = [
+            augment(each, batch, keys[part], seed=seed, epoch=draw).float() / 255
+            for each in augmentations
+        ]
+        versions = torch.cat((clean, changed, noisy, *augmented)).to(device)
+        for layer, found in _relative_changes(module, versions, len(names)).items():
             layers.setdefault(layer, []).append(found)
         advance(len(batch))
     # A layer that folds other things into the first dimension can fit one batch by accident.
@@ -90,6 +100,7 @@ def layer_changes(
     return _as_table(
         {layer: found.numpy() for layer, found in whole.items() if found.shape[1] == len(keys)},
         list(keys),
+        names,
         np.array(mismatches),
     )
 
@@ -151,8 +162,8 @@ def _gaussian(philox_key: Tensor, draw: int, count: int) -> Tensor:
     return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).flatten()[:count]
 
 
-def _relative_changes(module: nn.Module, versions: Tensor) -> dict[str, Tensor]:
-    """Return (2, B) for each layer, from images, changed and noisy ones in one batch (3B, …)."""
+def _relative_changes(module: nn.Module, versions: Tensor, count: int) -> dict[str, Tensor]:
+    """Return (count, B) for each layer, from images and their changed versions in one batch."""
     found: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
 
@@ -162,7 +173,7 @@ def _relative_changes(module: nn.Module, versions: Tensor) -> dict[str, Tensor]:
             return
         if output.ndim > 1 and len(output) == len(versions):
             name = layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
-            clean, *others = output.detach().chunk(3)
+            clean, *others = output.detach().chunk(1 + count)
             size = _norms(clean)
             changes = torch.stack([_norms(other - clean) for other in others])
             found[name] = torch.where(size > 0, changes / size, torch.nan).cpu()
@@ -216,15 +227,18 @@ def _norm(image: Tensor) -> float:
 
 
 def _as_table(
-    layers: dict[str, NDArray[np.float64]], keys: list[str], mismatches: NDArray[np.float64]
+    layers: dict[str, NDArray[np.float64]],
+    keys: list[str],
+    names: list[str],
+    mismatches: NDArray[np.float64],
 ) -> pd.DataFrame:
-    """Return the rows of `layer_changes`, from (2, N) for each layer."""
+    """Return the rows of `layer_changes`, from (changes, N) for each layer."""
     values = np.stack(list(layers.values()), axis=-1).transpose(1, 0, 2)
     image, change, layer = (index.ravel() for index in np.indices(values.shape))
     return pd.DataFrame(
         {
             "image": pd.Categorical.from_codes(image, pd.Index(keys)),
-            "change": pd.Categorical.from_codes(change, pd.Index(CHANGES)),
+            "change": pd.Categorical.from_codes(change, pd.Index(names)),
             "layer": pd.Categorical.from_codes(layer, pd.Index(list(layers))),
             "depth": layer.astype(np.int16),
             "relative_change": values.ravel().astype(np.float32),

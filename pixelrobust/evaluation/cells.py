@@ -22,7 +22,7 @@ from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
 from pixelrobust.models.checks import check_module, try_module
 from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.rows import make_outcomes
-from pixelrobust.perturbation.grid import Cell, build_grid
+from pixelrobust.perturbation.grid import Cell, Channels, Manner, build_grid
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
 from pixelrobust.settings import EngineName, Precision, engine_settings
 
@@ -42,6 +42,8 @@ def evaluate(
     area: int | Iterable[int | None] | None = None,
     draws: int = 1,
     seed: int = 0,
+    channels: Channels = "apart",
+    repetition: bool = False,
     keys: Sequence[str] | None = None,
     name: str = "model",
     device: str = "auto",
@@ -61,6 +63,7 @@ def evaluate(
             unchanged image, num = 0, is always evaluated too, as the control.
         draws: independent changes of each image in each cell.
         seed: 0 or more.
+        channels, repetition: see `pixelrobust.perturbation.grid.Manner`.
         keys: N names, which an image's changes hang on; by default "0", "1", ….
         name: of the model, in the outcomes.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -76,7 +79,9 @@ def evaluate(
         InputError: an argument is wrong, or the model is none that can be measured (see
             `pixelrobust.models.checks.check_module`).
     """
-    design = Design(build_grid(num, amplitude, area), draws, seed)
+    manner = Manner(channels, repetition)
+    manner.check()
+    design = Design(build_grid(num, amplitude, area), draws, seed, manner)
     settings = engine_settings(
         name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
     )
@@ -161,12 +166,12 @@ def _predict_cells(
     store: PredictionStore | None,
 ) -> dict[Cell, NDArray[np.int64]]:
     """Predict the classes in every cell, (N, draws) each, one draw for the control."""
-    (cells, draws, seed), count = design, len(task.keys)
+    cells, draws, count = design.cells, design.draws, len(task.keys)
     height, width = task.images.shape[-2:]
     for cell in cells:
         cell.check_fits((height, width))
     _check_size(design, count)
-    forward = ForwardPass(task, seed, advance)
+    forward = ForwardPass(task, design, advance)
     found: dict[Cell, NDArray[np.int64]] = {}
     if CONTROL in cells and unchanged is None:
         first = np.arange(count), np.zeros(count, dtype=np.int64)

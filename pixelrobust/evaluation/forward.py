@@ -14,7 +14,7 @@ from pixelrobust.engine import Engine, Predicted
 from pixelrobust.engine.base import label_margins, predicted_classes
 from pixelrobust.engine.devices import to_device
 from pixelrobust.engine.feeding import Images, make_feed
-from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.pixels import ChangeRandomness, apply_change, image_keys
 
 # Random numbers cost least when they are made for many images at once.
@@ -47,11 +47,13 @@ class Design(NamedTuple):
         cells: the grid; the control (num 0) may be among them.
         draws: independent changes of each image in each cell.
         seed: 0 or more.
+        manner: how pixels are drawn and changed.
     """
 
     cells: list[Cell]
     draws: int
     seed: int
+    manner: Manner = Manner()
 
 
 class ForwardPass:
@@ -59,15 +61,16 @@ class ForwardPass:
 
     Args:
         task: the network and the images.
-        seed: of the changes, 0 or more.
+        design: the changes, of which seed and manner count here.
         advance: told how many forward passes are done.
     """
 
-    def __init__(self, task: Task, seed: int, advance: Advance = lambda done: None) -> None:
+    def __init__(self, task: Task, design: Design, advance: Advance = lambda done: None) -> None:
         device = task.engine.device
         self._engine = task.engine
         self._feed = make_feed(task.images, device)
-        self._key_words = image_keys(task.keys, seed).to(device)
+        self._key_words = image_keys(task.keys, design.seed).to(device)
+        self._manner = design.manner
         self._labels = torch.as_tensor(task.labels).to(device)
         self._advance = advance
 
@@ -121,7 +124,9 @@ class ForwardPass:
             rows, draws = (
                 to_device(torch.as_tensor(index[part]), device) for index in (image, draw)
             )
-            randomness = ChangeRandomness(self._key_words[rows], draws, batch.shape[1:])
+            randomness = ChangeRandomness(
+                self._key_words[rows], draws, batch.shape[1:], self._manner
+            )
             _reserve(randomness, cells)
             labels = self._labels[rows]
             for cell in cells:

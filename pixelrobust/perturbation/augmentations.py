@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.perturbation.grid import Cell, is_integer
+from pixelrobust.perturbation.grid import Cell, Channels, Manner, is_integer
 from pixelrobust.perturbation.philox import philox
 from pixelrobust.perturbation.pixels import (
     PixelChange,
@@ -95,6 +95,7 @@ class PixelAugmentation:
         num, amplitude, area: as in `PixelChange`.
         first_draw: the draw of epoch 0, in 0..2^31; each epoch takes the next one. From the default
             on, training never sees a change that tests with draws from 0 upwards show.
+        channels, repetition: as in `PixelChange`.
 
     Raises:
         InputError: a value is out of its range.
@@ -104,25 +105,39 @@ class PixelAugmentation:
     amplitude: int | None = None
     area: int | None = None
     first_draw: int = TRAINING_DRAWS
+    channels: Channels = "apart"
+    repetition: bool = False
 
     def __post_init__(self) -> None:
         Cell(self.num, self.amplitude, self.area)
+        Manner(self.channels, self.repetition).check()
         if check_draw(self.first_draw) > TRAINING_DRAWS:
             raise InputError(
                 f"first_draw={self.first_draw} leaves too few draws for epochs; give at most "
                 f"{TRAINING_DRAWS}."
             )
 
+    def __repr__(self) -> str:
+        """Say the arguments, by which trained networks are found again; the manner where it differs."""
+        manner = Manner(self.channels, self.repetition)
+        return (
+            f"PixelAugmentation(num={self.num!r}, amplitude={self.amplitude!r}, area={self.area!r}, "
+            f"first_draw={self.first_draw!r}{manner.words})"
+        )
+
     @property
     def name(self) -> str:
-        """Return such as "pixels-n64", "pixels-n64-r40-p200"."""
+        """Return such as "pixels-n64", "pixels-n64-r40-p200", "pixels-n64-together-repetition"."""
         parts = {"n": self.num, "r": self.amplitude, "p": self.area}
         given = [f"{letter}{value}" for letter, value in parts.items() if value is not None]
-        return "-".join(("pixels", *given))
+        manner = {"together": self.channels == "together", "repetition": self.repetition}
+        return "-".join(("pixels", *given, *(word for word, differs in manner.items() if differs)))
 
     def apply(self, images: Tensor, keys: Sequence[str], seed: int, epoch: int) -> Tensor:
         """Change a few pixels; see `augment`."""
-        change = PixelChange(self.num, self.amplitude, self.area, seed)
+        change = PixelChange(
+            self.num, self.amplitude, self.area, seed, self.channels, self.repetition
+        )
         return change(images, keys, draw=self.first_draw + epoch)
 
 
@@ -229,6 +244,24 @@ class TorchvisionAugmentation:
             f"arguments={self.arguments} do not suit torchvision's {self.transform} "
             f"({first_line(error)}); see its documentation."
         )
+
+
+def control_augmentations(names: Sequence[str], noise: float) -> dict[str, Augmentation]:
+    """Return ways to change images other than by a few pixels, by their names in the settings.
+
+    Args:
+        names: values of `retrain.controls`.
+        noise: standard deviation of Gaussian noise, in 1/255.
+    """
+    controls: dict[str, Augmentation] = {
+        "unchanged": Unchanged(),
+        "noise": GaussianNoise(noise),
+        "erasing": TorchvisionAugmentation("RandomErasing", (("p", 1.0),)),
+        "trivial_augment": TorchvisionAugmentation("TrivialAugmentWide"),
+        "auto_augment": TorchvisionAugmentation("AutoAugment"),
+        "augmix": TorchvisionAugmentation("AugMix"),
+    }
+    return {name: controls[name] for name in names}
 
 
 def _seeds(keys: Sequence[str], seed: int, epoch: int) -> list[int]:

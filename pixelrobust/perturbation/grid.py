@@ -4,14 +4,48 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 from pixelrobust.errors import InputError
 
 MAX_AMPLITUDE = 255
 AmplitudeShare = Literal["range", "half"]
+Channels = Literal["apart", "together"]
 PROTOCOL_VERSION = 1
 """Changes whenever the same cell, seed and image would give another change."""
+
+
+class Manner(NamedTuple):
+    """Say how pixels are drawn and changed, where the paper leaves it open.
+
+    Attributes:
+        channels: "apart": each channel of a changed pixel has a random number of its own;
+            "together": all have that of the first.
+        repetition: whether a position may be drawn again; its first change stands, so that fewer
+            than num pixels can differ. Else num positions are distinct.
+    """
+
+    channels: Channels = "apart"
+    repetition: bool = False
+
+    @property
+    def words(self) -> str:
+        """Return what differs from the default, as arguments behind others."""
+        given = self._asdict().items() - Manner()._asdict().items()
+        return "".join(f", {name}={value!r}" for name, value in sorted(given))
+
+    def check(self) -> None:
+        """Raise InputError unless both are of their kind."""
+        if self.channels not in get_args(Channels):
+            raise InputError(
+                f"perturbation.channels={self.channels!r} is unknown; give 'apart' (a random number for "
+                "each channel) or 'together' (one for all)."
+            )
+        if not isinstance(self.repetition, bool):
+            raise InputError(
+                f"perturbation.repetition={self.repetition!r} is neither true nor false; give true where "
+                "positions may be drawn again."
+            )
 
 
 @dataclass(frozen=True)

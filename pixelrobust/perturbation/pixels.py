@@ -23,7 +23,15 @@ import torch
 from torch import Tensor
 
 from pixelrobust.errors import InputError
-from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell, Region, is_integer, region
+from pixelrobust.perturbation.grid import (
+    PROTOCOL_VERSION,
+    Cell,
+    Channels,
+    Manner,
+    Region,
+    is_integer,
+    region,
+)
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
 
 _POSITION_STREAM = 0
@@ -43,6 +51,7 @@ class PixelChange:
         area: side of the centred square that positions are drawn from; None: the whole image
             (paper: P).
         seed: any integer of 0 or more.
+        channels, repetition: see `pixelrobust.perturbation.grid.Manner`.
 
     Raises:
         InputError: a value is out of its range.
@@ -52,10 +61,13 @@ class PixelChange:
     amplitude: int | None = None
     area: int | None = None
     seed: int = 0
+    channels: Channels = "apart"
+    repetition: bool = False
 
     def __post_init__(self) -> None:
         Cell(self.num, self.amplitude, self.area)
         check_seed(self.seed)
+        Manner(self.channels, self.repetition).check()
 
     def __call__(self, images: Tensor, keys: Sequence[str], draw: int = 0) -> Tensor:
         """Return changed copies of a batch of images.
@@ -79,7 +91,8 @@ class PixelChange:
         cell.check_fits((images.shape[-2], images.shape[-1]))
         philox_keys = image_keys(keys, self.seed, images.device)
         draws = torch.full((len(keys),), check_draw(draw), device=images.device)
-        randomness = ChangeRandomness(philox_keys, draws, images.shape[1:])
+        manner = Manner(self.channels, self.repetition)
+        randomness = ChangeRandomness(philox_keys, draws, images.shape[1:], manner)
         return apply_change(images, randomness, cell)
 
 
@@ -90,22 +103,31 @@ class ChangeRandomness:
         philox_keys: (B, 2) int64, from `image_keys`.
         draws: (B,) int64.
         image_shape: (C, H, W).
+        manner: how positions and words are drawn.
     """
 
-    def __init__(self, philox_keys: Tensor, draws: Tensor, image_shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        philox_keys: Tensor,
+        draws: Tensor,
+        image_shape: Sequence[int],
+        manner: Manner = Manner(),  # noqa: B008
+    ) -> None:
         self._keys = philox_keys
         self._draws = draws
+        self._manner = manner
         self._channels, height, width = image_shape
         self._image_size = (height, width)
         self._positions: dict[int | None, Tensor] = {}
         self._words = philox_keys.new_empty((len(philox_keys), 0))
 
     def positions(self, num: int, area: int | None) -> Tensor:
-        """Return (B, num) int64 flat indices row * W + column, distinct in each row."""
+        """Return (B, num) int64 flat indices row * W + column, distinct in each row or as drawn."""
         known = self._positions.get(area)
         if known is None or known.shape[1] < num:
             rectangle = region(area, self._image_size)
-            ranks = _distinct(self._keys, self._draws, rectangle, num)
+            draw = _ranks if self._manner.repetition else _distinct
+            ranks = draw(self._keys, self._draws, rectangle, num)
             rows = rectangle.top + ranks // rectangle.width
             columns = rectangle.left + ranks % rectangle.width
             known = self._positions[area] = rows * self._image_size[1] + columns
@@ -116,7 +138,19 @@ class ChangeRandomness:
         needed = num * self._channels
         if self._words.shape[1] < needed:
             self._words = _stream(self._keys, self._draws, _VALUE_STREAM, 0, needed)
-        return self._words[:, :needed].reshape(len(self._keys), num, self._channels)
+        words = self._words[:, :needed].reshape(len(self._keys), num, self._channels)
+        if self._manner.channels == "together":
+            words = words[:, :, :1].expand(-1, -1, self._channels)
+        return words
+
+    def words_at(self, positions: Tensor) -> Tensor:
+        """Return (B, num, C) int64: the words of pixels at these positions (B, num), from `positions`."""
+        words = self.words(positions.shape[1])
+        if not self._manner.repetition:
+            return words
+        # All changes of one position are alike, or the device would choose which of them stands.
+        rank = _first_appearance(positions)
+        return words.gather(1, rank[:, :, None].expand_as(words))
 
 
 def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Tensor:
@@ -126,7 +160,7 @@ def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Te
     changed = images.flatten(2).clone()
     positions = randomness.positions(cell.num, cell.area)
     index = positions[:, None, :].expand(-1, images.shape[1], -1)
-    words = randomness.words(cell.num).transpose(1, 2)
+    words = randomness.words_at(positions).transpose(1, 2)
     values = _new_values(words, changed, index, cell.amplitude)
     return changed.scatter_(2, index, values).view_as(images)
 
@@ -208,16 +242,20 @@ def _stream(keys: Tensor, draws: Tensor, stream: int, variant: int, count: int) 
     return words.flatten(1)[:, :count]
 
 
+def _ranks(keys: Tensor, draws: Tensor, rectangle: Region, count: int) -> Tensor:
+    """Return (B, count) int64: the first values of a stream of uniform ranks in the region."""
+    variant = (rectangle.height << 16) + rectangle.width
+    words = _stream(keys, draws, _POSITION_STREAM, variant, count)
+    return (words * rectangle.pixels) >> 32
+
+
 def _distinct(keys: Tensor, draws: Tensor, rectangle: Region, num: int) -> Tensor:
     """Return (B, num) int64: the first distinct values of a stream of uniform ranks in the region.
 
     How many candidates are looked at does not change the result, only whether they suffice.
     A 32-bit word maps to one of n ranks with a relative bias below n / 2^32.
     """
-    room = rectangle.pixels
-    variant = (rectangle.height << 16) + rectangle.width
-    words = _stream(keys, draws, _POSITION_STREAM, variant, _candidates_needed(room, num))
-    ranks = (words * room) >> 32
+    ranks = _ranks(keys, draws, rectangle, _candidates_needed(rectangle.pixels, num))
     order = _order_of_first_appearance(ranks)
     # Unlike a look at the result, this does not wait for a GPU.
     torch._assert_async((order.amax(dim=1) >= num - 1).all())
@@ -228,11 +266,25 @@ def _distinct(keys: Tensor, draws: Tensor, rectangle: Region, num: int) -> Tenso
 
 def _order_of_first_appearance(ranks: Tensor) -> Tensor:
     """Number the first appearances of values in each row, (B, K): 0, 1, 2, …; -1 at repetitions."""
-    ordered, source = ranks.sort(dim=1, stable=True)
-    is_new = torch.ones_like(ordered, dtype=torch.bool)
-    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    source, is_new = _sorted(ranks)
     is_first = torch.empty_like(is_new).scatter_(1, source, is_new)
     return torch.where(is_first, is_first.cumsum(dim=1) - 1, -1)
+
+
+def _first_appearance(values: Tensor) -> Tensor:
+    """Return, for each value of each row, (B, K), where in the row it appears first."""
+    source, is_new = _sorted(values)
+    places = torch.arange(values.shape[1], device=values.device).expand_as(values)
+    start = torch.where(is_new, places, 0).cummax(dim=1).values
+    return torch.empty_like(source).scatter_(1, source, source.gather(1, start))
+
+
+def _sorted(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where values come from when each row is sorted, and which are the first of their kind."""
+    ordered, source = values.sort(dim=1, stable=True)
+    is_new = torch.ones_like(ordered, dtype=torch.bool)
+    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return source, is_new
 
 
 @functools.cache

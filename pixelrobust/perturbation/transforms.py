@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.grid import Cell, Channels, Manner
 from pixelrobust.perturbation.pixels import PixelChange
 
 _SEED_LIMIT = 2**62
@@ -29,12 +29,21 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
     training often start from one seed.
 
     Args:
-        num, amplitude, area: as in `PixelChange`.
+        num, amplitude, area, channels, repetition: as in `PixelChange`.
     """
 
-    def __init__(self, num: int, amplitude: int | None = None, area: int | None = None) -> None:
+    def __init__(
+        self,
+        num: int,
+        amplitude: int | None = None,
+        area: int | None = None,
+        channels: Channels = "apart",
+        repetition: bool = False,
+    ) -> None:
         super().__init__()
         Cell(num, amplitude, area)
+        self.manner = Manner(channels, repetition)
+        self.manner.check()
         self.num = num
         self.amplitude = amplitude
         self.area = area
@@ -53,11 +62,11 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
         return tv_tensors.wrap(changed, like=inpt) if is_wrapped else changed
 
     def extra_repr(self) -> str:
-        return f"num={self.num}, amplitude={self.amplitude}, area={self.area}"
+        return f"num={self.num}, amplitude={self.amplitude}, area={self.area}{self.manner.words}"
 
     def _change(self, images: Tensor, params: dict[str, Any]) -> Tensor:
         batch = images.reshape(-1, *images.shape[-3:])
-        change = PixelChange(self.num, self.amplitude, self.area, seed=params["seed"])
+        change = PixelChange(self.num, self.amplitude, self.area, params["seed"], *self.manner)
         keys = [f"{params['rank']}/{index}" for index in range(len(batch))]
         return change(batch, keys).view(images.shape)
 

@@ -21,6 +21,8 @@ from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import (
     AmplitudeShare,
     Cell,
+    Channels,
+    Manner,
     as_tuple,
     build_grid,
     check_amplitude,
@@ -226,6 +228,13 @@ class PerturbationSettings(Section):
         tuple[StrictInt | None, ...], _several(check_amplitude), Field(min_length=1)
     ]
     area: Annotated[tuple[StrictInt | None, ...], _several(check_area), Field(min_length=1)]
+    channels: Channels = "apart"
+    repetition: StrictBool = False
+
+    @property
+    def manner(self) -> Manner:
+        """Return how pixels are drawn and changed."""
+        return Manner(self.channels, self.repetition)
 
     def cells(self) -> list[Cell]:
         """Return all cells, led by the unchanged images."""
@@ -400,6 +409,7 @@ class RunSettings(Section):
     measure: Literal[
         "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
     ]
+    augmentations: Annotated[tuple[Control, ...], _SEVERAL] = ()
     pictures: Annotated[StrictInt, Field(ge=0, le=_MAX_PICTURES)]
     models: dict[str, ModelSettings]
     selection_models: dict[str, ModelSettings]
@@ -453,6 +463,12 @@ class RunSettings(Section):
             )
         if self.pictures and (self.measure != "outcomes" or self.attack):
             raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
+        if self.augmentations and self.measure != "activations":
+            raise ValueError(
+                "augmentations are compared by measure=activations; set augmentations=[]."
+            )
+        if "unchanged" in self.augmentations:
+            raise ValueError("augmentations=unchanged changes nothing; leave it out.")
         if self.measure == "activations" and self.draws > 1:
             raise ValueError("activations are measured under one change an image; set draws=1.")
         return self
@@ -501,6 +517,12 @@ class RunSettings(Section):
             data["attack"] = {"kind": kind, "target": ATTACK_PREFIX + name, **data["attack"]}
         if data["measure"] == "outcomes":
             del data["measure"]
+        # Runs from before these could be chosen are the same runs.
+        if not self.augmentations:
+            del data["augmentations"]
+        for key, value in Manner()._asdict().items():
+            if data["perturbation"][key] == value:
+                del data["perturbation"][key]
         if self.dataset.unreadable == "stop":
             del data["dataset"]["unreadable"]
         for key in _PARTS:
@@ -508,6 +530,8 @@ class RunSettings(Section):
                 del data["dataset"][key]
         if self.measure in RETRAINED:
             del data["retrain"]["save"]
+        elif "noise" in self.augmentations:
+            data["retrain"] = {"noise": self.retrain.noise}
         else:
             del data["retrain"]
         for group in ("models", "selection_models"):

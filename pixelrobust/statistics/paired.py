@@ -143,7 +143,9 @@ def paired_test(first: ArrayLike, second: ArrayLike, draws: int) -> float:
     return mcnemar(one, two) if draws == 1 else sign_flip_test(one - two)
 
 
-def compare_pairs(first: ArrayLike, second: ArrayLike) -> Difference:
+def compare_pairs(
+    first: ArrayLike, second: ArrayLike, confidence: float = CONFIDENCE
+) -> Difference:
     """Compare two wrong rates: their mean difference with interval and test.
 
     The test is the exact one of McNemar where every share is 0 or 1, else the sign-flip test; on
@@ -151,12 +153,13 @@ def compare_pairs(first: ArrayLike, second: ArrayLike) -> Difference:
 
     Args:
         first, second: (N,) shares in 0..1.
+        confidence: of the interval, in 0..1.
 
     Raises:
         InputError: the shares do not match each other.
     """
     one, two = _paired_shares(first, second)
-    interval = difference_interval(one, two)
+    interval = difference_interval(one, two, confidence)
     whole = bool(np.isin([one, two], (0, 1)).all())
     p = mcnemar(one, two) if whole else sign_flip_test(one - two)
     return Difference(float((one - two).mean()), interval.low, interval.high, p)
@@ -222,7 +225,8 @@ def image_slopes(shares_by_num: ArrayLike, nums: ArrayLike) -> NDArray[np.float6
 
     Args:
         shares_by_num: (N, K) shares in 0..1.
-        nums: (K,) numbers of changed pixels, above 0, two or more different ones.
+        nums: (K,) numbers of changed pixels, or amplitudes or sides of areas, above 0, two or more
+            different ones.
 
     Returns:
         (N,) slopes.
@@ -314,12 +318,42 @@ def difference_interval(
     return Interval(_tango_low(up, down, n, z), -_tango_low(down, up, n, z))
 
 
+def interval_over_seeds(
+    mean: float, over_images: Interval, means: ArrayLike, confidence: float = CONFIDENCE
+) -> Interval:
+    """Widen an interval over images to one over images and training seeds.
+
+    Its distances from the mean, and half the width of Student's t interval over the seeds, are added
+    as squares (Zou & Donner 2008). Means of seeds vary with what is peculiar to an image under a
+    seed too, which the interval over images holds already: the sum is cautious.
+
+    Args:
+        mean: of all seeds, which the interval is about.
+        over_images: for networks of just these seeds.
+        means: (S,) of each seed alone; one seed says nothing of others, and widens nothing.
+        confidence: of either interval, in 0..1.
+    """
+    numbers = np.asarray(means, dtype=float)
+    if len(numbers) < 2:
+        return over_images
+    width = float(stats.t.ppf((1 + confidence) / 2, len(numbers) - 1) * stats.sem(numbers))
+    return Interval(
+        mean - math.hypot(mean - over_images.low, width),
+        mean + math.hypot(over_images.high - mean, width),
+    )
+
+
 def unseen_bound(images: int, confidence: float = CONFIDENCE) -> float:
     """Bound the share of images of a kind of which the sample holds none (Clopper & Pearson 1934).
 
     The upper end of the two-sided exact interval: 3.7 / images at 95 %.
     """
     return float(1 - ((1 - confidence) / 2) ** (1 / images))
+
+
+def images_to_exclude(margin: float, confidence: float = CONFIDENCE) -> int:
+    """Return the fewest images of which `unseen_bound` is below a margin above 0 and below 1."""
+    return math.floor(math.log((1 - confidence) / 2) / math.log1p(-margin)) + 1
 
 
 def _effective_images(differences: NDArray[np.float64], confidence: float) -> float:

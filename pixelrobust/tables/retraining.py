@@ -4,19 +4,26 @@ Training seeds are averaged for each image before anything else, and intervals a
 hold for networks of just these seeds.
 """
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pixelrobust.outcomes.kinds import HELDOUT, ORIGINAL, SAME, UNCHANGED
-from pixelrobust.outcomes.rows import cell_in
-from pixelrobust.perturbation.grid import AmplitudeShare
-from pixelrobust.statistics.paired import compare_pairs, holm, mean_interval, sign_flip_test
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, HELDOUT, ORIGINAL, SAME, UNCHANGED
+from pixelrobust.outcomes.rows import cell_in, cell_of
+from pixelrobust.perturbation.grid import AmplitudeShare, Cell
+from pixelrobust.statistics.paired import (
+    compare_pairs,
+    holm,
+    interval_over_seeds,
+    mean_interval,
+    sign_flip_test,
+)
 from pixelrobust.statistics.rates import (
+    CONFIDENCE,
     Interval,
     WrongShares,
     effective_sample_size,
@@ -102,6 +109,226 @@ def pool_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     draws = int(rows["draw"].max()) + 1
     seeds = {seed: rank for rank, seed in enumerate(sorted(rows["training_seed"].unique()))}
     return rows.assign(draw=rows["draw"] + draws * rows["training_seed"].map(seeds).astype("int32"))
+
+
+class SeedShares:
+    """Shares of draws that were wrong: of each image and training seed, for some networks.
+
+    Args:
+        rows: columns of `pixelrobust.outcomes.kinds.RETRAINING`, of one set of test images.
+        models: the networks. One that was not retrained has one seed; it counts beside every seed.
+        right: keep, of each seed, only images that all these networks classify correctly unchanged,
+            as Experiments 1 to 3 do (Section 6.1.1).
+    """
+
+    def __init__(self, rows: pd.DataFrame, models: Sequence[str], right: bool = False) -> None:
+        own = rows[rows["model"].isin(list(models))].astype({"model": str, "image": str})
+        seeds = set(own["training_seed"])
+        parts = [own]
+        for _, of_one in own.groupby("model", sort=False):
+            known = set(of_one["training_seed"])
+            if len(known) == 1:
+                parts += [of_one.assign(training_seed=seed) for seed in sorted(seeds - known)]
+        whole = pd.concat(parts)
+        groups = whole.groupby(CELL_COLUMNS, dropna=False)
+        named = {number: cell_of(rows) for number, (_, rows) in enumerate(groups)}
+        whole["cell"] = groups.ngroup().map(named)
+        table = whole.groupby(["image", "training_seed", "model", "cell"], sort=False)["wrong"]
+        self._shares = table.mean().unstack(["model", "cell"]).sort_index()  # noqa: PD010
+        self.draws = int(own["draw"].max()) + 1 if len(own) else 1
+        if right:
+            unchanged = self._shares.loc[
+                :, self._shares.columns.get_level_values("cell") == Cell(0)
+            ]
+            self._shares = self._shares[(unchanged == 0).all(axis=1)]
+
+    @property
+    def images(self) -> int:
+        """Count the images that are left under one seed at least."""
+        return self._shares.index.get_level_values("image").nunique()
+
+    @property
+    def images_of_seeds(self) -> list[int]:
+        """Count the images that are left under each seed."""
+        return list(self._shares.groupby(level="training_seed").size())
+
+    def has(self, model: str, *cells: Cell) -> bool:
+        """Tell whether the rows hold this network in all these cells, and an image is left."""
+        return len(self._shares) > 0 and all((model, cell) in self._shares for cell in cells)
+
+    def of(self, model: str, *cells: Cell) -> "pd.Series[float]":
+        """Return of each image and seed the share of draws that were wrong, mean of these cells."""
+        return self._shares[[(model, cell) for cell in cells]].mean(axis=1)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Result of comparing two networks, in share units.
+
+    Attributes:
+        mean: of first minus second, over images; of each image the mean over the seeds.
+        low, high: its interval over images, for networks of just these seeds.
+        seeds_low, seeds_high: the interval over images and seeds; with one seed the same.
+        p: two-sided, over images, that it is 0, not corrected.
+        images: how many.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds_low: float
+    seeds_high: float
+    p: float
+    images: int
+
+
+def contrast(
+    first: "pd.Series[float]", second: "pd.Series[float]", confidence: float = CONFIDENCE
+) -> Contrast:
+    """Compare wrong rates, each given as shares in 0..1 of each image and seed."""
+    one, two = (shares.groupby(level="image").mean().to_numpy() for shares in (first, second))
+    pair = compare_pairs(one, two, confidence)
+    means = (first - second).groupby(level="training_seed").mean()
+    whole = interval_over_seeds(pair.mean, Interval(pair.low, pair.high), means, confidence)
+    return Contrast(pair.mean, pair.low, pair.high, whole.low, whole.high, pair.p, len(one))
+
+
+def contrast_of_rises(
+    shares: SeedShares, first: str, second: str, *cells: Cell, confidence: float = CONFIDENCE
+) -> Contrast:
+    """Compare how much wrong rates rise from the unchanged images: the difference in differences.
+
+    (wrong of first here - unchanged) - (wrong of second here - unchanged), in -2..2. Unlike rates on
+    images that are right unchanged, it leaves no image out.
+
+    Args:
+        shares: of all images.
+        first, second: the networks.
+        cells: rates are means of these.
+        confidence: of the intervals, in 0..1.
+    """
+    unchanged = Cell(0)
+    # Halves of sums are shares again, and their difference is half of that in differences.
+    half = contrast(
+        (shares.of(first, *cells) + shares.of(second, unchanged)) / 2,
+        (shares.of(second, *cells) + shares.of(first, unchanged)) / 2,
+        confidence,
+    )
+    mean, low, high, seeds_low, seeds_high, p, images = astuple(half)
+    return Contrast(2 * mean, 2 * low, 2 * high, 2 * seeds_low, 2 * seeds_high, p, images)
+
+
+def summarize_right(rows: pd.DataFrame) -> pd.DataFrame:
+    """Summarize wrong rates on images that the compared networks classify correctly unchanged.
+
+    These are the original network, the one retrained on unchanged images, and those retrained on
+    changed pixels.
+
+    Args:
+        rows: columns of `pixelrobust.outcomes.kinds.RETRAINING`.
+
+    Returns:
+        Columns images_are, training_seeds, model, num, amplitude, area, images (right under one seed
+        at least), outcomes, wrong_rate (over images, of each the mean over its seeds) with its 95 %
+        intervals ci_low and ci_high over images, seeds_low and seeds_high over images and seeds;
+        no row where no image is left.
+    """
+    references = find_references(rows)
+    compared = [*references.values(), *retrained_on_pixels(rows)]
+    found = []
+    for kind, own in rows.groupby("images_are", observed=True, sort=False):
+        shares = SeedShares(own, compared, right=True)
+        for model, cell in _changed_cells(own, compared):
+            if shares.has(model, cell):
+                found.append(
+                    {"images_are": str(kind), "model": model} | _right_row(shares, model, cell)
+                )
+    columns = ["images_are", "training_seeds", "model", *CELL_COLUMNS, "images", "outcomes",
+               "wrong_rate", "ci_low", "ci_high", "seeds_low", "seeds_high"]  # fmt: skip
+    return pd.DataFrame(found, columns=columns).astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def summarize_rises(rows: pd.DataFrame) -> pd.DataFrame:
+    """Summarize the difference in differences of each network and cell, against the control.
+
+    The control is the network retrained on unchanged images.
+
+    Args:
+        rows: columns of `pixelrobust.outcomes.kinds.RETRAINING`.
+
+    Returns:
+        Columns images_are, training_seeds, model, num, amplitude, area, images, and of
+        `contrast_of_rises` difference, low, high, seeds_low, seeds_high, and p after Holm's
+        correction over the rows of these images; no row without a control.
+    """
+    control = find_references(rows).get("unchanged")
+    columns = ["images_are", "training_seeds", "model", *CELL_COLUMNS, "images", "difference",
+               "low", "high", "seeds_low", "seeds_high", "p"]  # fmt: skip
+    parts = [pd.DataFrame(columns=columns)]
+    for kind, own in rows.groupby("images_are", observed=True, sort=False):
+        models = [str(model) for model in own["model"].unique()]
+        shares = SeedShares(own, models)
+        seeds = own.groupby("model", observed=True)["training_seed"].nunique()
+        found = []
+        for model, cell in _changed_cells(own, models):
+            cells = (cell, Cell(0))
+            if not control or model == control or not shares.has(control, *cells):
+                continue
+            pair = contrast_of_rises(shares, model, control, cell)
+            found.append(
+                {"images_are": str(kind), "model": model, "training_seeds": int(seeds[model])}
+                | asdict(cell)
+                | asdict(pair)
+                | {"difference": pair.mean}
+            )
+        table = pd.DataFrame(found, columns=columns)
+        parts.append(table.assign(p=_corrected(table["p"])))
+    whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    return whole.astype({"amplitude": "Int16", "area": "Int32"})
+
+
+def rates_of_right_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return rates of `summarize_right` as text, laid out like the matrix, with intervals over both."""
+    entries = [
+        rate_with_interval(
+            row["wrong_rate"], {"ci_low": row["seeds_low"], "ci_high": row["seeds_high"]}
+        )
+        for row in summary.to_dict("records")
+    ]
+    return _laid_out(summary, entries)
+
+
+def rises_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return differences of `summarize_rises` as text, in points, with intervals over both."""
+    entries = []
+    for row in summary.to_dict("records"):
+        low, high = row["seeds_low"], row["seeds_high"]
+        star = " *" if row["p"] < 0.05 and not low <= 0 <= high else ""
+        entries.append(f"{_points(row['difference'], low, high)}{star}")
+    return _laid_out(summary, entries)
+
+
+def _changed_cells(rows: pd.DataFrame, models: Sequence[str]) -> Iterator[tuple[str, Cell]]:
+    """Yield networks with the changed cells that they were tested in, in the order of the rows."""
+    tested = rows.loc[rows["num"] > 0, ["model", *CELL_COLUMNS]].drop_duplicates()
+    for row in tested.to_dict("records"):
+        if str(row["model"]) in models:
+            yield str(row["model"]), cell_in(row)
+
+
+def _right_row(shares: SeedShares, model: str, cell: Cell) -> dict[str, object]:
+    own = shares.of(model, cell)
+    by_image = np.asarray(own.groupby(level="image").mean(), dtype=np.float64)
+    means = own.groupby(level="training_seed").mean()
+    seeds, outcomes = len(means), len(own) * shares.draws
+    rate = float(by_image.mean())
+    interval = _interval(by_image, seeds * shares.draws, outcomes)
+    whole = interval_over_seeds(rate, interval, means)
+    return asdict(cell) | {
+        "training_seeds": seeds, "images": len(by_image), "outcomes": outcomes, "wrong_rate": rate,
+        "ci_low": interval.low, "ci_high": interval.high,
+        "seeds_low": max(whole.low, 0.0), "seeds_high": min(whole.high, 1.0),
+    }  # fmt: skip
 
 
 def matrix_for_reading(summary: pd.DataFrame) -> pd.DataFrame:

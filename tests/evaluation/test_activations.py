@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pixelrobust import InputError, PixelChange
 from pixelrobust.evaluation.activations import _gaussian, layer_changes
+from pixelrobust.perturbation.augmentations import GaussianNoise, Unchanged, augment
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.perturbation.pixels import image_keys
 from tests.evaluation.cases import (
@@ -43,6 +44,26 @@ def test_relative_changes_are_those_of_the_definition() -> None:
     assert found["input"].tolist() == pytest.approx(expected(before, after), rel=1e-5)
     assert found["0"].tolist() == pytest.approx(expected(before**2, after**2), rel=1e-5)
     assert found["logits"].tolist() == found["1"].tolist()
+
+
+def test_augmented_images_move_as_the_augmentation_has_them() -> None:
+    """At the input by its own difference; what pixels and noise do stays as it is."""
+    images, noise = random_images(5), GaussianNoise(20)
+    alone = measure(convolutional(True), images)
+    both = measure(convolutional(True), images, augmentations=[noise, Unchanged()])
+    assert list(both["change"].cat.categories) == [
+        "pixels",
+        "noise",
+        "gaussian-noise-20",
+        "unchanged",
+    ]
+    augmented = augment(noise, images, keys_of(images), seed=0, epoch=0)
+    before, after = (values.double().flatten(1) / 255 for values in (images, augmented))
+    expected = ((after - before).norm(dim=1) / before.norm(dim=1)).tolist()
+    assert wide(both, "gaussian-noise-20")["input"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert (wide(both, "unchanged") == 0).all(axis=None)
+    for change in ("pixels", "noise"):
+        pd.testing.assert_frame_equal(wide(both, change), wide(alone, change), rtol=1e-4)
 
 
 def test_an_in_place_relu_hides_nothing() -> None:

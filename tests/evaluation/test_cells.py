@@ -54,6 +54,14 @@ def noise(count: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, 12, 12), dtype=torch.uint8, generator=generator)
 
 
+def test_positions_that_may_be_drawn_again_change_fewer_pixels() -> None:
+    """64 of 144: 144 (1 - (143 / 144)^64) = 51.7 are met on average."""
+    outcomes = evaluate(CountsChangedPixels(), grey(40), [0] * 40, num=64, repetition=True)
+    changed = outcomes.loc[outcomes["num"] == 64, "prediction"]
+    assert changed.max() < 64
+    assert abs(changed.mean() - 51.7) < 2
+
+
 def test_every_cell_changes_exactly_num_pixels() -> None:
     outcomes = evaluate(CountsChangedPixels(), grey(3), [0, 0, 4], num=[4, 64], draws=2)
     assert len(outcomes) == 3 * (1 + 2 * 2)

@@ -142,19 +142,48 @@ def test_pictures_of_images_that_flip(run: Run, tmp_path: Path) -> None:
 
 
 def test_activations_are_measured_and_shown(run: Run, tmp_path: Path) -> None:
-    ended = run("experiment=amplification", *FEW, "dataset.limit=3", "perturbation.num=[4,64]")
+    ended = run(
+        "experiment=amplification", *FEW, "dataset.limit=3", "perturbation.num=[4,64]",
+        "augmentations=[noise,augmix]",
+    )  # fmt: skip
     assert ended.code == 0, ended.err
     folder = only_folder(tmp_path / "results", "amplification-*")
     table = pd.read_csv(folder / "amplification.csv")
     assert table[["num", "images"]].to_numpy().tolist() == [[4, 3], [64, 3]]
     rows = pd.read_parquet(folder / "outcomes" / "amplification.parquet")
     inputs = rows[(rows["layer"] == "input") & (rows["num"] == 64)]
-    assert len(inputs) == 2 * 3
+    assert inputs["change"].value_counts().to_dict() == dict.fromkeys(
+        ("pixels", "noise", "gaussian-noise-10", "AugMix"), 3
+    )
+    others = pd.read_csv(folder / "amplification-augmentations.csv")
+    assert others[["num", "augmentation", "images"]].to_numpy().tolist() == [
+        [num, name, 3] for num in (4, 64) for name in ("gaussian-noise-10", "AugMix")
+    ]
+    assert "Augmented images inside the network" in (folder / "amplification.md").read_text()
     # Noise is as large as the change of pixels of the same image.
     sizes = inputs.pivot_table(
         index="image", columns="change", values="relative_change", observed=True
     )
     assert sizes["noise"].to_numpy() == pytest.approx(sizes["pixels"].to_numpy(), rel=0.01)
+
+
+def test_another_manner_of_changing_pixels_is_another_run(run: Run, tmp_path: Path) -> None:
+    """With predictions of its own, and said below its table."""
+    few = ("experiment=table6", *FEW, "dataset.limit=3", "perturbation.num=4")
+    for manner in ((), ("perturbation.channels=together", "perturbation.repetition=true")):
+        ended = run(*few, *manner)
+        assert ended.code == 0, ended.err
+    plain, other = sorted(
+        (tmp_path / "results").glob("table6-*"), key=lambda path: path.stat().st_mtime
+    )
+    said = (
+        "All channels of a changed pixel have the same random number. Positions may be drawn again"
+    )
+    assert said in (other / "table6.md").read_text()
+    assert said not in (plain / "table6.md").read_text()
+    stores = list((tmp_path / "results" / "store" / "answers").iterdir())
+    models = pd.read_csv(plain / "table6.csv")["model"].nunique()
+    assert len(stores) == 2 * models
 
 
 def test_a_failing_job_does_not_end_its_siblings(run: Run, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def changed(
     amplitude: int | None,
     area: int | None,
     seed: int,
+    together: bool = False,
+    repetition: bool = False,
 ) -> NDArray[np.uint8]:
     """Change one image (C, H, W), pixel by pixel."""
     channels, height, width = image.shape
@@ -49,15 +51,17 @@ def changed(
     index = 0
     while len(positions) < num:
         rank = stream[index] * rows * columns // WORD
-        if rank not in positions:
+        if repetition or rank not in positions:
             positions.append(rank)
         index += 1
     values = Words(seed, key, draw, stream=1, variant=0)
     result = image.copy()
     for order, rank in enumerate(positions):
+        if rank in positions[:order]:
+            continue
         y, x = top + rank // columns, left + rank % columns
         for channel in range(channels):
-            word = values[order * channels + channel]
+            word = values[order * channels + (0 if together else channel)]
             if amplitude is None:
                 result[channel, y, x] = word * 256 // WORD
             else:

@@ -229,3 +229,15 @@ def test_two_channels() -> None:
         augment(ERASING, images(channels=2), KEYS, seed=0, epoch=0)
     for augmentation in (PIXELS, NOISE):
         assert augment(augmentation, images(channels=2), KEYS, seed=0, epoch=0).shape[1] == 2
+
+
+def test_what_was_trained_before_is_found_again_by_its_repr() -> None:
+    """The digest of a trained network holds it; only what differs from before may be added."""
+    plain = "PixelAugmentation(num=9, amplitude=None, area=None, first_draw=2147483648"
+    assert repr(PIXELS) == f"{plain})"
+    other = PixelAugmentation(9, channels="together", repetition=True)
+    assert repr(other) == f"{plain}, channels='together', repetition=True)"
+    assert other.name == "pixels-n9-together-repetition"
+    assert not torch.equal(apply(other), apply(PIXELS))
+    with pytest.raises(InputError, match="channels="):
+        PixelAugmentation(9, channels="all")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The change itself: its laws, and every bit against an independent implementation."""
 
 import hashlib
+import itertools
 import math
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from pixelrobust import InputError, PixelChange
 from pixelrobust.perturbation import pixels
-from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.pixels import (
     ChangeRandomness,
     _candidates_needed,
@@ -58,10 +59,15 @@ def positions(images: Tensor, num: int, area: int | None = None, seed: int = 0) 
     draw=st.integers(0, 2**32 - 1),
     channels=st.integers(1, 5),
     key=st.text(max_size=20),
+    together=st.booleans(),
+    repetition=st.booleans(),
 )
-@example(num=1, amplitude=None, area=None, seed=0, draw=0, channels=1, key="a")
-@example(num=1, amplitude=0, area=8, seed=1, draw=2**32 - 1, channels=2, key="b")
-@example(num=60, amplitude=255, area=None, seed=0, draw=1, channels=3, key="c")
+@example(1, None, None, 0, 0, 1, "a", False, False)
+@example(1, 0, 8, 1, 2**32 - 1, 2, "b", False, False)
+@example(60, 255, None, 0, 1, 3, "c", True, False)
+# Sixty draws of 64 positions hold some again.
+@example(60, None, 8, 0, 1, 3, "d", False, True)
+@example(60, 40, 8, 0, 1, 3, "e", True, True)
 def test_every_bit_agrees_with_an_independent_implementation(
     num: int,
     amplitude: int | None,
@@ -70,11 +76,16 @@ def test_every_bit_agrees_with_an_independent_implementation(
     draw: int,
     channels: int,
     key: str,
+    together: bool,
+    repetition: bool,
 ) -> None:
     images = noise(2, channels=channels)
-    change = PixelChange(num=num, amplitude=amplitude, area=area, seed=seed)
+    manner = Manner("together" if together else "apart", repetition)
+    change = PixelChange(num, amplitude, area, seed, *manner)
     result = change(images, ["other", key], draw=draw)
-    expected = reference.changed(images[1].numpy(), key, draw, num, amplitude, area, seed)
+    expected = reference.changed(
+        images[1].numpy(), key, draw, num, amplitude, area, seed, together, repetition
+    )
     assert np.array_equal(result[1].numpy(), expected)
 
 
@@ -106,6 +117,25 @@ def test_changes_are_nested() -> None:
     touched = few != images
     assert torch.equal(few[touched], many[touched])
     assert torch.equal(positions(images, 4), positions(images, 64)[:, :4])
+
+
+@pytest.mark.parametrize("amplitude", [None, 90])
+def test_channels_together_move_alike(amplitude: int | None) -> None:
+    moved = PixelChange(64, amplitude, channels="together")(grey(4), names(4)).int() - GREY
+    assert torch.equal(moved, moved[:, :1].expand_as(moved))
+    apart = PixelChange(64, amplitude)(grey(4), names(4)).int() - GREY
+    assert torch.equal(moved[:, 0], apart[:, 0])
+
+
+def test_repeated_positions_keep_their_first_change() -> None:
+    """64 draws of 64 positions meet 64 (1 - (63 / 64)^64) = 40.6 of them on average."""
+    images = grey(200)
+    repeated = PixelChange(64, area=8, repetition=True)(images, names(200))
+    counts = (repeated != images).any(dim=1).flatten(1).sum(dim=1).double()
+    assert abs(float(counts.mean()) - 40.6) < 1
+    few = PixelChange(4, area=8, repetition=True)(images, names(200))
+    touched = few != images
+    assert torch.equal(few[touched], repeated[touched])
 
 
 def test_amplitudes_scale_the_same_values() -> None:
@@ -270,14 +300,15 @@ def test_values_and_steps_are_uniform_and_channels_independent() -> None:
     assert max(abs(np.corrcoef(red, green)[0, 1]), abs(np.corrcoef(green, blue)[0, 1])) < 0.02
 
 
-def test_shared_randomness_gives_what_each_cell_alone_gives() -> None:
+@pytest.mark.parametrize("manner", [Manner(), Manner("together", repetition=True)])
+def test_shared_randomness_gives_what_each_cell_alone_gives(manner: Manner) -> None:
     images, cells = noise(3), [Cell(4), Cell(32, 10), Cell(16, None, 12), Cell(0)]
     draws = torch.tensor([2, 0, 5])
-    shared = ChangeRandomness(image_keys(names(3), 9), draws, images.shape[1:])
+    shared = ChangeRandomness(image_keys(names(3), 9), draws, images.shape[1:], manner)
     for cell in cells:
         result = apply_change(images, shared, cell)
         for index, draw in enumerate(draws.tolist()):
-            alone = PixelChange(cell.num, cell.amplitude, cell.area, seed=9)
+            alone = PixelChange(cell.num, cell.amplitude, cell.area, 9, *manner)
             expected = alone(images[index : index + 1], [names(3)[index]], draw=draw)
             assert torch.equal(result[index : index + 1], expected)
 
@@ -295,8 +326,12 @@ def test_ten_thousand_changes_take_under_two_seconds_on_one_core(one_thread: Non
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same_bits() -> None:
     images = noise(7)
-    for cell in (Cell(4), Cell(64, 40), Cell(64, None, 12), Cell(480)):
-        change = PixelChange(cell.num, cell.amplitude, cell.area, seed=3)
+    cells, manners = (
+        (Cell(4), Cell(64, 40), Cell(64, None, 12), Cell(480)),
+        (Manner(), Manner("together", True)),
+    )
+    for cell, manner in itertools.product(cells, manners):
+        change = PixelChange(cell.num, cell.amplitude, cell.area, 3, *manner)
         assert torch.equal(change(images.cuda(), names(7)).cpu(), change(images, names(7)))
 
 
@@ -306,6 +341,8 @@ def test_a_gpu_gives_the_same_bits() -> None:
         *(({"num": num}, f"num={num}") for num in (-1, 1.5, True)),
         *(({"amplitude": amplitude}, f"amplitude={amplitude}") for amplitude in (-1, 256)),
         ({"area": 0}, "area=0"),
+        ({"channels": "all"}, "channels='all' is unknown; give 'apart'"),
+        ({"repetition": 1}, "repetition=1 is neither true nor false"),
         *(({"seed": seed}, f"seed={seed}") for seed in (-1, 1.5, True)),
         *(
             ({"draw": draw}, rf"draw={draw} is not a draw; give an integer in 0\.\.")

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from experiments.config import compose, options, preset_settings, quoted, read_settings
 from experiments.exits import CONFIGS
 from experiments.manual import commented_keys, manual
+from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import RunSettings
 
@@ -113,6 +114,21 @@ def test_relative_paths_hang_on_the_root() -> None:
     assert composed.models["vgg16"].weights == "/somewhere/vgg.pth"
 
 
+def test_augmentations_count_where_layers_are_measured() -> None:
+    usual = settings("experiment=amplification")
+    assert "augmentations" not in usual.identity()
+    other = settings("experiment=amplification", "augmentations=[noise,augmix]")
+    assert other.identity() == usual.identity() | {
+        "augmentations": ["noise", "augmix"], "retrain": {"noise": 10.0},
+    }  # fmt: skip
+    for overrides in (
+        ("augmentations=augmix",),
+        ("experiment=amplification", "augmentations=unchanged"),
+    ):
+        with pytest.raises(InputError, match="augmentations"):
+            settings(*overrides)
+
+
 def test_where_files_lie_does_not_change_what_a_run_is() -> None:
     here = ("model=vgg16", "models.vgg16.weights=/a/vgg.pth")
     usual = settings(*here).identity()
@@ -121,7 +137,9 @@ def test_where_files_lie_does_not_change_what_a_run_is() -> None:
         "paths.results=/tmp/x", "engine.batch_size=3", "dataset.description=words",
     )  # fmt: skip
     assert usual == moved.identity()
-    for override in ("seed=1", "draws=2", "perturbation.num=5", "dataset.limit=9"):
+    assert usual == settings(*here, "perturbation.channels=apart").identity()
+    for override in ("seed=1", "draws=2", "perturbation.num=5", "dataset.limit=9",
+                     "perturbation.channels=together", "perturbation.repetition=true"):  # fmt: skip
         assert settings(*here, override).identity() != usual
 
 

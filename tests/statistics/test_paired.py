@@ -20,6 +20,8 @@ from pixelrobust.statistics.paired import (
     equivalence,
     holm,
     image_slopes,
+    images_to_exclude,
+    interval_over_seeds,
     largest_slope,
     mcnemar,
     mean_interval,
@@ -27,6 +29,7 @@ from pixelrobust.statistics.paired import (
     sign_flip_test,
     unseen_bound,
 )
+from pixelrobust.statistics.rates import Interval
 
 Shares = NDArray[np.float64]
 
@@ -423,3 +426,39 @@ def test_equal_values_claim_nothing_without_a_limit() -> None:
     interval = mean_interval([0.25, 0.25], limit=0.25)
     assert interval.low == pytest.approx(0.25 - 0.5 * unseen_bound(2))
     assert interval.high == 0.25
+
+
+def test_an_interval_over_seeds_adds_both_sources_as_squares() -> None:
+    """Seeds 0.1, 0.2 and 0.3: standard error 0.1 / sqrt(3), times 4.303 of two degrees of freedom."""
+    width = 4.302653 * 0.1 / math.sqrt(3)
+    found = interval_over_seeds(0.2, Interval(0.15, 0.3), [0.1, 0.2, 0.3])
+    assert found.low == pytest.approx(0.2 - math.hypot(0.05, width), abs=1e-6)
+    assert found.high == pytest.approx(0.2 + math.hypot(0.1, width), abs=1e-6)
+    assert interval_over_seeds(0.2, Interval(0.15, 0.3), [0.2]) == Interval(0.15, 0.3)
+
+
+@pytest.mark.parametrize(("between_seeds", "seeds"), [(0.0, 3), (0.05, 3), (0.05, 5)])
+def test_intervals_over_images_and_seeds_cover(between_seeds: float, seeds: int) -> None:
+    """Those over images alone miss where seeds differ; these cover 95 %, or more."""
+    rng = np.random.default_rng(5)
+    covered, alone = 0, 0
+    for _ in range(400):
+        shares = np.clip(
+            rng.normal(0.3, 0.1, (1, 100)) + rng.normal(0, between_seeds, (seeds, 1)), 0, 1
+        )
+        wrong = (rng.random((seeds, 100)) < shares).astype(float)
+        first, second = wrong.mean(axis=0), np.zeros(100)
+        over_images = difference_interval(first, second)
+        mean = float(first.mean())
+        whole = interval_over_seeds(mean, over_images, wrong.mean(axis=1))
+        alone += over_images.low <= 0.3 <= over_images.high
+        covered += whole.low <= 0.3 <= whole.high
+    assert covered >= 0.93 * 400
+    if between_seeds:
+        assert alone < 0.9 * 400
+
+
+@pytest.mark.parametrize(("margin", "confidence"), [(0.01, 0.9), (0.01, 0.99), (0.005, 0.95)])
+def test_as_many_images_as_exclude_a_margin(margin: float, confidence: float) -> None:
+    images = images_to_exclude(margin, confidence)
+    assert unseen_bound(images, confidence) < margin <= unseen_bound(images - 1, confidence)

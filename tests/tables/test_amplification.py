@@ -112,7 +112,6 @@ def test_each_network_and_cell_has_its_verdict() -> None:
     assert table["noise"].tolist() == pytest.approx([1.375, 0.1375])
     assert table["ratio"].tolist() == pytest.approx([2, 2])
     assert table["ratio_low"].tolist() == pytest.approx([2, 2])
-    assert table["magnified"].tolist() == ["yes", "no"]
     assert table["exceeds_noise"].tolist() == ["yes", "yes"]
 
 
@@ -140,11 +139,11 @@ def test_verdicts_for_reading() -> None:
     assert text["Num"].tolist() == ["64", "8"]
     assert text["Ratio"].tolist() == ["2.00 (2.00–2.00)"] * 2
     assert text["Changed pixels"][0].startswith("2.75 (")
-    assert text["Magnified"].tolist() == ["yes", "no"]
+    assert text["Magnified more than noise"].tolist() == ["yes", "yes"]
 
 
 def test_an_interval_that_few_images_cannot_give_is_said() -> None:
     text = verdicts_for_reading(tabulate_verdicts(activations([2.0], [1.0])))
     assert text["Ratio"].tolist() == ["2.00 (no interval)"]
     assert text["Changed pixels"].tolist() == ["2.00 (no interval)"]
-    assert text["Magnified"].tolist() == text["More than noise"].tolist() == ["not decided"]
+    assert text["Magnified more than noise"].tolist() == ["not decided"]

@@ -10,7 +10,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.figures.retraining import loss_curves, retraining_matrix
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
-from pixelrobust.statistics.paired import holm
+from pixelrobust.statistics.paired import holm, sign_flip_test
 from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables.retraining import (
     differences_for_reading,
@@ -18,8 +18,12 @@ from pixelrobust.tables.retraining import (
     matrix_for_reading,
     most_telling,
     pool_seeds,
+    rates_of_right_for_reading,
     retrained_on_pixels,
+    rises_for_reading,
     summarize_retraining,
+    summarize_right,
+    summarize_rises,
 )
 from tests.tables.retrained_rows import (
     CONTROL,
@@ -230,3 +234,92 @@ def test_losses_and_accuracies_over_epochs() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
     styles = {(line.get_color(), line.get_linestyle()) for line in loss.lines}
     assert len(styles) == 11
+
+
+# By the rule of Experiments 1 to 3, and as differences in differences
+
+
+def test_only_images_that_are_right_unchanged_under_a_seed_count_under_it() -> None:
+    """Of four images, the second is right unchanged under seed 1 only, the last under none.
+
+    At 64 pixels, network 4 is wrong about the first under seed 0, about the second under both: over
+    its seeds the first is wrong by half, the second wholly, the third never.
+    """
+    wrong = {
+        (CONTROL, 0): ([0, 1, 0, 1], [1, 1, 0, 1]),
+        (CONTROL, 1): ([0, 0, 0, 1], [1, 0, 0, 1]),
+        (FOUR, 0): ([0, 0, 0, 0], [1, 1, 0, 0]),
+        (FOUR, 1): ([0, 0, 0, 0], [0, 1, 0, 0]),
+    }
+    rows = together(
+        *(
+            outcomes_of({Cell(0): clean, Cell(64): changed}, model, seed=seed)
+            for (model, seed), (clean, changed) in wrong.items()
+        ),
+        # A control of another kind is not among the compared: its errors leave no image out.
+        outcomes_of({Cell(0): [1, 1, 1, 1], Cell(64): [1, 1, 1, 1]}, "net-noise"),
+    )
+    summary = summarize_right(rows)
+    assert set(summary["model"]) == {CONTROL, FOUR}
+    own, control = (row_of(summary, model) for model in (FOUR, CONTROL))
+    assert (own["images"], own["training_seeds"], own["outcomes"]) == (3, 2, 5)
+    assert own["wrong_rate"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert control["wrong_rate"] == pytest.approx((1 + 0 + 0) / 3)
+    assert (
+        own["seeds_low"] <= own["ci_low"] < own["wrong_rate"] < own["ci_high"] <= own["seeds_high"]
+    )
+
+
+def test_an_original_network_is_asked_beside_every_seed() -> None:
+    """It is wrong unchanged about the first image, which leaves that out under all seeds."""
+    clean, changed = [0, 0, 0, 0], [1, 1, 1, 0]
+    rows = together(
+        outcomes_of({Cell(0): [1, 0, 0, 0], Cell(64): [0, 0, 1, 0]}, ORIGINAL),
+        *(outcomes_of({Cell(0): clean, Cell(64): changed}, FOUR, seed=seed) for seed in (3, 4)),
+    )
+    summary = summarize_right(rows)
+    assert row_of(summary, FOUR)["wrong_rate"] == pytest.approx(2 / 3)
+    assert row_of(summary, ORIGINAL)["wrong_rate"] == pytest.approx(1 / 3)
+
+
+def test_no_image_that_all_are_right_about() -> None:
+    rows = together(
+        outcomes_of({Cell(0): [1, 0], Cell(64): [1, 0]}, CONTROL),
+        outcomes_of({Cell(0): [0, 1], Cell(64): [0, 1]}, FOUR),
+    )
+    assert len(summarize_right(rows)) == 0
+    assert row_of(summarize_rises(rows), FOUR)["difference"] == 0
+
+
+def test_difference_in_differences_by_hand() -> None:
+    """Of 20 images the control rises from 1 to 8 wrong ones, FOUR from 0 to 2, MANY not at all."""
+    summary = summarize_rises(outcomes())
+    assert row_of(summary, FOUR)["difference"] == pytest.approx((2 - 0 - (8 - 1)) / 20)
+    assert row_of(summary, MANY)["difference"] == pytest.approx((8 - 8 - (8 - 1)) / 20)
+    assert row_of(summary, ORIGINAL)["difference"] == pytest.approx((10 - 0 - (8 - 1)) / 20)
+    assert CONTROL not in set(summary["model"])
+    # Images whose contrasts are not 0, all of one sign: 0 and 2..7 of FOUR, 1..7 of MANY; of the
+    # original 0, 8 and 9. Sign-flip p of 2 / 2^k, after Holm's correction of three.
+    found = [row_of(summary, model)["p"] for model in (FOUR, MANY, ORIGINAL)]
+    raw = [sign_flip_test([1, -1, -1, -1, -1, -1, -1]), 2 / 2**7, 2 / 2**3]
+    assert found[1:] == pytest.approx(holm(raw)[1:].tolist())
+
+
+def test_both_measures_as_text() -> None:
+    """A star needs both p and interval."""
+    rows = outcomes(counts={CONTROL: (1, 8), FOUR: (0, 2)})
+    right = rates_of_right_for_reading(summarize_right(rows))
+    assert right.columns.tolist() == ["Tested on", "Network", "64"]
+    # Both are right about 19 of 20 unchanged; the control is wrong about 7 of these, FOUR about 1.
+    assert [entry.split(" (")[0] for entry in right["64"]] == ["36.8", "5.3"]
+    rises = rises_for_reading(summarize_rises(rows))
+    assert rises["Network"].tolist() == [FOUR]
+    assert rises["64"][0].startswith("-25.0 (")
+    starred = rises_for_reading(summarize_rises(outcomes(counts={CONTROL: (0, 15), FOUR: (0, 2)})))
+    assert starred["64"][0].endswith(") *")
+
+
+def test_without_a_control_there_is_no_difference_in_differences() -> None:
+    rows = outcomes(counts={ORIGINAL: (0, 10), FOUR: (0, 2)})
+    assert len(summarize_rises(rows)) == 0
+    assert len(summarize_right(rows)) == 2
