@@ -5,11 +5,12 @@ at once.
 """
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, printable
 from pixelrobust.perturbation.grid import pixel_index
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def load_folder(
             PIXELROBUST_CACHE says.
 
     Returns:
-        Pixels, keys and labels, ready for `evaluate`.
+        Pixels, keys and labels, ready for `evaluate`. A warning counts and names files that are left
+        out for their place or ending; `left_out` has them all.
 
     Raises:
         InputError: there are no such images, a class is unknown, or a file cannot be read.
@@ -113,6 +115,8 @@ def load_bundled_images(
 def _decoded(
     images: "ImageList", resize: int, crop: int, skip_unreadable: bool, cache: Path | None
 ) -> "ImageSet":
+    if images.left_out:
+        warnings.warn(printable(images.what_is_left_out), stacklevel=3)
     from pixelrobust.datasets.decoded import load_images
     from pixelrobust.files import user_cache
     from pixelrobust.settings import preprocessing_settings

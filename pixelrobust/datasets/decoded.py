@@ -52,6 +52,8 @@ class ImageSet:
         digests: N hexadecimal digests of the pixels.
         unreadable: of the files that were left out, by image key: why.
         classes: where labels are the data set's own numbers, the names that go with them.
+        left_out: names of files in the folder that are no images of the data set, for their place or
+            their ending.
     """
 
     pixels: NDArray[np.uint8]
@@ -60,6 +62,7 @@ class ImageSet:
     digests: tuple[str, ...]
     unreadable: dict[str, str] = field(default_factory=dict)
     classes: ClassNames | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -220,7 +223,7 @@ def _read(entry: Path, images: ImageList, settings: PreprocessingSettings) -> Im
             return None
     kept = images.take(readable)
     known = tuple(digests[i] for i in readable)
-    return ImageSet(pixels, kept.keys, kept.labels, known, unreadable, kept.classes)
+    return ImageSet(pixels, kept.keys, kept.labels, known, unreadable, kept.classes, kept.left_out)
 
 
 def _entry_name(images: ImageList, settings: PreprocessingSettings, skip_unreadable: bool) -> str:

@@ -34,10 +34,8 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
 
     def __init__(self, num: int, amplitude: int | None = None, area: int | None = None) -> None:
         super().__init__()
-        Cell(num, amplitude, area)
-        self.num = num
-        self.amplitude = amplitude
-        self.area = area
+        cell = Cell(num, amplitude, area)
+        self.num, self.amplitude, self.area = cell.num, cell.amplitude, cell.area
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {"seed": int(torch.randint(_SEED_LIMIT, ())), "rank": _rank()}
