@@ -33,7 +33,6 @@ from experiments.exits import DONE, FAILURE, RUN, STORE, Workshop
 from pixelrobust.datasets import list_images, list_training_images
 from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
 from pixelrobust.datasets.folders import class_names_of
-from pixelrobust.datasets.lists import some_names
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import Engine, Predicted, choose_engine, find_device, make_engine
 from pixelrobust.errors import InputError, printable
@@ -298,10 +297,7 @@ def _tell_unreadable(session: Session, images: ImageSet) -> None:
             "them, or set dataset.unreadable=stop."
         )
     if images.unreadable:
-        session.progress.say(
-            f"{len(images.unreadable):,} of {len(images) + len(images.unreadable):,} files cannot be "
-            f"read and are left out: {some_names(list(images.unreadable))}"
-        )
+        session.progress.say(images.what_is_unreadable)
 
 
 def rows_of(images: ImageSet, manifest: Manifest, keys: Sequence[str]) -> NDArray[np.int64]:

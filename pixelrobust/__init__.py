@@ -82,8 +82,8 @@ def load_folder(
             PIXELROBUST_CACHE says.
 
     Returns:
-        Pixels, keys and labels, ready for `evaluate`. A warning counts and names files that are left
-        out for their place or ending; `left_out` has them all.
+        Pixels, keys and labels, ready for `evaluate`. Warnings count and name files that are left out,
+        for their place or ending, or since they cannot be read; `left_out` and `unreadable` have all.
 
     Raises:
         InputError: there are no such images, a class is unknown, or a file cannot be read.
@@ -115,16 +115,18 @@ def load_bundled_images(
 def _decoded(
     images: "ImageList", resize: int, crop: int, skip_unreadable: bool, cache: Path | None
 ) -> "ImageSet":
-    if images.left_out:
-        warnings.warn(printable(images.what_is_left_out), stacklevel=3)
     from pixelrobust.datasets.decoded import load_images
     from pixelrobust.files import user_cache
     from pixelrobust.settings import preprocessing_settings
 
     settings = preprocessing_settings(resize=resize, crop=crop, interpolation="bilinear")
-    return load_images(
+    decoded = load_images(
         images, settings, cache or user_cache(), lambda done: None, skip_unreadable=skip_unreadable
     )
+    for sentence in (images.what_is_left_out, decoded.what_is_unreadable):
+        if sentence:
+            warnings.warn(printable(sentence), stacklevel=3)
+    return decoded
 
 
 def load_network(

@@ -22,7 +22,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from pixelrobust.datasets.classes import ClassNames
-from pixelrobust.datasets.lists import ImageFile, ImageList, Source
+from pixelrobust.datasets.lists import ImageFile, ImageList, Source, some_names
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import PreprocessingSettings, fingerprint
 
@@ -66,6 +66,17 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def what_is_unreadable(self) -> str:
+        """Return a sentence that counts and names the files that were left out; "" for none."""
+        if not self.unreadable:
+            return ""
+        files = len(self) + len(self.unreadable)
+        return (
+            f"{len(self.unreadable):,} of {files:,} files cannot be read and are left out: "
+            f"{some_names(list(self.unreadable))}"
+        )
 
     @property
     def image_size(self) -> tuple[int, int]:

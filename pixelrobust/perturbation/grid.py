@@ -122,8 +122,12 @@ def build_grid(
     The control is ``Cell(0, None, None)``: without changed pixels, amplitude and area mean
     nothing, so it stands once for all of them, whether 0 is among the nums or not.
     """
-    nums = sorted(set(as_tuple(num)) - {0})
-    amplitudes, areas = dict.fromkeys(as_tuple(amplitude)), dict.fromkeys(as_tuple(area))
+    given = [as_tuple(values) for values in (num, amplitude, area)]
+    for check, values in zip((check_num, check_amplitude, check_area), given, strict=True):
+        for value in values:
+            check(value)
+    nums = sorted(set(given[0]) - {0})
+    amplitudes, areas = map(dict.fromkeys, given[1:])
     cells = [Cell(n, a, p) for p, a, n in product(areas, amplitudes, nums)]
     return [Cell(0), *cells]
 
