@@ -207,9 +207,7 @@ def _check_batch(module: nn.Module, images: Tensor, labels: Any, seed: int) -> T
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before attacking it.")
     check_uint8_images(images)
-    known = as_labels(labels)
-    if len(known) != len(images):
-        raise InputError(f"{len(images)} images came with {len(known)} labels; give one for each.")
+    known = as_labels(labels, len(images))
     if seed >= 2**32:
         raise InputError(f"seed={seed} is out of range; give 0 to 2**32 - 1.")
     return torch.from_numpy(known)

@@ -190,15 +190,23 @@ def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
     return names
 
 
-def as_labels(labels: Any) -> NDArray[np.int64]:
-    """Return (N,) labels, also from (N, 1); InputError unless they are integers of 0 or more."""
+def as_labels(labels: Any, images: int | None = None) -> NDArray[np.int64]:
+    """Return (N,) labels, also from (N, 1).
+
+    Args:
+        labels: of any library.
+        images: how many there are to be, if that is known.
+
+    Raises:
+        InputError: they are not integers of 0 or more, or are not as many.
+    """
     array = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise InputError(
-            f"labels have shape {array.shape} and dtype {array.dtype}; give an integer for each image."
-        )
+    are_integers = not array.size or np.issubdtype(array.dtype, np.integer)
+    if array.ndim != 1 or images not in (None, len(array)) or not are_integers:
+        wanted = "an integer for each image" if images is None else f"{images} integers"
+        raise InputError(f"labels have shape {array.shape} and dtype {array.dtype}; give {wanted}.")
     if array.size and array.min() < 0:
         raise InputError(f"label {array.min()} is not the index of an output; give 0 or more.")
     return array.astype(np.int64)

@@ -162,11 +162,7 @@ def _batches(
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before measuring it.")
     batch_size = _as_count("batch_size", batch_size)
-    classes = torch.from_numpy(as_labels(labels))
-    if len(classes) != len(images):
-        raise InputError(
-            f"{len(images)} images came with {len(classes)} labels; give one for each."
-        )
+    classes = torch.from_numpy(as_labels(labels, len(images)))
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
@@ -196,7 +192,7 @@ def _check_logits(logits: Tensor, labels: Tensor) -> None:
         raise InputError(
             "the model's logits have no gradients; give a classifier that torch can differentiate."
         )
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+    if int(labels.max()) >= logits.shape[1]:
         raise InputError(
             f"labels lie in {int(labels.min())}..{int(labels.max())}; the model has outputs "
             f"0..{logits.shape[1] - 1}."

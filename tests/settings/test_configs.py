@@ -190,7 +190,10 @@ def values_of(*words: str) -> list[Any]:
     """What Hydra makes of a command line's values."""
     overrides = OverridesParser.create().parse_overrides(readable(words))
     return [
-        list(one.sweep_iterator()) if one.is_sweep_override() else one.value() for one in overrides
+        [getattr(value, "text", value) for value in one.value().list]
+        if one.is_sweep_override()
+        else one.value()
+        for one in overrides
     ]
 
 
