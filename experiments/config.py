@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -55,6 +56,8 @@ _COMPOSING_ERRORS = (
 )
 """What Hydra raises where a config is wrong, or a plugin is not there."""
 _MANUAL = "`pixelrobust --help`"
+# What values begin with that are more than a text.
+_OPENING = ("[", "{", "(", '"', "'")
 # The flags of Hydra that the next word belongs to.
 _WITH_VALUE = {
     "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c",
@@ -97,6 +100,7 @@ class Job:
         number: counts the jobs, from 0.
         launcher: the class of Hydra's launcher that runs it.
         at_once: how many jobs run at once on its machine.
+        swept: the keys that the jobs differ in.
     """
 
     directory: Path
@@ -104,6 +108,7 @@ class Job:
     number: int = 0
     launcher: str = "BasicLauncher"
     at_once: int = 1
+    swept: frozenset[str] = frozenset()
 
 
 LOST = (
@@ -228,7 +233,7 @@ def launch(
     # Else Ray reports to its maker.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     SweepCallback.directory = None
-    sys.argv[1:] = flags_first(sys.argv[1:] if arguments is None else arguments)
+    sys.argv[1:] = readable(flags_first(sys.argv[1:] if arguments is None else arguments))
     faults: list[Exception] = []
 
     @hydra.main(version_base=HYDRA_VERSION, config_path=str(CONFIGS), config_name=CONFIG_NAME)
@@ -261,6 +266,14 @@ def launch(
     if faults:
         raise faults[0]
     return SweepCallback.directory
+
+
+def _if_text(override: str) -> str:
+    """Say how the value of an override is written for text that is to be taken as it is."""
+    key, equals, value = override.partition("=")
+    return (
+        f"; a name or path is written so: {shlex.quote(f'{key}={quoted(value)}')}" if equals else ""
+    )
 
 
 def _class_name(launcher: DictConfig) -> str:
@@ -316,6 +329,35 @@ def flags_first(words: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
+def readable(words: Sequence[str]) -> list[str]:
+    """Return a command line in which values that Hydra cannot read are quoted, as the text that they are.
+
+    Such are paths with parentheses, apostrophes or letters of other scripts. Lists, and what is quoted
+    already, are left to Hydra, and so are commas, but for those between the values of a sweep.
+    """
+    is_sweep = not {"-m", "--multirun"}.isdisjoint(words)
+    return [_readable(word, is_sweep) for word in words]
+
+
+def _readable(word: str, is_sweep: bool) -> str:
+    key, equals, value = word.partition("=")
+    parts = value.split(",") if is_sweep else [value]
+    if not equals or word.startswith("-") or _is_readable(word):
+        return word
+    if any("," in part or part.strip()[:1] in {"", *_OPENING} for part in parts):
+        return word
+    own = [part if _is_readable(f"{key}={part}") else quoted(part.strip()) for part in parts]
+    return f"{key}={','.join(own)}"
+
+
+def _is_readable(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
 def quoted(text: Path | str) -> str:
     """Return a text as the value of a key on the command line, whatever characters it holds."""
     # Backslashes are themselves, but before a quotation mark, where two stand for one.
@@ -345,7 +387,7 @@ def settings_of(*overrides: str) -> RunSettings:
         InputError: an override or a value is wrong.
     """
     try:
-        config = compose(*overrides)
+        config = compose(*readable(overrides))
     except _COMPOSING_ERRORS as error:
         raise InputError(_sentence(error)) from error
     return read_settings(config)
@@ -429,7 +471,18 @@ def _current_job() -> Job | None:
         # As joblib counts: -1 is all, -2 all but one.
         at_once = max(1, usable_cores() + 1 + at_once)
     overrides = tuple(config.overrides.task)
-    return Job(directory, overrides, config.job.num, launcher, min(at_once, jobs))
+    swept = _swept(directory.parent, jobs)
+    return Job(directory, overrides, config.job.num, launcher, min(at_once, jobs), swept)
+
+
+def _swept(sweep_directory: Path, jobs: int) -> frozenset[str]:
+    """Return the keys of a sweep that have several values: the first job has their first, the last their last."""
+    ends = [
+        json.loads((sweep_directory / str(number) / RECORD).read_text(encoding="utf-8"))
+        for number in (0, jobs - 1)
+    ]
+    first, last = (set(record["overrides"]) for record in ends)
+    return frozenset(override.partition("=")[0] for override in first ^ last)
 
 
 def _sentence(error: Exception) -> str:
@@ -448,7 +501,12 @@ def _sentence(error: Exception) -> str:
     if unknown:
         return f"{unknown[1]} is not a key of the configuration; {_MANUAL} lists them."
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read ({text}); write KEY=VALUE, in quotes where the shell needs them."
+        return (
+            f"{error.override} cannot be read ({text}); write KEY=VALUE{_if_text(error.override)}."
+        )
+    ambiguous = re.search(r"Ambiguous value for argument '(.+)'$", str(error).partition("\n")[0])
+    if ambiguous:
+        return f"{ambiguous[1]} has several values, which need -m: a sweep{_if_text(ambiguous[1])}."
     plugin = re.search(r"Unknown plugin class : '.*\.(\w+)'", text)
     if plugin:
         how = "`make setup-ray`" if plugin[1] == "RayLauncher" else "pixelrobust[clusters]"

@@ -1,5 +1,7 @@
 """Say where this software's files lie, turn trouble into exit codes, and hold what runs share."""
 
+import codecs
+import io
 import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -24,6 +26,13 @@ CONFIGS = _INSTALLED if REPOSITORY is None else REPOSITORY / "configs"
 RESULTS = "pixelrobust-results" if REPOSITORY is None else "results"
 """The name of the folder of results, unless `paths.results` says otherwise."""
 
+_ERRORS = "pixelrobust"
+# What tables and sentences hold; all else is shown as an escape such as \\u6570.
+_PLAIN = {
+    "–": "-", "—": "-", "−": "-", "─": "-", "━": "-", "…": "...", "→": "->", "×": "x", "±": "+-",
+    "≥": ">=", "≤": "<=", "•": "*", "│": "|", "\N{NO-BREAK SPACE}": " ",
+}  # fmt: skip
+
 STORE = "store"
 """Where, below a folder of results, work in progress is kept."""
 RUN, DONE, FAILURE = "run.json", "DONE", "failure.txt"
@@ -36,6 +45,7 @@ def exit_code(work: Callable[[], int]) -> int:
     Returns:
         What it returns; 2 after a sentence about what the user gave, 130 where they interrupted it.
     """
+    show_anywhere()
     try:
         return work()
     except InputError as error:
@@ -44,6 +54,24 @@ def exit_code(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def show_anywhere() -> None:
+    """Let this process print what the encoding of the terminal, or of a pipe, cannot show, in its letters."""
+    codecs.register_error(_ERRORS, _in_plain_letters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    shown = (
+        _PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode("ascii") for one in text
+    )
+    return "".join(shown), error.end
 
 
 def root() -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 from rich.console import Console
 
-from experiments.exits import REPOSITORY, Workshop
+from experiments.exits import REPOSITORY, Workshop, show_anywhere
 from experiments.measures import (
     Subject,
     chosen_from,
@@ -119,6 +119,8 @@ def run(
     Raises:
         InputError: anything the user gave is wrong.
     """
+    # Processes that share a run are started anew.
+    show_anywhere()
     check_writable(settings.paths.results, "paths.results")
     if settings.measure == "descriptions":
         return _describe(settings, is_preset, tracker)

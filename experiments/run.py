@@ -17,7 +17,7 @@ from experiments.config import (
     read_settings,
     usable_cores,
 )
-from experiments.exits import CONFIGS, EXIT_INPUT, Workshop, exit_code
+from experiments.exits import CONFIGS, EXIT_INPUT, Workshop, exit_code, show_anywhere
 from experiments.manual import manual
 from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.settings import RunSettings
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
-    if {"--help", "-h"} & set(sys.argv[1:] if arguments is None else arguments):
-        print(manual(CONFIGS))
-        return 0
 
     def work() -> int:
+        if {"--help", "-h"} & set(sys.argv[1:] if arguments is None else arguments):
+            print(manual(CONFIGS))
+            return 0
         # Jobs that one process does after each other share what they make.
         sweep = launch(partial(_job, Workshop()), arguments)
         return 0 if sweep is None else _finish_sweep(sweep)
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _job(workshop: Workshop, config: Config, job: Job | None) -> None:
+    # Jobs may have processes of their own.
+    show_anywhere()
     if job is None:
         _run(read_settings(config), workshop)
         return
@@ -51,7 +53,9 @@ def _job(workshop: Workshop, config: Config, job: Job | None) -> None:
         settings = read_settings(config)
         group = f"sweep {job.directory.parent.name}"
         placed = _in_place(settings.in_group(group), job)
-        directory = _run(placed, workshop, " ".join(job.overrides))
+        # Only what tells experiments and profiles apart leaves each with a folder of its profile.
+        is_single = job.swept <= {"experiment", "profile"}
+        directory = _run(placed, workshop, " ".join(job.overrides), is_single)
         record = job_record(settings, job.overrides, str(directory))
     except Exception as error:
         if isinstance(error, InputError):
@@ -85,10 +89,10 @@ def _in_place(settings: RunSettings, job: Job) -> RunSettings:
     return settings
 
 
-def _run(settings: RunSettings, workshop: Workshop, name: str = "") -> Path:
+def _run(settings: RunSettings, workshop: Workshop, name: str = "", is_single: bool = True) -> Path:
     from experiments.report import show
 
-    directory, presented = perform(settings, workshop, name)
+    directory, presented = perform(settings, workshop, name, is_single)
     # Of several processes that torchrun started, the first one tells.
     if presented:
         show(presented, directory)
@@ -96,7 +100,7 @@ def _run(settings: RunSettings, workshop: Workshop, name: str = "") -> Path:
 
 
 def perform(
-    settings: RunSettings, workshop: Workshop, name: str = ""
+    settings: RunSettings, workshop: Workshop, name: str = "", is_single: bool = True
 ) -> tuple[Path, "list[Presented]"]:
     """Do a run.
 
@@ -104,6 +108,8 @@ def perform(
         settings: of the run.
         workshop: what earlier runs of this process have made.
         name: what to call it where it is logged; "": as the settings say.
+        is_single: whether it is the only one of its experiment and profile; of several, none lies in
+            the profile's folder.
 
     Returns:
         The folder of its results, and its tables; none where another process has them.
@@ -118,7 +124,7 @@ def perform(
     from pixelrobust.tracking import About, make_tracker
 
     preset = preset_settings(settings.name, settings.profile) if settings.profile else None
-    is_preset = preset is not None and preset.identity() == settings.identity()
+    is_preset = is_single and preset is not None and preset.identity() == settings.identity()
     devices = device_names(settings.engine.devices)
     config = settings.model_dump(mode="json", exclude={"tracking"})
     tracking = settings.tracking if is_first_process() else None
@@ -137,13 +143,13 @@ def perform(
 
 
 def _finish_sweep(sweep_directory: Path) -> int:
-    """Print the merged tables and what failed; return the exit code."""
+    """Print the merged tables, why some stand apart, and what failed; return the exit code."""
     from experiments.report import show, show_jobs
     from experiments.sweep import finish, read_jobs
 
     jobs = read_jobs(sweep_directory)
     failed = [job for job in jobs if job.error]
-    finished = finish(jobs, sweep_directory.parent.parent)
+    finished = finish(jobs, sweep_directory.parent.parent, lambda line: print(printable(line)))
     if finished:
         directory, presented = finished
         show(presented, directory)

@@ -60,8 +60,6 @@ _PARTS = "parts"
 _ABOUT = "about.json"
 # An engine shows by so many images that it works.
 _EXAMPLES = 4
-# So many files that cannot be read are named in the terminal.
-_NAMED = 3
 
 
 class Progress:
@@ -279,6 +277,8 @@ def _decoded(session: Session, is_training: bool) -> ImageSet | None:
         listed = (list_training_images if is_training else list_images)(settings, cache, seed)
         if listed is None:
             return None
+        if listed.left_out:
+            session.progress.say(listed.what_is_left_out)
         with session.progress.task("decoding images", len(listed)) as advance:
             images = load_images(
                 listed, settings.preprocessing, cache, advance, settings.unreadable == "skip"
@@ -297,12 +297,7 @@ def _tell_unreadable(session: Session, images: ImageSet) -> None:
             "them, or set dataset.unreadable=stop."
         )
     if images.unreadable:
-        named = ", ".join(map(repr, list(images.unreadable)[:_NAMED]))
-        more = ", …" if len(images.unreadable) > _NAMED else ""
-        session.progress.say(
-            f"{len(images.unreadable):,} of {len(images) + len(images.unreadable):,} files cannot be "
-            f"read and are left out: {named}{more}"
-        )
+        session.progress.say(images.what_is_unreadable)
 
 
 def rows_of(images: ImageSet, manifest: Manifest, keys: Sequence[str]) -> NDArray[np.int64]:

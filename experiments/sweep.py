@@ -1,6 +1,7 @@
 """Sweeps: what became of each job, one table of all that belong together, and what follows of them."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from experiments.present import derive, present
 from experiments.stored import Run, load_run, store_run, stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
-from pixelrobust.outcomes.manifest import merge_manifests
+from pixelrobust.outcomes.manifest import Manifest, merge_manifests, why_apart
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import fingerprint
@@ -41,47 +42,73 @@ def _with_settings(job: JobRecord) -> JobRecord:
     return job
 
 
-def finish(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]] | None:
+def finish(
+    jobs: list[JobRecord], results: Path, tell: Callable[[str], None]
+) -> tuple[Path, list[Presented]] | None:
     """Write tables and figures of each experiment of several jobs, and what follows of several.
+
+    Jobs of one experiment whose rows do not belong into one table, such as those of different seeds or
+    data sets, keep tables of their own.
 
     Args:
         jobs: all; what those that failed were to find is listed as missing.
         results: the results folder. Merged results get a folder of their own below it, unless the
             jobs are different experiments that share one.
+        tell: told in a sentence why tables stand apart.
 
     Returns:
         The folder, and the tables that were written; None where there was nothing to write. Where
         it is the results folder itself, merged results lie in folders of their own below it.
-
-    Raises:
-        InputError: jobs of one experiment saw different images, or are otherwise not comparable.
     """
     groups: dict[str, list[JobRecord]] = {}
     for job in jobs:
         if job.measured and not job.error:
             groups.setdefault(job.name, []).append(job)
-    if len(groups) == 1:
-        (group,) = groups.values()
+    parts = {name: _parts(group, tell) for name, group in groups.items()}
+    if [len(own) for own in parts.values()] == [1]:
+        ((name, (group,)),) = parts.items()
         directory, run = _merge(group, results)
-        return directory, present(directory, *run, _missing(jobs, group[0].name))
+        return directory, present(directory, *run, _missing(jobs, name))
     runs, directories = {}, set()
     presented: list[Presented] = []
-    for name, group in groups.items():
-        if len(group) == 1:
-            directory = Path(group[0].directory)
-            runs[name] = load_run(directory, name)
-        else:
-            directory, runs[name] = _merge(group, results)
-            presented += present(directory, *runs[name], _missing(jobs, name))
-        directories.add(directory)
+    for name, own in parts.items():
+        # What a failed job was to find would belong to one of several tables.
+        missing = _missing(jobs, name) if len(own) == 1 else []
+        for group in own:
+            if len(group) == 1:
+                directory = Path(group[0].directory)
+                run = load_run(directory, name)
+            else:
+                directory, run = _merge(group, results)
+                presented += present(directory, *run, missing)
+            if len(own) == 1:
+                runs[name] = run
+                directories.add(directory)
     if not runs:
-        return None
+        return (results, presented) if presented else None
     directory = directories.pop() if len(directories) == 1 else _common_directory(runs, results)
     # The folder of a profile may hold more than this sweep has run.
     derived = derive(directory, stored_runs(directory) | runs)
     if derived:
         return directory, presented + derived
     return (results, presented) if presented else None
+
+
+def _parts(jobs: list[JobRecord], tell: Callable[[str], None]) -> list[list[JobRecord]]:
+    """Divide the jobs of one experiment into those whose rows belong into one table each."""
+    parts: list[tuple[Manifest, list[JobRecord]]] = []
+    reasons: list[str] = []
+    for job in jobs:
+        manifest = load_run(Path(job.directory), job.name)[0]
+        apart = [why_apart(first, manifest) for first, _ in parts]
+        if "" in apart:
+            parts[apart.index("")][1].append(job)
+        else:
+            reasons += apart[:1]
+            parts.append((manifest, [job]))
+    for reason in dict.fromkeys(reasons):
+        tell(f"tables of {jobs[0].name} stand apart: {reason}")
+    return [part for _, part in parts]
 
 
 def _missing(jobs: list[JobRecord], name: str) -> list[tuple[str, Cell]]:

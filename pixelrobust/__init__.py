@@ -5,11 +5,12 @@ at once.
 """
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, printable
 from pixelrobust.perturbation.grid import pixel_index
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def load_folder(
             PIXELROBUST_CACHE says.
 
     Returns:
-        Pixels, keys and labels, ready for `evaluate`.
+        Pixels, keys and labels, ready for `evaluate`. Warnings count and name files that are left out,
+        for their place or ending, or since they cannot be read; `left_out` and `unreadable` have all.
 
     Raises:
         InputError: there are no such images, a class is unknown, or a file cannot be read.
@@ -118,9 +120,13 @@ def _decoded(
     from pixelrobust.settings import preprocessing_settings
 
     settings = preprocessing_settings(resize=resize, crop=crop, interpolation="bilinear")
-    return load_images(
+    decoded = load_images(
         images, settings, cache or user_cache(), lambda done: None, skip_unreadable=skip_unreadable
     )
+    for sentence in (images.what_is_left_out, decoded.what_is_unreadable):
+        if sentence:
+            warnings.warn(printable(sentence), stacklevel=3)
+    return decoded
 
 
 def load_network(

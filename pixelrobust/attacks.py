@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pixelrobust.datasets.lists import as_labels
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import how_to_install
-from pixelrobust.perturbation.pixels import check_uint8_images, check_unit_range
+from pixelrobust.perturbation.grid import as_plain
+from pixelrobust.perturbation.pixels import check_seed, check_uint8_images, check_unit_range
 from pixelrobust.settings import AttackSettings
 
 MINIMAL = "minimal"
@@ -77,7 +79,7 @@ def craft(
         module: (B, C, H, W) float in [0, 1] -> (B, K) logits; in eval mode, on the images' device.
             Its parameters, their gradients and requires_grad flags are left as they are.
         images: (B, C, H, W) uint8.
-        labels: (B,) integers, the true classes.
+        labels: (B,) or (B, 1) integers, the true classes.
         attack: which attack, and how the smallest epsilon is searched for, such as
             `pixelrobust.settings.attack_settings(name="FGSM")`.
         epsilon: one size, whatever the settings list: the change in 1/255, as measured by the
@@ -87,13 +89,13 @@ def craft(
     Raises:
         InputError: an argument is wrong, or the attack cannot work on this task.
     """
-    _check_epsilon(epsilon)
-    _check_batch(module, images, labels, seed)
+    epsilon, seed = _as_epsilon(epsilon), check_seed(seed)
+    labels = _check_batch(module, images, labels, seed)
     with _undisturbed(module), _seeded(seed, images.device):
         # Like the engine's: channels-last layout is far quicker on CPUs.
         originals = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
         # Copied, since autograd refuses tensors that were made in inference mode.
-        labels = labels.to(images.device, torch.int64, copy=True)
+        labels = labels.to(images.device, copy=True)
         run = _runner(module, attack, images.device)
         if epsilon == MINIMAL:
             attacked = _search(module, attack, run, originals, labels)
@@ -187,27 +189,28 @@ def _foolbox(module: str) -> Any:
         ) from error
 
 
-def _check_epsilon(epsilon: float | str) -> None:
-    if epsilon == MINIMAL:
-        return
-    if isinstance(epsilon, bool | str) or not 0 < epsilon <= 255:  # NaN is refused too
+def _as_epsilon(epsilon: Any) -> float | str:
+    size = as_plain(epsilon)
+    if size == MINIMAL:
+        return MINIMAL
+    is_number = isinstance(size, int | float) and not isinstance(size, bool)
+    if not is_number or not 0 < size <= 255:  # NaN is refused too
         raise InputError(
             f"attack.epsilon={epsilon!r} is wrong; give a number of 255ths above 0 and at most 255, "
             "or minimal."
         )
+    return float(size)
 
 
-def _check_batch(module: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
+def _check_batch(module: nn.Module, images: Tensor, labels: Any, seed: int) -> Tensor:
+    """Return (B,) int64 labels; InputError where something does not suit."""
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before attacking it.")
     check_uint8_images(images)
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise InputError(
-            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; "
-            f"give {len(images)} integers."
-        )
-    if not 0 <= seed < 2**32:
+    known = as_labels(labels, len(images))
+    if seed >= 2**32:
         raise InputError(f"seed={seed} is out of range; give 0 to 2**32 - 1.")
+    return torch.from_numpy(known)
 
 
 def _search(

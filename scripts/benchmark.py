@@ -258,7 +258,7 @@ def find_images(folder: Path | None) -> list[Path]:
     if folder is None:
         return list(read_foolbox_samples().paths)
     root = check_folder(folder, "--images", "/data/imagenet/val")
-    files = sorted(path for path in files_below(root) if is_image_file(path, root))
+    files = sorted(path for path in files_below(root) if is_image_file(path))
     if not files:
         raise InputError(f"--images={root} holds no images; give a folder of class folders.")
     return files

@@ -188,7 +188,7 @@ def test_dollars_in_figures_are_dollars(tmp_path: Path) -> None:
             "area": pd.array([None] * 2 * len(FORMULAS), "Int32"),
         }
     )  # fmt: skip
-    summary = summarize(rows)
+    summary = summarize(rows, 224)
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "accuracy": [0.1, 0.2]})
     title, caption = "title $x^2$", "caption $\\frac{1$"
     figures = [

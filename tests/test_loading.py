@@ -44,9 +44,30 @@ def test_what_cannot_be_read_stops_or_is_left_out(own_folder: Path, cache: Path)
     (own_folder / "cat" / "a.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"a\.png cannot be read"):
         load_folder(own_folder, "folders", cache=cache)
-    images = load_folder(own_folder, "folders", skip_unreadable=True, cache=cache)
+    with pytest.warns(
+        UserWarning, match="^1 of 3 files cannot be read and are left out: 'cat/a.png'$"
+    ):
+        images = load_folder(own_folder, "folders", skip_unreadable=True, cache=cache)
     assert images.keys == ("dog/a.png", "dog/b.png")
     assert list(images.unreadable) == ["cat/a.png"]
+
+
+def test_files_that_are_left_out_are_counted_and_named(own_folder: Path, cache: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_folder(own_folder, "folders", cache=cache)
+    for number in range(5):
+        (own_folder / "cat" / f"{number}.heic").touch()
+    picture(0).save(own_folder / "a.png")
+    with pytest.warns(UserWarning, match="6 files in .*: 'a.png', 'cat/0.heic', 'cat/1.heic', …$"):
+        images = load_folder(own_folder, "folders", cache=cache)
+    assert (len(images), len(images.left_out)) == (3, 6)
+    (own_folder / "only").mkdir()
+    (own_folder / "only" / "x.heic").touch()
+    with pytest.raises(
+        InputError, match=r"no images in class folders \(but other files: 'x.heic'\)"
+    ):
+        load_folder(own_folder / "only")
 
 
 def test_wrong_sizes_and_folders_are_sentences(own_folder: Path, tmp_path: Path) -> None:

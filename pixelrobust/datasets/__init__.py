@@ -9,7 +9,7 @@ from pixelrobust.datasets.folders import (
     read_imagenette,
 )
 from pixelrobust.datasets.lists import ImageList, sample
-from pixelrobust.datasets.readers import read_csv, read_torchvision
+from pixelrobust.datasets.readers import read_cifar_c, read_csv, read_torchvision
 from pixelrobust.settings import DatasetSettings
 
 
@@ -37,6 +37,8 @@ def list_images(settings: DatasetSettings, cache: Path, seed: int) -> ImageList:
             images = read_csv(settings)
         case "torchvision":
             images = read_torchvision(settings, cache)
+        case "cifar_c":
+            images = read_cifar_c(settings)
     return images.take(sample(images.keys, settings.candidates, seed))
 
 

@@ -152,6 +152,7 @@ def free_labels(
     classes: Path | str | None,
     place: Callable[[int], str],
     other: Sequence[str] = (),
+    what: str = "class",
 ) -> list[int]:
     """Find the outputs that labels mean in a data set that does not say which classes there are.
 
@@ -165,6 +166,7 @@ def free_labels(
             classes.
         place: names the label at a position, for sentences.
         other: labels of the other split, which count too where the names are the classes.
+        what: sentences call a name, as in `class_indices`.
 
     Returns:
         N indices of outputs.
@@ -173,8 +175,8 @@ def free_labels(
         InputError: a number is out of range, or a name is unknown.
     """
     known = read_class_names(classes) if isinstance(classes, Path) else None
-    called_by_number = any(_NUMBER.fullmatch(name) for names in known or () for name in names)
-    if not called_by_number and all(map(_NUMBER.fullmatch, [*labels, *other])):
+    called_by_number = any(are_numbers([name]) for names in known or () for name in names)
+    if not called_by_number and are_numbers([*labels, *other]):
         largest = len(known) - 1 if known else _LARGEST_LABEL
         for position, label in enumerate(labels):
             if not 0 <= int(label) <= largest:
@@ -186,5 +188,10 @@ def free_labels(
         return [int(label) for label in labels]
     if classes in OWN_CLASSES:
         known = tuple((name,) for name in sorted({*labels, *other}))
-    indices = class_indices(sorted(set(labels)), known, "class")
+    indices = class_indices(sorted(set(labels)), known, what)
     return [indices[label] for label in labels]
+
+
+def are_numbers(labels: Sequence[str]) -> bool:
+    """Tell whether all labels are whole numbers."""
+    return all(map(_NUMBER.fullmatch, labels))

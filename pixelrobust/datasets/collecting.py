@@ -13,6 +13,8 @@ from torch import Tensor
 from pixelrobust.datasets.decoded import crop_centre
 from pixelrobust.datasets.lists import as_keys
 from pixelrobust.errors import InputError
+from pixelrobust.perturbation.grid import as_plain
+from pixelrobust.perturbation.pixels import check_images
 from pixelrobust.settings import PreprocessingSettings, preprocessing_settings
 
 _CHANNELS = (1, 3)
@@ -44,7 +46,7 @@ def collect(
 
     Args:
         items: an image is a PIL image; an array, uint8 (H, W, 3), (3, H, W) or (H, W); or a tensor
-            (C, H, W), uint8 or floating point in [0, 1]. A label is an integer.
+            (C, H, W), uint8 or floating point in [0, 1]. A label is an integer, also of NumPy or torch.
         keys: N names, which an image's changes hang on; by default "0", "1", ….
         resize: short side of PIL images and arrays, in pixels; None: they stay as they are.
         crop: side of their central crop.
@@ -71,7 +73,9 @@ def collect(
     names = as_keys(keys, len(images))
     if len(names) != len(images):
         raise InputError(f"{len(images)} images came with {len(names)} keys; give one for each.")
-    return Collected(torch.stack(images), np.array(labels, dtype=np.int64), names)
+    stacked = torch.stack(images)
+    check_images(stacked)
+    return Collected(stacked, np.array(labels, dtype=np.int64), names)
 
 
 def _iterate(items: Any) -> Iterator[Any]:
@@ -161,7 +165,7 @@ def _channels_last(image: NDArray[np.uint8], position: int) -> NDArray[np.uint8]
 
 def _as_label(label: Any, position: int) -> int:
     try:
-        value = operator.index(label)
+        value = operator.index(as_plain(label))
     except TypeError as error:
         raise InputError(
             f"item {position} has label {label!r}; give the index of an output, a whole number."

@@ -22,7 +22,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from pixelrobust.datasets.classes import ClassNames
-from pixelrobust.datasets.lists import ImageFile, ImageList, Source
+from pixelrobust.datasets.lists import ImageFile, ImageList, Source, some_names
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import PreprocessingSettings, fingerprint
 
@@ -52,6 +52,8 @@ class ImageSet:
         digests: N hexadecimal digests of the pixels.
         unreadable: of the files that were left out, by image key: why.
         classes: where labels are the data set's own numbers, the names that go with them.
+        left_out: names of files in the folder that are no images of the data set, for their place or
+            their ending.
     """
 
     pixels: NDArray[np.uint8]
@@ -60,9 +62,21 @@ class ImageSet:
     digests: tuple[str, ...]
     unreadable: dict[str, str] = field(default_factory=dict)
     classes: ClassNames | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def what_is_unreadable(self) -> str:
+        """Return a sentence that counts and names the files that were left out; "" for none."""
+        if not self.unreadable:
+            return ""
+        files = len(self) + len(self.unreadable)
+        return (
+            f"{len(self.unreadable):,} of {files:,} files cannot be read and are left out: "
+            f"{some_names(list(self.unreadable))}"
+        )
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -220,7 +234,7 @@ def _read(entry: Path, images: ImageList, settings: PreprocessingSettings) -> Im
             return None
     kept = images.take(readable)
     known = tuple(digests[i] for i in readable)
-    return ImageSet(pixels, kept.keys, kept.labels, known, unreadable, kept.classes)
+    return ImageSet(pixels, kept.keys, kept.labels, known, unreadable, kept.classes, kept.left_out)
 
 
 def _entry_name(images: ImageList, settings: PreprocessingSettings, skip_unreadable: bool) -> str:

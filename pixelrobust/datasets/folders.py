@@ -1,12 +1,15 @@
 """Images in folders: class folders, ImageNet's validation folder, Imagenette, and what foolbox carries."""
 
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pixelrobust.datasets.classes import (
     ClassNames,
+    are_numbers,
     class_indices,
+    free_labels,
     imagenet_class_names,
     imagenet_wnids,
     read_class_names,
@@ -20,6 +23,7 @@ from pixelrobust.datasets.lists import (
     is_image_file,
     list_folder,
     make_image_list,
+    some_names,
 )
 from pixelrobust.errors import InputError
 from pixelrobust.files import how_to_install, package_folder
@@ -43,7 +47,8 @@ def read_class_folders(
         root: the folder.
         classes: a text file with one class name a line in the order of the classifiers' outputs;
             "folders" or "own": the folders' own names, sorted; "imagenet" or None: folder names are
-            WordNet ids or English names of ImageNet's classes.
+            WordNet ids or English names of ImageNet's classes. Where all are whole numbers, they are
+            indices of outputs, unless they are names in the file, or the data set's own.
         key: of the config, that gave the root.
         other: where the folders' own names are the classes, another such folder whose names count
             too, so that a class is the same number in both splits of a data set.
@@ -52,19 +57,28 @@ def read_class_folders(
         InputError: no such folder, one that cannot be read, no images in it, or a class is unknown.
     """
     root = check_folder(root, key, "/data/images")
-    files = _image_files(root)
+    files, left_out = _class_files(root)
     if not files:
+        others = [path.relative_to(root).as_posix() for path in left_out]
+        found = f" (but other files: {some_names(others)})" if others else ""
         raise InputError(
-            f"{key}={root} holds no images in class folders; "
+            f"{key}={root} holds no images in class folders{found}; "
             "it must look like root/<class>/<image>.jpg."
         )
-    names = read_class_names(classes) if isinstance(classes, Path) else None
+    folders = list(files)
     if classes in OWN_CLASSES:
-        names = _folder_names(files, other)
-    indices = class_indices(list(files), names)
+        indices = class_indices(folders, _folder_names(files, other))
+    else:
+        found_labels = free_labels(
+            folders,
+            classes,
+            lambda position: f"{key}={root}: class folder {folders[position]!r}",
+            what="class folder",
+        )
+        indices = dict(zip(folders, found_labels, strict=True))
     paths = [path for members in files.values() for path in members]
     labels = [indices[name] for name, members in files.items() for _ in members]
-    return make_image_list(root, paths, labels)
+    return make_image_list(root, paths, labels, left_out)
 
 
 def class_names_of(settings: DatasetSettings) -> ClassNames | None:
@@ -76,30 +90,41 @@ def class_names_of(settings: DatasetSettings) -> ClassNames | None:
     if settings.has_own_classes:
         if settings.kind != "imagefolder":
             return None
-        root = check_folder(settings.root, "dataset.root", "/data/images")
-        return _folder_names(_image_files(root), settings.train_root)
+        return _folder_names(_files_of(settings), settings.train_root)
     if isinstance(settings.classes, Path):
         return read_class_names(settings.classes)
     if settings.classes is None and settings.kind not in _OF_IMAGENET:
+        return None
+    is_plain = settings.classes is None and settings.kind == "imagefolder"
+    if is_plain and are_numbers(list(_files_of(settings))):
+        # Such folders are called by outputs, whatever these mean.
         return None
     return tuple(
         (*names, wnid) for names, wnid in zip(imagenet_class_names(), imagenet_wnids(), strict=True)
     )
 
 
-def _image_files(root: Path) -> dict[str, list[Path]]:
-    """Find the images of every class folder that has some, by its name."""
-    files = {
-        folder.name: sorted(path for path in files_below(folder) if is_image_file(path, root))
-        for folder in list_folder(root)
-        if folder.is_dir() and not folder.name.startswith(".")
-    }
-    return {name: paths for name, paths in files.items() if paths}
+def _class_files(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Find the images of every class folder that has some, by its name; and all other files."""
+    files: dict[str, list[Path]] = {}
+    others = []
+    for path in files_below(root):
+        folder, *below = path.relative_to(root).parts
+        if below and is_image_file(path):
+            files.setdefault(folder, []).append(path)
+        else:
+            others.append(path)
+    return files, others
+
+
+def _files_of(settings: DatasetSettings) -> dict[str, list[Path]]:
+    """Return the images in each class folder of a data set of such folders."""
+    return _class_files(check_folder(settings.root, "dataset.root", "/data/images"))[0]
 
 
 def _folder_names(files: Mapping[str, list[Path]], other: Path | None) -> ClassNames:
     """Return the class folders' own names, and those of another root's folders, sorted."""
-    others = _image_files(other) if other is not None and is_folder(other) else {}
+    others = _class_files(other)[0] if other is not None and is_folder(other) else {}
     return tuple((name,) for name in sorted({*files, *others}))
 
 
@@ -119,31 +144,34 @@ def read_imagenet(root: Path | None, labels: Path | None) -> ImageList:
     root = check_folder(root, "dataset.root", "/data/imagenet/val")
     if is_folder(root / "val"):
         root = root / "val"
-    flat = [path for path in list_folder(root) if is_image_file(path, root)]
-    if not flat:
+    flat = [path for path in list_folder(root) if is_image_file(path)]
+    if not flat or (labels is None and _class_files(root)[0]):
         return read_class_folders(root)
     if labels is None:
         raise InputError(
             f"dataset.root={root} holds images without class folders, so their labels are unknown; "
             f"give dataset.labels, a file with {_FORM}."
         )
-    known = _read_labels(labels)
+    known = _read_labels(labels, {path.stem for path in flat})
     unlabelled = [path.name for path in flat if path.stem not in known]
     if unlabelled:
         raise InputError(
             f"dataset.labels={labels} has no label for {unlabelled[0]} "
             f"({len(unlabelled)} of {len(flat)} images lack one); give a file with {_FORM}."
         )
-    return make_image_list(root, flat, [known[path.stem] for path in flat])
+    others = sorted(set(files_below(root)) - set(flat))
+    return make_image_list(root, flat, [known[path.stem] for path in flat], others)
 
 
-def _read_labels(path: Path) -> dict[str, int]:
-    """Read the class index of each file name without its suffix."""
+def _read_labels(path: Path, stems: Collection[str]) -> dict[str, int]:
+    """Read the class index of each file name without its suffix; a header names none of the files."""
     labels: dict[str, int] = {}
     lines = read_lines(path, "dataset.labels", f"a file with {_FORM}")
-    for number, line in enumerate(lines, start=1):
-        fields = re.split(r"[,\s]+", line.strip())
-        if fields == [""] or fields[0] == "ImageId":
+    rows = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    for number, line in rows:
+        fields = _fields(line)
+        is_first, names_a_file = number == rows[0][0], Path(fields[0]).stem in stems
+        if is_first and not names_a_file and _find_class("".join(fields[1:2])) is None:
             continue
         if len(fields) == 1 and fields[0].isdigit():
             raise InputError(
@@ -159,12 +187,29 @@ def _read_labels(path: Path) -> dict[str, int]:
     return labels
 
 
-def _class_index(name: str, place: str) -> int:
+def _fields(line: str) -> list[str]:
+    """Split a line of a labels file: at commas, where there are some, and else at blanks."""
+    if "," not in line:
+        return line.split()
+    try:
+        name, *others = next(csv.reader([line], skipinitialspace=True))
+    except csv.Error:  # A field that is too long is nobody's name.
+        return [line]
+    return [name.strip(), *" ".join(others).split()]
+
+
+def _find_class(name: str) -> int | None:
+    """Return the class index that a WordNet id or an index means; None where it is neither."""
     wnids = imagenet_wnids()
-    if name in wnids:
-        return wnids[name]
     if name.isdecimal() and int(name) < len(wnids):
         return int(name)
+    return wnids.get(name)
+
+
+def _class_index(name: str, place: str) -> int:
+    found = _find_class(name)
+    if found is not None:
+        return found
     raise InputError(
         f"dataset.labels={place}: {name!r} is neither a WordNet id of ImageNet-1k nor a "
         f"class index; give {_FORM}."

@@ -2,14 +2,13 @@
 
 import hashlib
 import itertools
-import os
 import stat
 import unicodedata
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,29 @@ from PIL import Image
 from pixelrobust.datasets.classes import ClassNames
 from pixelrobust.errors import InputError, first_line
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# Pillow tells a format by a file's content, and would hand PostScript to a program of that name.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# What Pillow reads, by the format's name, with the endings that such files have. Pillow tells a format by
+# a file's content. Left out are those that are handed to other programs (EPS, WMF), and documents.
+_ENDINGS = {
+    "AVIF": (".avif", ".avifs"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "GIF": (".gif",),
+    "ICO": (".ico",),
+    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "PCX": (".pcx",),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "QOI": (".qoi",),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"),
+    "SUN": (".ras",),
+    "TGA": (".tga", ".icb", ".vda", ".vst"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+_SUFFIXES = frozenset(ending for endings in _ENDINGS.values() for ending in endings)
+# So many files are named in a sentence.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +63,7 @@ class ImageFile:
         # Reading a pipe would wait for ever.
         if not stat.S_ISREG(self.path.stat().st_mode):
             raise ValueError("it is not a regular file")
-        return Image.open(self.path, formats=_FORMATS)
+        return Image.open(self.path, formats=tuple(_ENDINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,8 @@ class ImageList:
         sources: N images, not decoded yet.
         labels: (N,) int64, indices into the classifiers' outputs.
         classes: where labels are the data set's own numbers, the names that go with them.
+        left_out: names of the files below root that are no images of the data set, for their place or
+            their ending; hidden ones are not told.
     """
 
     root: Path
@@ -90,6 +111,7 @@ class ImageList:
     sources: tuple[Source, ...]
     labels: NDArray[np.int64]
     classes: ClassNames | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -104,13 +126,31 @@ class ImageList:
         )
 
     @property
+    def what_is_left_out(self) -> str:
+        """Return a sentence that counts and names the files that are left out; "" for none."""
+        if not self.left_out:
+            return ""
+        return (
+            f"{len(self.left_out):,} files in {self.root} are left out for their place or ending: "
+            f"{some_names(self.left_out)}"
+        )
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """Return the paths of those images that are files of their own."""
         return tuple(source.path for source in self.sources if isinstance(source, ImageFile))
 
 
-def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) -> ImageList:
+def make_image_list(
+    root: Path, paths: Sequence[Path], labels: Sequence[int], left_out: Sequence[Path] = ()
+) -> ImageList:
     """List files below root, ordered by key.
+
+    Args:
+        root: the folder.
+        paths: of the images.
+        labels: one for each.
+        left_out: paths of files below root that are no images of the data set.
 
     Raises:
         InputError: two files have the same key once their names are normalised, or a name is no
@@ -132,15 +172,44 @@ def make_image_list(root: Path, paths: Sequence[Path], labels: Sequence[int]) ->
                 f"two files in {root} are both called {first!r} once Unicode is normalised; rename one."
             )
     ordered = np.array([label for _, _, label in keyed], dtype=np.int64)
-    return ImageList(root, keys, tuple(ImageFile(path) for _, path, _ in keyed), ordered)
+    sources = tuple(ImageFile(path) for _, path, _ in keyed)
+    others = tuple(path.relative_to(root).as_posix() for path in left_out)
+    return ImageList(root, keys, sources, ordered, left_out=others)
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return the first few of some names, for a sentence."""
+    return ", ".join(map(repr, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
 
 
 def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
     """Return image keys, by default "0", "1", …; InputError where one is there twice."""
-    names = [str(index) for index in range(images)] if keys is None else list(keys)
+    names = list(map(str, range(images) if keys is None else keys))
     if len(set(names)) < len(names):
         raise InputError("keys are there twice, and such images would get the same changes.")
     return names
+
+
+def as_labels(labels: Any, images: int | None = None) -> NDArray[np.int64]:
+    """Return (N,) labels, also from (N, 1).
+
+    Args:
+        labels: of any library.
+        images: how many there are to be, if that is known.
+
+    Raises:
+        InputError: they are not integers of 0 or more, or are not as many.
+    """
+    array = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    are_integers = not array.size or np.issubdtype(array.dtype, np.integer)
+    if array.ndim != 1 or images not in (None, len(array)) or not are_integers:
+        wanted = "an integer for each image" if images is None else f"{images} integers"
+        raise InputError(f"labels have shape {array.shape} and dtype {array.dtype}; give {wanted}.")
+    if array.size and array.min() < 0:
+        raise InputError(f"label {array.min()} is not the index of an output; give 0 or more.")
+    return array.astype(np.int64)
 
 
 def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
@@ -158,25 +227,37 @@ def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
     return sorted(sorted(range(len(keys)), key=lots.__getitem__)[:size])
 
 
-def is_image_file(path: Path, root: Path) -> bool:
-    """Tell whether a path below root is an image by its name, and nothing on the way is hidden."""
-    if path.suffix.lower() not in _SUFFIXES or is_folder(path):
-        return False
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+def is_image_file(path: Path) -> bool:
+    """Tell whether a path is an image by its name, and no folder."""
+    return path.suffix.lower() in _SUFFIXES and not is_folder(path)
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Find everything but folders in a folder and below; InputError where one cannot be read."""
+def files_below(folder: Path, above: Sequence[Path] = ()) -> list[Path]:
+    """Find all files in a folder and below, hidden ones aside, sorted; links are followed.
+
+    A link that leads back to a folder that it lies in is found as if it were a file.
+
+    Args:
+        folder: where to look.
+        above: the folders that it was found in, resolved.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     found: list[Path] = []
-    for place, _, names in os.walk(folder, onerror=_refuse):
-        found += [Path(place) / name for name in names]
+    inside = [*above, folder.resolve()]
+    for path in list_folder(folder):
+        if is_folder(path) and path.resolve() not in inside:
+            found += files_below(path, inside)
+        else:
+            found.append(path)
     return found
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """List what is in a folder, sorted; InputError where it cannot be read."""
+    """List what is in a folder, hidden names aside, sorted; InputError where it cannot be read."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         _refuse(error)
 

@@ -1,4 +1,4 @@
-"""Images that a CSV file names, and data sets of torchvision by name."""
+"""Images that a CSV file names, data sets of torchvision by name, and those of CIFAR-10-C's layout."""
 
 import re
 import unicodedata
@@ -12,10 +12,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pixelrobust.datasets.classes import free_labels, numbered_labels
-from pixelrobust.datasets.lists import ArrayImage, ImageList, check_folder, make_image_list
+from pixelrobust.datasets.lists import (
+    ArrayImage,
+    ImageList,
+    as_labels,
+    check_folder,
+    make_image_list,
+)
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.settings import DatasetSettings
 
+# Of each corruption, in the order in which a file holds them.
+_SEVERITIES = 5
+_CIFAR10 = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_CIFAR100_CLASSES = 100
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -207,6 +219,70 @@ def read_torchvision(settings: DatasetSettings, cache: Path, training: bool = Fa
         lambda position: f"{images.keys[position]} of {name}",
     )
     return replace(images, labels=np.array(found, dtype=np.int64), classes=own)
+
+
+def read_cifar_c(settings: DatasetSettings) -> ImageList:
+    """List the images of a corruption of CIFAR-10-C or CIFAR-100-C (Hendrycks & Dietterich 2019).
+
+    Args:
+        settings: `root` holds `<corruption>.npy`, uint8 (5 N, H, W, 3), N images in each of five
+            severities, mildest first, and `labels.npy`, a label for each; 5 N is 50,000 in those that
+            are published. Images are read when they are needed: the file is mapped into memory.
+
+    Raises:
+        InputError: a key or a file is missing, or a file does not have this form.
+    """
+    root = check_folder(settings.root, "dataset.root", "/data/CIFAR-10-C")
+    corruption, severity = settings.corruption, settings.severity
+    known = sorted(path.stem for path in root.glob("*.npy") if path.stem != "labels")
+    if corruption not in known:
+        fault = " is not set" if corruption is None else f"={corruption} is not in {root}"
+        remedy = (
+            f"give one of {', '.join(known)}" if known else f"{root} holds no .npy files at all"
+        )
+        raise InputError(f"dataset.corruption{fault}; {remedy}.")
+    images = _map_array(root / f"{corruption}.npy")
+    labels = as_labels(_map_array(root / "labels.npy"))
+    shape = images.shape
+    if images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[0] % _SEVERITIES:
+        raise InputError(
+            f"{root / corruption}.npy holds {images.dtype} of shape {shape}; give uint8 (5 N, H, W, 3), N "
+            "images in each of five severities."
+        )
+    if len(labels) != len(images):
+        raise InputError(
+            f"{root / corruption}.npy holds {len(images)} images, but labels.npy {len(labels)} labels; "
+            "give a label for each."
+        )
+    each = len(images) // _SEVERITIES
+    first, last = (severity - 1, severity) if isinstance(severity, int) else (0, _SEVERITIES)
+    rows = range(first * each, last * each)
+    keys = [f"{corruption}/{row // each + 1}/{row % each}" for row in rows]
+    sources = [
+        ArrayImage(f"{key} in {root}", images[row]) for key, row in zip(keys, rows, strict=True)
+    ]
+    numbers = map(str, range(_CIFAR100_CLASSES))
+    names = _CIFAR10 if labels.max(initial=0) < len(_CIFAR10) else tuple(numbers)
+    found, own = numbered_labels(
+        labels[rows.start : rows.stop].tolist(),
+        names,
+        settings.classes,
+        lambda position: f"{keys[position]} in {root}",
+    )
+    own_labels = np.array(found, dtype=np.int64)
+    return ImageList(root, tuple(keys), tuple(sources), own_labels, own)
+
+
+def _map_array(file: Path) -> NDArray[Any]:
+    """Map an array in a file into memory."""
+    try:
+        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    # Files that are no arrays raise ValueError; those of no length EOFError.
+    except (OSError, ValueError, EOFError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        raise InputError(
+            f"{file} cannot be read ({reason}); give an array as NumPy saves it, without pickles."
+        ) from error
 
 
 def _read_with_torchvision(

@@ -10,6 +10,7 @@ tangents, but are by the search.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pixelrobust.attacks import MINIMAL, craft
+from pixelrobust.datasets.lists import as_labels
 from pixelrobust.errors import InputError
+from pixelrobust.perturbation.grid import as_plain, is_integer
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
 from pixelrobust.settings import attack_settings
 
@@ -61,8 +64,7 @@ def linearized_distances(
     Raises:
         InputError: an argument is wrong, or the module cannot be differentiated.
     """
-    if candidates is not None:
-        _check_count("candidates", candidates)
+    candidates = None if candidates is None else _as_count("candidates", candidates)
     distances = np.empty(len(images))
     for part, batch, targets in _batches(module, images, labels, batch_size):
         floats = batch.float() if batch.is_floating_point() else batch.float().div_(255)
@@ -97,13 +99,11 @@ def measured_distances(
     Raises:
         InputError: an argument is wrong, or foolbox is not installed.
     """
-    _check_count("steps", steps)
-    if candidates is not None:
-        _check_count("candidates", candidates)
-        candidates += 1  # foolbox counts the most likely class too
+    # foolbox counts the most likely class too.
+    most = None if candidates is None else _as_count("candidates", candidates) + 1
     attack = attack_settings(
         name=_DEEPFOOL,
-        arguments={"steps": steps, "candidates": candidates},
+        arguments={"steps": _as_count("steps", steps), "candidates": most},
         max_epsilon=_NO_LIMIT,
     )
     distances = np.empty(len(images))
@@ -161,13 +161,8 @@ def _batches(
     """Yield each batch's place, its images as they are, and its int64 labels, on the module's device."""
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before measuring it.")
-    _check_count("batch_size", batch_size)
-    classes = torch.tensor(labels) if isinstance(labels, np.ndarray) else labels
-    if classes.shape != (len(images),) or classes.is_floating_point():
-        raise InputError(
-            f"labels have shape {tuple(classes.shape)} and dtype {classes.dtype}; "
-            f"give {len(images)} integers."
-        )
+    batch_size = _as_count("batch_size", batch_size)
+    classes = torch.from_numpy(as_labels(labels, len(images)))
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
@@ -177,12 +172,14 @@ def _batches(
         check_images(batch)
         if batch.is_floating_point():
             check_unit_range(batch)
-        yield part, batch.to(device), classes[part].to(device, torch.int64)
+        yield part, batch.to(device), classes[part].to(device)
 
 
-def _check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _as_count(name: str, value: Any) -> int:
+    count = as_plain(value)
+    if not is_integer(count) or count < 1:
         raise InputError(f"{name}={value!r} is wrong; give an integer of 1 or more.")
+    return int(count)
 
 
 def _check_logits(logits: Tensor, labels: Tensor) -> None:
@@ -195,7 +192,7 @@ def _check_logits(logits: Tensor, labels: Tensor) -> None:
         raise InputError(
             "the model's logits have no gradients; give a classifier that torch can differentiate."
         )
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+    if int(labels.max()) >= logits.shape[1]:
         raise InputError(
             f"labels lie in {int(labels.min())}..{int(labels.max())}; the model has outputs "
             f"0..{logits.shape[1] - 1}."

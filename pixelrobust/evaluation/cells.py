@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelrobust.datasets.decoded import Advance, PixelRows
-from pixelrobust.datasets.lists import as_keys
+from pixelrobust.datasets.lists import as_keys, as_labels
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import make_engine
 from pixelrobust.engine.base import as_floats
@@ -21,9 +21,10 @@ from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
 from pixelrobust.models.checks import check_module, try_module
 from pixelrobust.models.heads import Logits, has_logits
+from pixelrobust.outcomes.kinds import IMAGE_SIZE
 from pixelrobust.outcomes.rows import make_outcomes
-from pixelrobust.perturbation.grid import Cell, Channels, Manner, build_grid
-from pixelrobust.perturbation.pixels import check_images, check_unit_range
+from pixelrobust.perturbation.grid import Cell, Channels, Manner, as_plain, build_grid, is_integer
+from pixelrobust.perturbation.pixels import check_images, check_seed, check_unit_range
 from pixelrobust.settings import EngineName, Precision, engine_settings
 
 CONTROL = Cell(0)
@@ -46,7 +47,7 @@ def evaluate(
     repetition: bool = False,
     keys: Sequence[str] | None = None,
     name: str = "model",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     batch_size: int | None = None,
     engine: EngineName | Literal["auto"] = "auto",
     precision: Precision = "fp32",
@@ -58,7 +59,7 @@ def evaluate(
             normalisation belongs inside it. It is evaluated as a copy, in eval mode and with weights
             in float32, on `device`, and left as it was.
         images: (N, C, H, W), uint8 or floating point in [0, 1].
-        labels: N true classes.
+        labels: N true classes; (N,) or (N, 1).
         num, amplitude, area: one value each, or several (see `pixelrobust.perturbation.grid.Cell`). The
             unchanged image, num = 0, is always evaluated too, as the control.
         draws: independent changes of each image in each cell.
@@ -66,14 +67,15 @@ def evaluate(
         channels, repetition: see `pixelrobust.perturbation.grid.Manner`.
         keys: N names, which an image's changes hang on; by default "0", "1", ….
         name: of the model, in the outcomes.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda" or "cuda:N", or torch's own of these.
         batch_size: images a forward pass; None: a number that suits device and images.
         engine: what runs the model: "eager", "compile", "openvino", or "auto", the fastest that the
             work is worth starting for.
         precision: "fp32", "bf16", or, on a GPU, "tf32" or "fp16".
 
     Returns:
-        One row an outcome; columns as in `pixelrobust.outcomes.rows.make_outcomes`.
+        One row an outcome; columns as in `pixelrobust.outcomes.rows.make_outcomes`. Its `attrs` note
+        the size of the images, for `summarize`.
 
     Raises:
         InputError: an argument is wrong, or the model is none that can be measured (see
@@ -81,11 +83,12 @@ def evaluate(
     """
     manner = Manner(channels, repetition)
     manner.check()
-    design = Design(build_grid(num, amplitude, area), draws, seed, manner)
+    grid = build_grid(num, amplitude, area)
+    design = Design(grid, as_plain(draws), check_seed(seed), manner)
     settings = engine_settings(
-        name=engine, devices=device, batch_size=batch_size, precision=precision, compared=0
+        name=engine, devices=str(device), batch_size=batch_size, precision=precision, compared=0
     )
-    tensor, truth = _as_images(images), _as_labels(labels)
+    tensor, truth = _as_images(images), as_labels(labels)
     names = as_keys(keys, len(tensor))
     if not len(tensor) == len(truth) == len(names) or not names:
         raise InputError(
@@ -95,7 +98,9 @@ def evaluate(
     n_forward = _check_size(design, len(tensor))
     module = _as_classifier(model, tensor, truth, name)
     started = make_engine(module, settings, tensor, n_forward)
-    return evaluate_cells(Task(started, tensor, names, truth, name), design)
+    outcomes = evaluate_cells(Task(started, tensor, names, truth, name), design)
+    outcomes.attrs[IMAGE_SIZE] = tuple(tensor.shape[-2:])
+    return outcomes
 
 
 def evaluate_cells(
@@ -263,7 +268,7 @@ def _check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], n
 def _check_size(design: Design, images: int) -> int:
     """Return the forward passes of a design; InputError where memory has no room for its outcomes."""
     draws = design.draws
-    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+    if not is_integer(draws) or draws < 1:
         raise InputError(
             f"draws={draws!r} is not a number of changes; give an integer of 1 or more."
         )
@@ -291,18 +296,6 @@ def _as_images(images: Any) -> Tensor:
     if tensor.is_floating_point():
         check_unit_range(tensor)
     return tensor
-
-
-def _as_labels(labels: Any) -> NDArray[np.int64]:
-    """Return labels as an array; InputError unless they are a sequence of integers of 0 or more."""
-    array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise InputError(
-            f"labels have shape {array.shape} and dtype {array.dtype}; give an integer for each image."
-        )
-    if array.size and array.min() < 0:
-        raise InputError(f"label {array.min()} is not the index of an output; give 0 or more.")
-    return array.astype(np.int64)
 
 
 def _as_classifier(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pixelrobust.errors import InputError
 from pixelrobust.figures import COLOURS, add_words
+from pixelrobust.perturbation.grid import as_plain
 from pixelrobust.statistics.survival import pixels_to_flip
 
 CROSS = "✗"
@@ -104,6 +105,7 @@ def flipping_examples(outcomes: pd.DataFrame, count: int, draw: int = 0) -> list
         InputError: count is below 1, several amplitudes or areas, or nothing of that draw above
             num 0.
     """
+    count = as_plain(count)
     if count < 1:
         raise InputError(f"count={count} examples are too few; give 1 or more.")
     flips = pixels_to_flip(outcomes, draw)
@@ -138,7 +140,7 @@ def strips_from_outcomes(
         InputError: an outcome of an image, model and num is missing or there several times, or a
             class has no name.
     """
-    rows = outcomes[(outcomes["num"] == 0) | (outcomes["draw"] == draw)]
+    rows = outcomes[(outcomes["num"] == 0) | (outcomes["draw"] == as_plain(draw))]
     rows = rows[rows["image"].isin(list(keys))].astype({"model": object, "image": object})
     if rows.duplicated(["model", "image", "num"]).any():
         raise InputError(

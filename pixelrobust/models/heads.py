@@ -206,8 +206,7 @@ def replace_head(
         InputError: no head is found, or an argument is wrong.
     """
     name = find_head(module)
-    indices = _class_indices(classes)
-    check_seed(seed)
+    indices, seed = _class_indices(classes), check_seed(seed)
     replaced = copy.deepcopy(module)
     # Typed as anything: for type checkers, convolutions and linear layers have no common base.
     head: Any = replaced.get_submodule(name)

@@ -11,6 +11,9 @@ from pixelrobust.errors import InputError
 
 CELL_COLUMNS = ["num", "amplitude", "area"]
 
+IMAGE_SIZE = "image_size"
+"""What rows in memory call the (height, width) of their images, in pixels, among their `attrs`."""
+
 ORIGINAL = " (original)"
 UNCHANGED = "-unchanged"
 ALL_CLASSES = " (all classes)"

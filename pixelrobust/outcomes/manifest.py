@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,11 @@ _COUNTS = ("draws", "candidates", "survivors", "images", "files", "repeated")
 _MAPPINGS = ("config", "rejected", "weights_sha256", "engines", "software", "hardware", "seconds")
 _PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "pandas", "pillow", "hydra-core", "foolbox", "openvino",
+)  # fmt: skip
+# Groups and keys of a config that rows show; images are compared by their digest.
+_TOLD_APART = (
+    "name", "models", "selection_models", "perturbation", "dataset", "merged", "attack.epsilon",
+    "retrain.model", "retrain.num", "retrain.controls", "retrain.seeds",
 )  # fmt: skip
 # What runs write is no change of the code.
 _NOT_RESULTS = ("--", ".", ":(exclude)results")
@@ -132,24 +137,54 @@ def _faulty_fields(manifest: Manifest) -> list[str]:
     return wrong
 
 
+def why_apart(first: Manifest, other: Manifest) -> str:
+    """Return a sentence on why the rows of two runs do not belong into one table; "" where they do."""
+    for key in ("image_list_sha256", "draws", "image_size", "amplitude_share"):
+        if getattr(first, key) != getattr(other, key):
+            return _refusal(key, first, other)
+    kinds = [kind_of(one.config).name for one in (first, other)]
+    if kinds[0] != kinds[1]:
+        return f"runs of {kinds[0]} and of {kinds[1]} rows are not merged."
+    if first.config["seed"] != other.config["seed"]:
+        return "runs with different seeds have different changes and are not merged."
+    common = set(first.weights_sha256) & set(other.weights_sha256)
+    changed = sorted(n for n in common if first.weights_sha256[n] != other.weights_sha256[n])
+    if changed:
+        return (
+            f"runs with different weights of {changed[0]} are not merged; give them models.<name>.label "
+            "apart."
+        )
+    ways = [_way(one.config) for one in (first, other)]
+    different = sorted(key for key in ways[0] | ways[1] if ways[0].get(key) != ways[1].get(key))
+    return f"runs with different {', '.join(different)} are not merged." if different else ""
+
+
+def _way(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a config rows are not told apart by, by dotted keys."""
+    way: dict[str, Any] = {}
+    for group, value in config.items():
+        if group in _TOLD_APART:
+            continue
+        if isinstance(value, dict):
+            way |= {f"{group}.{key}": own for key, own in value.items()}
+        else:
+            way[group] = value
+    return {key: value for key, value in way.items() if key not in _TOLD_APART}
+
+
 def merge_manifests(manifests: list[Manifest]) -> Manifest:
     """Merge the records of several runs whose outcomes belong into one table.
 
     The config of the merged one holds what is the same in all.
 
     Raises:
-        InputError: the runs saw different images, or treated them differently.
+        InputError: the runs saw different images, or treated them differently (`why_apart`).
     """
     first = manifests[0]
     for other in manifests[1:]:
-        for key in ("image_list_sha256", "draws", "image_size", "amplitude_share"):
-            if getattr(first, key) != getattr(other, key):
-                raise InputError(_refusal(key, first, other))
-        kinds = [kind_of(one.config).name for one in (first, other)]
-        if kinds[0] != kinds[1]:
-            raise InputError(f"runs of {kinds[0]} and of {kinds[1]} rows are not merged.")
-        if first.config["seed"] != other.config["seed"]:
-            raise InputError("runs with different seeds have different changes and are not merged.")
+        refusal = why_apart(first, other)
+        if refusal:
+            raise InputError(refusal)
     return replace(
         first,
         config=_common([manifest.config for manifest in manifests])

@@ -1,6 +1,7 @@
 """Stored rows: made of predictions, put together, written and read."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing
-from pixelrobust.outcomes.kinds import KINDS, OUTCOMES, faulty_columns
+from pixelrobust.outcomes.kinds import IMAGE_SIZE, KINDS, OUTCOMES, faulty_columns
+from pixelrobust.outcomes.manifest import read_manifest
 from pixelrobust.perturbation.grid import Cell
 
 _KEYS = list(dict.fromkeys(key for kind in KINDS.values() for key in kind.keys))
@@ -107,12 +109,17 @@ def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def write_outcomes(outcomes: pd.DataFrame, path: Path) -> None:
     """Write rows as Parquet, whole or not at all."""
+    # The run's record holds what else there is to say of them.
+    rows = outcomes.copy(deep=False)
+    rows.attrs = {}
     with replacing(path) as temporary:
-        outcomes.to_parquet(temporary, index=False, compression="zstd")
+        rows.to_parquet(temporary, index=False, compression="zstd")
 
 
 def read_outcomes(path: Path, kind: str = OUTCOMES.name) -> pd.DataFrame:
     """Read rows from a Parquet file.
+
+    The size of their images is taken from the record of the run, where that lies beside it.
 
     Args:
         path: the file.
@@ -138,6 +145,10 @@ def read_outcomes(path: Path, kind: str = OUTCOMES.name) -> pd.DataFrame:
             f"{path} does not hold outcomes: {' and '.join(faulty)} of some rows cannot be such; run the "
             "experiment again."
         )
+    record = path.with_suffix(".json")
+    # Beside somebody's own Parquet file it may be anything.
+    with suppress(InputError):
+        outcomes.attrs[IMAGE_SIZE] = read_manifest(record).image_size
     return _compact(outcomes)
 
 

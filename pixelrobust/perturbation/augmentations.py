@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.perturbation.grid import Cell, Channels, Manner, is_integer
+from pixelrobust.perturbation.grid import Cell, Channels, Manner, as_plain, is_integer
 from pixelrobust.perturbation.philox import philox
 from pixelrobust.perturbation.pixels import (
     PixelChange,
@@ -68,7 +68,7 @@ def augment(
     """
     check_uint8_images(images)
     check_keys(keys, images)
-    check_seed(seed)
+    seed, epoch = check_seed(seed), as_plain(epoch)
     if not is_integer(epoch) or not 0 <= epoch < TRAINING_DRAWS:
         raise InputError(
             f"epoch={epoch!r} is not an epoch; give an integer in 0..{TRAINING_DRAWS - 1}."
@@ -109,9 +109,11 @@ class PixelAugmentation:
     repetition: bool = False
 
     def __post_init__(self) -> None:
-        Cell(self.num, self.amplitude, self.area)
+        for name, value in vars(Cell(self.num, self.amplitude, self.area)).items():
+            object.__setattr__(self, name, value)
         Manner(self.channels, self.repetition).check()
-        if check_draw(self.first_draw) > TRAINING_DRAWS:
+        object.__setattr__(self, "first_draw", check_draw(self.first_draw))
+        if self.first_draw > TRAINING_DRAWS:
             raise InputError(
                 f"first_draw={self.first_draw} leaves too few draws for epochs; give at most "
                 f"{TRAINING_DRAWS}."
@@ -157,7 +159,9 @@ class GaussianNoise:
     std: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.std, bool) or not 0 < self.std <= 255:  # NaN is refused too
+        object.__setattr__(self, "std", as_plain(self.std))
+        is_number = isinstance(self.std, int | float) and not isinstance(self.std, bool)
+        if not is_number or not 0 < self.std <= 255:  # NaN is refused too
             raise InputError(
                 f"std={self.std!r} is wrong; give a number of 255ths above 0 and at most 255."
             )
@@ -195,6 +199,7 @@ class TorchvisionAugmentation:
     arguments: tuple[tuple[str, object], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", as_plain(self.arguments))
         self.build()
 
     @property

@@ -1,7 +1,7 @@
 """The grid of an experiment: numbers of pixels, amplitudes, areas; and the Pixel-index of its cells."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, NamedTuple, get_args
@@ -65,7 +65,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Cell:
-    """Combination of the paper's Num, R and P (Section 4).
+    """Combination of the paper's Num, R and P (Section 4); numbers of any library become Python's.
 
     Attributes:
         num: distinct pixel positions changed (Num); 0 is the unchanged image.
@@ -80,6 +80,8 @@ class Cell:
     area: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("num", "amplitude", "area"):
+            object.__setattr__(self, name, as_plain(getattr(self, name)))
         check_num(self.num)
         check_amplitude(self.amplitude)
         check_area(self.area)
@@ -154,17 +156,40 @@ def build_grid(
     The control is ``Cell(0, None, None)``: without changed pixels, amplitude and area mean
     nothing, so it stands once for all of them, whether 0 is among the nums or not.
     """
-    nums = sorted(set(as_tuple(num)) - {0})
-    amplitudes, areas = dict.fromkeys(as_tuple(amplitude)), dict.fromkeys(as_tuple(area))
+    given = [as_tuple(values) for values in (num, amplitude, area)]
+    for check, values in zip((check_num, check_amplitude, check_area), given, strict=True):
+        for value in values:
+            check(value)
+    nums = sorted(set(given[0]) - {0})
+    amplitudes, areas = map(dict.fromkeys, given[1:])
     cells = [Cell(n, a, p) for p, a, n in product(areas, amplitudes, nums)]
     return [Cell(0), *cells]
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return a scalar (None included) as a tuple of one, any other iterable as a tuple."""
+    """Return a scalar (None included) as a tuple of one, any other iterable as a tuple; numbers as plain ones."""
+    value = as_plain(value)
     if value is None or isinstance(value, str) or not isinstance(value, Iterable):
         return (value,)
-    return tuple(value)
+    return tuple(map(as_plain, value))
+
+
+def as_plain(value: Any) -> Any:
+    """Return numbers of NumPy, torch and pandas as Python's, also within lists and mappings.
+
+    An array or tensor of one element is that number, one of several a list; all else stays as it is.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+        while isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        return value
+    if isinstance(value, Mapping):
+        return {key: as_plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        plain = map(as_plain, value)
+        return list(plain) if isinstance(value, list) else tuple(plain)
+    return value
 
 
 def is_integer(value: Any) -> bool:
@@ -172,12 +197,23 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def as_image_size(image_size: Any) -> tuple[int, int]:
+    """Return (height, width) in pixels, of one number those of a square; InputError where it is neither."""
+    size = as_tuple(image_size)
+    if len(size) not in (1, 2) or not all(is_integer(side) and side > 0 for side in size):
+        raise InputError(
+            f"image_size={image_size!r} is not the size of images; give (height, width) in pixels, or "
+            "one number for squares."
+        )
+    return size[0], size[-1]
+
+
 def pixel_index(
     wrong_rate: float,
     num: int,
     amplitude: int | None = None,
     area: int | None = None,
-    image_size: tuple[int, int] = (224, 224),
+    image_size: int | tuple[int, int] = (224, 224),
     amplitude_share: AmplitudeShare = "range",
 ) -> float:
     """Compute Pi = w / (p r a): wrong predictions per share of the image that was changed.
@@ -189,7 +225,7 @@ def pixel_index(
         num: changed pixels; p = num / (height * width).
         amplitude: None gives r = 1; k gives r = min(2k / 255, 1).
         area: side of the square of positions; a = area^2 / (height * width), 1 for None.
-        image_size: (height, width) in pixels.
+        image_size: (height, width) in pixels; one number: of squares.
         amplitude_share: "range" as above; "half" takes r = k / 255.
 
     Returns:
@@ -199,16 +235,17 @@ def pixel_index(
     Raises:
         InputError: an argument is out of its range.
     """
-    if not 0.0 <= wrong_rate <= 1.0:
+    rate = as_plain(wrong_rate)
+    if not isinstance(rate, int | float) or not 0.0 <= rate <= 1.0:
         raise InputError(f"wrong_rate={wrong_rate!r} is not a share; give a number in 0..1.")
     cell = Cell(num, amplitude, area)
-    cell.check_fits(image_size)
-    height, width = image_size
-    p = num / (height * width)
-    r = _value_range_share(amplitude, amplitude_share)
-    a = region(area, image_size).pixels / (height * width)
+    height, width = size = as_image_size(image_size)
+    cell.check_fits(size)
+    p = cell.num / (height * width)
+    r = _value_range_share(cell.amplitude, amplitude_share)
+    a = region(cell.area, size).pixels / (height * width)
     changed = p * r * a
-    return wrong_rate / changed if changed > 0 else math.nan
+    return rate / changed if changed > 0 else math.nan
 
 
 def _value_range_share(amplitude: int | None, amplitude_share: AmplitudeShare) -> float:

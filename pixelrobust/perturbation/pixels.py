@@ -29,6 +29,7 @@ from pixelrobust.perturbation.grid import (
     Channels,
     Manner,
     Region,
+    as_plain,
     is_integer,
     region,
 )
@@ -38,6 +39,8 @@ _POSITION_STREAM = 0
 _VALUE_STREAM = 1
 _MAX_DRAW = WORD
 _NATS = 35
+# Of anything that is taken for an image.
+_MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class PixelChange:
     repetition: bool = False
 
     def __post_init__(self) -> None:
-        Cell(self.num, self.amplitude, self.area)
-        check_seed(self.seed)
+        for name, value in vars(Cell(self.num, self.amplitude, self.area)).items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         Manner(self.channels, self.repetition).check()
 
     def __call__(self, images: Tensor, keys: Sequence[str], draw: int = 0) -> Tensor:
@@ -170,20 +174,23 @@ def image_keys(keys: Sequence[str], seed: int, device: torch.device | None = Non
 
     Keys are compared as NFC Unicode, so that one file has one key on every file system.
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     digests = [_digest(seed, key) for key in keys]
     words = [[d & WORD, d >> 32] for d in digests]
     return torch.tensor(words, dtype=torch.int64, device=device).view(-1, 2)
 
 
-def check_seed(seed: int) -> None:
-    """Raise InputError unless seed is an integer of 0 or more."""
+def check_seed(seed: int) -> int:
+    """Return the seed as Python's integer; InputError unless it is one of 0 or more."""
+    seed = as_plain(seed)
     if not is_integer(seed) or seed < 0:
         raise InputError(f"seed={seed!r} is not a seed; give an integer of 0 or more.")
+    return seed
 
 
 def check_draw(draw: int) -> int:
-    """Return the draw itself; InputError unless it is an integer in 0..2^32-1."""
+    """Return the draw as Python's integer; InputError unless it is one in 0..2^32-1."""
+    draw = as_plain(draw)
     if not is_integer(draw) or not 0 <= draw <= _MAX_DRAW:
         raise InputError(f"draw={draw!r} is not a draw; give an integer in 0..{_MAX_DRAW}.")
     return draw
@@ -191,10 +198,7 @@ def check_draw(draw: int) -> int:
 
 def check_images(images: Tensor) -> None:
     """Raise InputError unless images are (B, C, H, W), uint8 or floating point."""
-    if images.ndim != 4:
-        raise InputError(
-            f"images have shape {tuple(images.shape)}; give (batch, channels, height, width)."
-        )
+    _check_shape(images)
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise InputError(
             f"images have dtype {images.dtype}; give uint8, or floating point in [0, 1]."
@@ -203,10 +207,20 @@ def check_images(images: Tensor) -> None:
 
 def check_uint8_images(images: Tensor) -> None:
     """Raise InputError unless images are (B, C, H, W) uint8."""
-    if images.ndim != 4 or images.dtype != torch.uint8:
+    _check_shape(images)
+    if images.dtype != torch.uint8:
+        raise InputError(f"images have dtype {images.dtype}; give uint8.")
+
+
+def _check_shape(images: Tensor) -> None:
+    shape = tuple(images.shape)
+    if images.ndim != 4:
+        raise InputError(f"images have shape {shape}; give (batch, channels, height, width).")
+    # No image is so narrow, and none has so many channels.
+    if shape[3] in (1, 3, 4) and shape[1] > _MOST_CHANNELS:
         raise InputError(
-            f"images have shape {tuple(images.shape)} and dtype {images.dtype}; "
-            "give (batch, channels, height, width), uint8."
+            f"images have shape {shape}, their channels last; give (batch, channels, height, width): "
+            "images.permute(0, 3, 1, 2) of a tensor, images.transpose(0, 3, 1, 2) of an array."
         )
 
 

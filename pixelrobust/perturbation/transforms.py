@@ -41,12 +41,10 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
         repetition: bool = False,
     ) -> None:
         super().__init__()
-        Cell(num, amplitude, area)
+        cell = Cell(num, amplitude, area)
+        self.num, self.amplitude, self.area = cell.num, cell.amplitude, cell.area
         self.manner = Manner(channels, repetition)
         self.manner.check()
-        self.num = num
-        self.amplitude = amplitude
-        self.area = area
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {"seed": int(torch.randint(_SEED_LIMIT, ())), "rank": _rank()}

@@ -15,6 +15,7 @@ from torch import Tensor, nn, optim
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixelrobust.datasets.decoded import Advance
+from pixelrobust.datasets.lists import as_labels
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
@@ -23,6 +24,7 @@ from pixelrobust.models.heads import find_head, replace_head
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.perturbation.augmentations import Augmentation, PixelAugmentation
 from pixelrobust.perturbation.grid import PROTOCOL_VERSION
+from pixelrobust.perturbation.pixels import check_seed
 from pixelrobust.retraining.checkpoint import (
     Checkpoint,
     changing_weights,
@@ -108,6 +110,7 @@ def retrain(
         InputError: an argument is wrong or does not suit the module, or the loss is not finite.
     """
     _check_device(recipe, context)
+    seed, labels = check_seed(seed), as_labels(labels)
     targets = _targets(labels, classes)
     samples = Samples(images, keys, targets, augmentation, recipe, seed, context.device)
     if context.is_main:
@@ -189,7 +192,8 @@ def training_fingerprint(
     Devices and their number are no part of it: they decide how sums are rounded, and nothing else.
     Augmentations are told apart by their `repr`.
     """
-    check_training_images(images, keys, np.asarray(labels))
+    seed, labels = check_seed(seed), as_labels(labels)
+    check_training_images(images, keys, labels)
     pixels = hashlib.sha256()
     for start in range(0, len(keys), _ROWS_AT_A_TIME):
         rows = np.arange(start, min(start + _ROWS_AT_A_TIME, len(keys)))
@@ -198,7 +202,7 @@ def training_fingerprint(
         [_VERSION, PROTOCOL_VERSION, torch.__version__],
         [weights_digest(module), repr(module)],
         [int(one) for one in classes],
-        [pixels.hexdigest(), list(images.shape), list(keys), np.asarray(labels).tolist()],
+        [pixels.hexdigest(), list(images.shape), list(keys), labels.tolist()],
         [_origin(augmentation), repr(augmentation)],
         recipe.with_seed(seed),
     )
@@ -220,10 +224,10 @@ def _check_device(recipe: Recipe, context: Context) -> None:
         )
 
 
-def _targets(labels: Labels, classes: Sequence[int]) -> NDArray[np.int64]:
+def _targets(labels: NDArray[np.int64], classes: Sequence[int]) -> NDArray[np.int64]:
     """Return (N,) the positions of labels among classes."""
     position = {int(one): index for index, one in enumerate(classes)}
-    values = np.asarray(labels).tolist()
+    values = labels.tolist()
     unknown = sorted(set(values) - set(position))
     if unknown:
         raise InputError(

@@ -23,6 +23,7 @@ from pixelrobust.perturbation.grid import (
     Cell,
     Channels,
     Manner,
+    as_plain,
     as_tuple,
     build_grid,
     check_amplitude,
@@ -52,7 +53,9 @@ CLASSES = (*OWN_CLASSES, "imagenet")
 RETRAINED = ("retraining", "transfer", "distances")
 """What `measure` says where networks are retrained."""
 
-DatasetKind = Literal["foolbox", "imagefolder", "imagenet", "imagenette", "csv", "torchvision"]
+DatasetKind = Literal[
+    "foolbox", "imagefolder", "imagenet", "imagenette", "csv", "torchvision", "cifar_c"
+]
 Control = Literal["unchanged", "noise", "erasing", "trivial_augment", "auto_augment", "augmix"]
 EngineName = Literal["eager", "compile", "openvino"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -114,6 +117,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_numbers_of_any_library(cls, data: Any) -> Any:
+        return as_plain(data)
+
 
 class PreprocessingSettings(Section):
     """Steps from an image file to the uint8 crop that pixels are changed on."""
@@ -142,6 +150,8 @@ _KINDS_OF_KEY: dict[str, tuple[DatasetKind, ...]] = {
     "download": ("torchvision",),
     "image_column": ("csv",),
     "label_column": ("csv",),
+    "corruption": ("cifar_c",),
+    "severity": ("cifar_c",),
 }
 
 
@@ -158,6 +168,8 @@ class DatasetSettings(Section):
     train_split: StrictStr | None = None
     image_column: StrictStr | None = None
     label_column: StrictStr | None = None
+    corruption: StrictStr | None = None
+    severity: Annotated[StrictInt, Field(ge=1, le=5)] | Literal["all"] | None = None
     download: StrictBool = False
     labels: Path | None
     classes: Path | Literal["folders", "own", "imagenet"] | None
@@ -394,7 +406,9 @@ class PixelIndexSettings(Section):
 
 # Of a data set: where it is, and which part of it is meant.
 _PLACES = {"root", "train_root", "file", "train_file"}
-_PARTS = ("name", "split", "train_split", "image_column", "label_column")
+_PARTS = (
+    "name", "split", "train_split", "image_column", "label_column", "corruption", "severity",
+)  # fmt: skip
 # What a network does to images and outputs is in the digest of its weights.
 _NOT_OF_A_MODEL = {"label", "path", "labels"}
 

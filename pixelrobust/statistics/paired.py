@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
 from pixelrobust.errors import InputError
+from pixelrobust.perturbation.grid import as_plain
 from pixelrobust.statistics.rates import CONFIDENCE, Interval, effective_images
 
 MARGIN = 0.01
@@ -94,6 +95,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0, permutations: int =
         InputError: no differences, some not finite, or no permutations.
     """
     values = np.asarray(differences, dtype=float)
+    seed, permutations = as_plain(seed), as_plain(permutations)
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
         raise InputError("A sign-flip test takes a list of one or more finite differences.")
     if permutations < 1:
@@ -274,7 +276,7 @@ def mean_interval(
     Raises:
         InputError: fewer than two values, some not finite, or beyond the limit.
     """
-    numbers = np.asarray(values, dtype=float)
+    numbers, limit = np.asarray(values, dtype=float), as_plain(limit)
     if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
         raise InputError("An interval for a mean needs two or more finite values.")
     if (np.abs(numbers) > limit * (1 + 1e-9)).any():
@@ -348,7 +350,7 @@ def unseen_bound(images: int, confidence: float = CONFIDENCE) -> float:
 
     The upper end of the two-sided exact interval: 3.7 / images at 95 %.
     """
-    return float(1 - ((1 - confidence) / 2) ** (1 / images))
+    return float(1 - ((1 - as_plain(confidence)) / 2) ** (1 / as_plain(images)))
 
 
 def images_to_exclude(margin: float, confidence: float = CONFIDENCE) -> int:

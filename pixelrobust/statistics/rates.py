@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from pixelrobust.errors import InputError
-from pixelrobust.perturbation.grid import Cell
+from pixelrobust.perturbation.grid import Cell, as_plain
 
 CONFIDENCE = 0.95
 
@@ -38,6 +38,7 @@ def wilson_interval(rate: float, n: float, confidence: float = CONFIDENCE) -> In
         n: the number of observations, above 0; need not be whole.
         confidence: in 0..1.
     """
+    rate, n = as_plain(rate), as_plain(n)
     z = float(special.ndtri((1 + confidence) / 2))
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half_width = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
@@ -60,6 +61,7 @@ def wrong_rate_interval(
         Wilson's interval on the effective sample size: draws of one image resemble each other, so
         N * draws outcomes are worth fewer independent ones.
     """
+    draws = as_plain(draws)
     shares = np.asarray(wrong_per_image, dtype=float) / draws
     n = effective_sample_size(shares, draws, confidence)
     return wilson_interval(float(shares.mean()), n, confidence)
@@ -75,7 +77,7 @@ def effective_sample_size(shares: ArrayLike, draws: int, confidence: float = CON
         draws: independent changes of each image.
         confidence: in 0..1.
     """
-    shares = np.asarray(shares, dtype=float)
+    shares, draws = np.asarray(shares, dtype=float), as_plain(draws)
     images, rate = len(shares), float(shares.mean())
     if draws == 1 or rate in (0.0, 1.0):
         return float(images)

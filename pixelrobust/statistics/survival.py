@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pixelrobust.errors import InputError
+from pixelrobust.perturbation.grid import as_plain
 from pixelrobust.statistics.rates import CONFIDENCE, wilson_interval
 
 
@@ -57,7 +58,7 @@ def pixels_to_flip(outcomes: pd.DataFrame, draw: int = 0) -> pd.DataFrame:
     Raises:
         InputError: several amplitudes or areas, or nothing of that draw above num 0.
     """
-    rows = outcomes[(outcomes["num"] > 0) & (outcomes["draw"] == draw)]
+    rows = outcomes[(outcomes["num"] > 0) & (outcomes["draw"] == as_plain(draw))]
     if rows.empty:
         raise InputError(f"The outcomes hold nothing of draw {draw} with num above 0.")
     ranges = rows[["amplitude", "area"]].drop_duplicates()

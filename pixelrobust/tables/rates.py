@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from pixelrobust.errors import escape_cell, escape_latex, escape_markdown
+from pixelrobust.errors import InputError, escape_cell, escape_latex, escape_markdown
 from pixelrobust.files import write_text
-from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, IMAGE_SIZE
 from pixelrobust.outcomes.rows import cell_in, cell_of
-from pixelrobust.perturbation.grid import AmplitudeShare, Cell, pixel_index
+from pixelrobust.perturbation.grid import AmplitudeShare, Cell, as_image_size, pixel_index
 from pixelrobust.statistics.rates import wrong_rate_interval
 
 SUMMARY_COLUMNS = [
@@ -27,24 +27,47 @@ _NOISE_DECIMALS = 10
 
 def summarize(
     outcomes: pd.DataFrame,
-    image_size: tuple[int, int] = (224, 224),
+    image_size: int | tuple[int, int] | None = None,
     amplitude_share: AmplitudeShare = "range",
 ) -> pd.DataFrame:
     """Summarize outcomes: one row for each model and cell.
 
     Args:
         outcomes: as from `pixelrobust.evaluate`.
-        image_size: (height, width) of the images, in pixels, for the Pixel-index.
+        image_size: (height, width) of the images in pixels, or the side of squares, for the
+            Pixel-index. None: as the outcomes say, which `evaluate`, and `read_outcomes` where a
+            run's record lies beside them, note in `outcomes.attrs`.
         amplitude_share: see `pixelrobust.perturbation.grid`.
+
+    Raises:
+        InputError: the outcomes say another size than is given, or none where none is given.
 
     Returns:
         Columns model, num, amplitude, area (missing: unlimited), images, draws, wrong (outcomes),
         wrong_rate in 0..1, ci_low and ci_high (95 %, see `pixelrobust.statistics.rates`), pixel_index.
         Models in the order of the outcomes; then by area, amplitude and num, the control first.
     """
+    size = _image_size_of(outcomes, image_size)
     groups = outcomes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
-    rows = [_summary_row(group, image_size, amplitude_share) for _, group in groups]
+    rows = [_summary_row(group, size, amplitude_share) for _, group in groups]
     return ordered_summary(pd.DataFrame(rows, columns=SUMMARY_COLUMNS))
+
+
+def _image_size_of(outcomes: pd.DataFrame, given: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Return the (height, width) of the images of outcomes, checked against what is given."""
+    known = outcomes.attrs.get(IMAGE_SIZE)
+    if known is None and given is None:
+        raise InputError(
+            "these outcomes do not say how large their images are, or were put together from images of "
+            "several sizes; give image_size=(height, width) in pixels."
+        )
+    size = as_image_size(known if given is None else given)
+    if known is not None and size != as_image_size(known):
+        raise InputError(
+            f"image_size={given!r} is not the size of the images of these outcomes, "
+            f"{tuple(known)}; leave it out."
+        )
+    return size
 
 
 def ordered_summary(summary: pd.DataFrame) -> pd.DataFrame:

@@ -67,14 +67,14 @@ def most_telling(rows: pd.DataFrame) -> str:
 
 def summarize_retraining(
     outcomes: pd.DataFrame,
-    image_size: tuple[int, int] = (224, 224),
+    image_size: tuple[int, int] | None = None,
     amplitude_share: AmplitudeShare = "range",
 ) -> pd.DataFrame:
     """Summarize each set of test images, network and test cell (the paper's Table 10).
 
     Args:
         outcomes: columns of `pixelrobust.outcomes.kinds.RETRAINING`.
-        image_size: (height, width), for the Pixel-index.
+        image_size: (height, width), for the Pixel-index; None: as the outcomes say.
         amplitude_share: see `pixelrobust.perturbation.grid`.
 
     Returns:

@@ -62,6 +62,14 @@ def csv_of(folder: Path, rows: Iterable[tuple[str, object]], header: str = "path
     return folder / "labels.csv"
 
 
+def cifar_c(root: Path, images: NDArray[np.uint8], labels: object, name: str = "fog") -> Path:
+    """Images (5 N, H, W, 3) of a corruption, and their labels, as CIFAR-10-C has them."""
+    root.mkdir(parents=True, exist_ok=True)
+    np.save(root / f"{name}.npy", images)
+    np.save(root / "labels.npy", np.array(labels))
+    return root
+
+
 # torchvision's
 
 

@@ -16,7 +16,7 @@ from experiments.verify import main as verify
 from pixelrobust import collect
 from pixelrobust.figures.strip import Strip
 from tests.conftest import REPOSITORY, Run
-from tests.datasets.cases import cifar10, csv_of, mnist, noise
+from tests.datasets.cases import cifar10, cifar_c, csv_of, mnist, noise
 from tests.fault_cases import folder_of, network, picture, saved, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,13 +44,14 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     digits = np.tile(np.arange(2), 4)
     mnist(root / "torchvision", noise(8, 28, 28), digits.tolist())
     cifar10(root / "torchvision", noise(4, 3, 32, 32), [0, 0, 1, 2], monkeypatch)
+    cifar_c(root / "CIFAR-10-C", noise(10, 32, 32, 3), [0, 1] * 5)
     return root
 
 
 def small(command: str, root: Path, folder: Path) -> list[str]:
     """Return a command as written, on the data of the test, with a network as small as they are."""
     arguments = [part.replace("/data/", f"{root}/") for part in shlex.split(command)]
-    classes = 10 if "torchvision" in command else 2
+    classes = 10 if "torchvision" in command or "cifar_c" in command else 2
     weights = saved(state(classes), folder / "w.safetensors")
     extra = [*network(weights, classes), "draws=1", "perturbation.num=4"]
     if "preprocessing" not in command:

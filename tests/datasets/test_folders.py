@@ -8,11 +8,13 @@ from urllib.error import URLError
 
 import pytest
 import torchvision
+from PIL import Image
 
 from pixelrobust.datasets import list_training_images
+from pixelrobust.datasets.decoded import decode
 from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.errors import InputError
-from tests.datasets.cases import config, labels_by_key, listed
+from tests.datasets.cases import SMALL, config, labels_by_key, listed
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -85,14 +87,83 @@ def test_class_names_are_compared_as_composed_unicode(tmp_path, folder):
 def test_images_count_below_class_folders_by_their_suffix_unless_they_are_hidden(tmp_path):
     touch(tmp_path, "tench/2020/may/a.JPEG", "tench/b.Png", "tench/c.tif", "tench/album.jpg/d.webp")
     touch(tmp_path, "tench/._a.jpg", "tench/.thumbs/b.jpg", "tench/e.gif", "tench/notes.txt")
+    touch(tmp_path, "tench/f.jfif", "tench/g.AVIF", "tench/h.eps", "tench/i.heic")
     touch(tmp_path, ".cache/b.jpg", "stray.jpg", "not a class/notes.txt")
     (tmp_path / "empty").mkdir()
-    assert labels_by_key(listed("imagefolder", root=tmp_path)) == {
+    images = listed("imagefolder", root=tmp_path)
+    assert labels_by_key(images) == {
         "tench/2020/may/a.JPEG": 0,
         "tench/album.jpg/d.webp": 0,
         "tench/b.Png": 0,
         "tench/c.tif": 0,
+        "tench/e.gif": 0,
+        "tench/f.jfif": 0,
+        "tench/g.AVIF": 0,
     }
+    assert sorted(images.left_out) == [
+        "not a class/notes.txt", "stray.jpg", "tench/h.eps", "tench/i.heic", "tench/notes.txt",
+    ]  # fmt: skip
+    assert images.what_is_left_out.endswith(
+        "5 files in " + str(tmp_path) + " are left out for their place or ending: "
+        "'not a class/notes.txt', 'stray.jpg', 'tench/h.eps', …"
+    )
+    assert images.take([0]).left_out == images.left_out
+    assert (
+        listed("imagefolder", root=touch(tmp_path / "x", "tench/a.jpg").parent / "x").left_out == ()
+    )
+
+
+def test_linked_folders_take_part_but_for_those_that_lead_back(tmp_path):
+    elsewhere = touch(tmp_path / "elsewhere", "deep/a.jpg", "b.jpg")
+    root = touch(tmp_path / "images", "tench/c.jpg")
+    for link, target in {
+        "goldfish": elsewhere,
+        "tench/more": elsewhere / "deep",
+        "tench/same": elsewhere / "deep",
+        "tench/deep/up": root / "tench",
+        "all": root,
+    }.items():
+        (root / link).parent.mkdir(exist_ok=True)
+        (root / link).symlink_to(target, target_is_directory=True)
+    images = listed("imagefolder", root=root)
+    assert labels_by_key(images) == {
+        "goldfish/b.jpg": 1,
+        "goldfish/deep/a.jpg": 1,
+        "tench/c.jpg": 0,
+        "tench/more/a.jpg": 0,
+        "tench/same/a.jpg": 0,
+    }
+    assert images.left_out == ("all", "tench/deep/up")
+
+
+@pytest.mark.parametrize(
+    ("form", "ending"),
+    [("GIF", "gif"), ("JPEG", "jfif"), ("JPEG2000", "jp2"), ("TGA", "tga"), ("PPM", "pnm")],
+)
+def test_images_of_these_endings_are_read(tmp_path, form, ending):
+    path = tmp_path / "tench" / f"a.{ending}"
+    path.parent.mkdir()
+    Image.new("RGB", (16, 16), (200, 30, 40)).save(path, form)
+    (source,) = listed("imagefolder", root=tmp_path).sources
+    assert decode(source, SMALL).mean(axis=(1, 2)) == pytest.approx([200, 30, 40], abs=3)
+
+
+def test_class_folders_may_be_called_by_the_outputs_numbers(tmp_path):
+    root = touch(tmp_path / "images", "0/a.jpg", "7/b.jpg", "010/c.jpg", "999/d.jpg")
+    expected = {"0/a.jpg": 0, "7/b.jpg": 7, "010/c.jpg": 10, "999/d.jpg": 999}
+    assert labels_by_key(listed("imagefolder", root=root)) == expected
+    assert class_names_of(config("imagefolder", root=root)) is None
+    # Of a file of names, they are lines, unless names are numbers themselves.
+    digits = touch(tmp_path / "digits", "1/a.jpg", "0/b.jpg")
+    for names, labels in (("cat\ndog\n", [0, 1]), ("1\n0\n", [1, 0])):
+        classes = write(tmp_path / "classes.txt", names)
+        assert listed("imagefolder", root=digits, classes=classes).labels.tolist() == labels
+    # As torchvision's ImageFolder orders them.
+    own = labels_by_key(listed("imagefolder", root=root, classes="own"))
+    assert own == {"0/a.jpg": 0, "010/c.jpg": 1, "7/b.jpg": 2, "999/d.jpg": 3}
+    touch(root, "-1/e.jpg")
+    with pytest.raises(InputError, match=r"class folder '-1' has label -1; give the index"):
+        listed("imagefolder", root=root)
 
 
 @pytest.mark.parametrize("kind", ["imagefolder", "imagenet"])
@@ -158,8 +229,17 @@ def flat(folder: Path) -> Path:
         "val_2,n15075141 10 20 300 400 5 6 70 80 \n"
         "val_1,n01751748 111 108 441 193 \n"
         "val_3,n01440764 0 7 499 344 \n",
+        'file name,class\nval_1.JPEG,65\nval_2.JPEG,999\n"val_3.JPEG",0\n',
+        "\nimage label\nval_1.JPEG 65\nval_2.JPEG 999\nval_3.JPEG 0\n",
     ],
-    ids=["name and wnid", "name,index", "name, tab, index", "Kaggle's LOC_val_solution.csv"],
+    ids=[
+        "name and wnid",
+        "name,index",
+        "name, tab, index",
+        "Kaggle's LOC_val_solution.csv",
+        "another header",
+        "a header without commas",
+    ],
 )
 def test_a_flat_folder_is_labelled_by_the_labels_file(tmp_path, text):
     labels = write(tmp_path / "labels.txt", text)
@@ -173,6 +253,9 @@ def test_a_flat_folder_is_labelled_by_the_labels_file(tmp_path, text):
         (None, r"dataset\.labels=.*labels\.txt cannot be read"),
         ("490\n361\n171\n", r"labels\.txt holds bare numbers"),
         ("val_1.JPEG 1\nval_3.JPEG 3\n", r"val_2\.JPEG \(1 of 3"),
+        # What names an image is no header.
+        ("val_1.JPEG tench\nval_2.JPEG 1\nval_3.JPEG 3\n", r"labels\.txt, line 1: 'tench'"),
+        ("image label\nother header\n", r"labels\.txt, line 2: 'header'"),
         ("val_1.JPEG 1\nval_1.JPEG 2\n", r"line 2: val_1\.JPEG had another label"),
         *(
             (f"\na.JPEG 1\nb.JPEG {label}\n", rf"labels\.txt, line 3: '{label}'")
@@ -185,6 +268,24 @@ def test_a_labels_file_that_cannot_be_meant_is_refused(tmp_path, text, fault):
         write(tmp_path / "labels.txt", text)
     with pytest.raises(InputError, match=fault):
         listed("imagenet", root=flat(tmp_path), labels=tmp_path / "labels.txt")
+
+
+def test_names_in_a_labels_file_may_hold_blanks_and_commas(tmp_path):
+    root = touch(tmp_path / "val", "my tench.jpg", "one, two.jpg")
+    labels = write(tmp_path / "labels.csv", 'my tench.jpg,0\n"one, two.jpg",1\n')
+    images = listed("imagenet", root=root, labels=labels)
+    assert labels_by_key(images) == {"my tench.jpg": 0, "one, two.jpg": 1}
+
+
+def test_a_stray_image_beside_imagenets_class_folders_is_left_out(tmp_path):
+    touch(tmp_path, "n01440764/a.JPEG", "preview.png")
+    images = listed("imagenet", root=tmp_path)
+    assert (images.keys, images.left_out) == (("n01440764/a.JPEG",), ("preview.png",))
+    # With labels it is the images without folders that are meant.
+    labels = write(tmp_path / "labels.txt", "preview.png 5\n")
+    images = listed("imagenet", root=tmp_path, labels=labels)
+    assert images.keys == ("preview.png",)
+    assert sorted(images.left_out) == ["labels.txt", "n01440764/a.JPEG"]
 
 
 def test_a_flat_folder_without_labels_is_refused(tmp_path):

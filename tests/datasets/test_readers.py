@@ -17,6 +17,7 @@ from pixelrobust.settings import PreprocessingSettings
 from tests.datasets.cases import (
     SMALL,
     cifar10,
+    cifar_c,
     csv_of,
     encoded,
     flowers102,
@@ -246,6 +247,67 @@ def test_torchvision_is_told_to_download_only_where_it_is_asked_for(tmp_path, mo
 def test_what_torchvision_lacks_is_refused(tmp_path, keys, fault):
     with pytest.raises(InputError, match=fault):
         listed("torchvision", **{"root": tmp_path, "split": "test"} | keys)
+
+
+def of_corruption(root: Path, **keys: Any) -> ImageList:
+    return listed("cifar_c", root=root, **{"corruption": "fog", "severity": "all"} | keys)
+
+
+def test_a_corruption_holds_five_severities_one_after_the_other(tmp_path):
+    """Two images in each; labels may be a column."""
+    values = noise(10, 32, 32, 3)
+    root = cifar_c(tmp_path, values, [[3], [9]] * 5)
+    images = of_corruption(root)
+    assert images.keys == tuple(f"fog/{severity}/{n}" for severity in range(1, 6) for n in (0, 1))
+    assert images.labels.tolist() == [3, 9] * 5
+    assert images.classes[3] == ("cat",)
+    np.testing.assert_array_equal(pixels(images, 32), values.transpose(0, 3, 1, 2))
+    second = of_corruption(root, severity=2)
+    assert labels_by_key(second) == {"fog/2/0": 3, "fog/2/1": 9}
+    np.testing.assert_array_equal(pixels(second, 32), values[2:4].transpose(0, 3, 1, 2))
+    own = of_corruption(root, classes=names_file(tmp_path, "truck", "cat"))
+    assert own.labels.tolist() == [1, 0] * 5
+    hundred = of_corruption(cifar_c(tmp_path / "100", values, [3, 99] * 5))
+    assert (len(hundred.classes), hundred.labels.max()) == (100, 99)
+
+
+def test_files_of_corruptions_are_mapped_into_memory(tmp_path):
+    images = of_corruption(cifar_c(tmp_path, noise(10, 32, 32, 3), [0, 1] * 5))
+    view = images.sources[0].values
+    while view.base is not None and not isinstance(view, np.memmap):
+        view = view.base
+    assert isinstance(view, np.memmap)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"corruption": None}, r"dataset\.corruption is not set; give one of fog, short, wide"),
+        ({"corruption": "snow"}, r"dataset\.corruption=snow is not in .*; give one of fog"),
+        ({"corruption": "../fog"}, r"dataset\.corruption=\.\./fog is not in"),
+        ({"corruption": "short"}, "short.npy holds 5 images, but labels.npy 10 labels"),
+        ({"corruption": "wide"}, r"wide.npy holds float64 of shape \(10, 3, 4, 4\); give uint8"),
+    ],
+)
+def test_what_is_no_corruption_is_refused(tmp_path, keys, fault):
+    cifar_c(tmp_path / "c", noise(5, 4, 4, 3), 0, "short")
+    cifar_c(tmp_path / "c", np.zeros((10, 3, 4, 4)), 0, "wide")
+    cifar_c(tmp_path / "c", noise(10, 4, 4, 3), [0, 1] * 5)
+    with pytest.raises(InputError, match=fault):
+        of_corruption(tmp_path / "c", **keys)
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        ([0, 100] * 5, "fog/1/1 in .* has label 100, but there are 100 classes"),
+        ([0.0, 1.0] * 5, "labels have shape .* and dtype float64"),
+        (np.array([{}] * 10), "labels.npy cannot be read .*without pickles"),
+    ],
+)
+def test_labels_of_corruptions_are_checked(tmp_path, labels, fault):
+    with pytest.raises(InputError, match=fault):
+        of_corruption(cifar_c(tmp_path, noise(10, 4, 4, 3), labels))
 
 
 def altered(root: Path) -> None:

@@ -1,7 +1,9 @@
 """The command line: from config to table, sweeps, and every wrong value as one sentence."""
 
 import json
+import os
 import pickle
+import shlex
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 from experiments import session
@@ -19,6 +22,7 @@ from experiments.exits import Workshop, exit_code
 from pixelrobust.engine import EagerEngine, Engine
 from pixelrobust.errors import InputError
 from tests.conftest import REPOSITORY, Run
+from tests.fault_cases import folder_of, images
 
 SMALL = (
     "model=efficientnet_lite0",
@@ -198,8 +202,57 @@ def test_a_failing_job_does_not_end_its_siblings(run: Run, tmp_path: Path) -> No
 def test_runs_over_different_images_are_not_merged(run: Run, tmp_path: Path) -> None:
     limits = "dataset.limit=3,4"
     ended = run("-m", *SMALL[:2], "draws=1", "perturbation.num=4", limits)
-    assert ended.code == 2
-    assert "different image lists (3 and 4 images) are not merged" in ended.err
+    assert ended.code == 0, ended.err
+    assert "tables of run stand apart: runs over different image lists (3 and 4" in ended.out
+    assert "2 of 2 jobs finished" in ended.out
+    assert sorted(images_of(tmp_path / "results")) == [3, 4]
+
+
+def images_of(results: Path) -> list[int]:
+    """How many images each table in a folder of its own is of."""
+    return [int(pd.read_csv(path)["images"][0]) for path in results.glob("*/table.csv")]
+
+
+def test_a_sweep_over_seeds_merges_what_belongs_together(
+    run: Run, tmp_path: Path, small_network: list[str]
+) -> None:
+    folder_of(tmp_path / "images", "cat/1.png", "cat/2.png")
+    own = [*small_network, *images(tmp_path / "images"), "draws=1"]
+    ended = run("-m", *own, "seed=0,1", "perturbation.num=4,8")
+    assert ended.code == 0, ended.err
+    assert "4 of 4 jobs finished" in ended.out
+    assert ended.out.count("stand apart: runs with different seeds") == 1
+    merged = sorted((tmp_path / "results").glob("run-sweep-*/table.csv"))
+    assert [pd.read_csv(path)["num"].tolist() for path in merged] == [[0, 4, 8]] * 2
+    seeds = [json.loads(path.read_text())["config"]["seed"] for path in
+             (tmp_path / "results").glob("run-sweep-*/outcomes/*.json")]  # fmt: skip
+    assert sorted(seeds) == [0, 1]
+
+
+def test_a_sweep_over_folders_lists_a_table_for_each(
+    run: Run, tmp_path: Path, small_network: list[str]
+) -> None:
+    for name, count in (("a (1)", 1), ("数", 2)):
+        folder_of(tmp_path / name, *(f"cat/{number}.png" for number in range(count)))
+    roots = ",".join(str(tmp_path / name) for name in ("a (1)", "数"))
+    own = [*small_network, *images(tmp_path / "x"), "draws=1"]
+    ended = run("-m", *(key for key in own if not key.startswith("dataset.root")),
+                f"dataset.root={roots}")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert sorted(images_of(tmp_path / "results")) == [1, 2]
+    for folder in (tmp_path / "results").glob("run-*"):
+        assert folder.name in ended.out
+    assert not list((tmp_path / "results").glob("run-sweep-*"))
+
+
+def test_a_profiles_folder_holds_none_of_several_tables_of_an_experiment(
+    run: Run, tmp_path: Path
+) -> None:
+    """Where they differ in a folder of images, each would be the profile's own, and replace the other."""
+    for swept, is_there in (("seed=0,1", False), ("experiment=table1,table2", True)):
+        ended = run("-m", "experiment=table1", "profile=bundled", swept)
+        assert ended.code == 0, ended.err
+        assert (tmp_path / "results" / "bundled").exists() == is_there
 
 
 def test_the_control_alone_is_a_table_without_a_figure(run: Run, tmp_path: Path) -> None:
@@ -267,6 +320,39 @@ def test_a_wrong_value_is_one_sentence(run: Run, arguments: str) -> None:
     assert ended.err.startswith("error: ")
     assert ended.err.count("\n") == 1
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dataset.root=/data/cats, dogs"], """'dataset.root="/data/cats, dogs"'"""),
+        (["dataset.root=[数]"], """'dataset.root="[数]"'"""),
+    ],
+)
+def test_the_quoting_of_a_path_is_shown(run: Run, arguments: list[str], words: str) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.err.count("\n"), words in ended.err) == (2, 1, True), ended.err
+    (override,) = shlex.split(words)
+    assert OverridesParser.create().parse_override(override).value() == arguments[0][13:]
+
+
+def test_what_the_terminals_encoding_lacks_is_shown_in_plain_letters(
+    tmp_path: Path, small_network: list[str]
+) -> None:
+    """Dashes between the ends of intervals, and names of other scripts."""
+    root = folder_of(tmp_path / "数据", "cat/1.png", "cat/2.png")
+    (root / "cat" / "–.txt").touch()
+    keys = [*small_network, *images(root), f"paths.results={tmp_path / 'results'}"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "experiments.run", *keys],
+        env=os.environ
+        | {"PYTHONIOENCODING": "latin-1", "PIXELROBUST_CACHE": str(tmp_path / "cache")},
+        capture_output=True, cwd=REPOSITORY,
+    )  # fmt: skip
+    shown = ended.stdout.decode("latin-1")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert "0.0 (0.0-65.8)" in shown
+    assert r"\u6570\u636e are left out for their place or ending: 'cat/-.txt'" in shown
 
 
 def make_folder(root: Path, *names: str) -> Path:

@@ -102,7 +102,7 @@ def job(directory: Path, name: str, table: pd.DataFrame, **changes: object) -> J
     model = str(table["model"].iloc[0])
     values = {
         "name": name,
-        "config": {"seed": 0, "job": str(directory)},
+        "config": {"seed": 0, "perturbation": {"job": str(directory)}},
         "weights_sha256": {model: "w"},
     }
     store_run(directory, manifest(**(values | changes)), table)
@@ -111,7 +111,7 @@ def job(directory: Path, name: str, table: pd.DataFrame, **changes: object) -> J
 
 def finished(jobs: list[JobRecord], results: Path) -> tuple[Path, list[Presented]]:
     """Return what is written of jobs, which is something."""
-    found = finish(jobs, results)
+    found = finish(jobs, results, print)
     assert found
     return found
 
@@ -130,7 +130,7 @@ def test_jobs_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 def test_nothing_is_written_of_no_jobs_or_descriptions(tmp_path: Path) -> None:
     table1 = JobRecord("table1", ("experiment=table1",), str(tmp_path / "x"), measured=False)
-    assert finish([], tmp_path) is finish([table1], tmp_path) is None
+    assert finish([], tmp_path, print) is finish([table1], tmp_path, print) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +165,7 @@ def test_what_a_shared_folder_already_holds_counts_too(tmp_path: Path) -> None:
     """Table 8 was run before, Tables 6 and 7 now."""
     folder = tmp_path / "profile"
     jobs = [job(folder, name, table) for name, (_, table) in three_runs().items()]
-    finish([record for record in jobs if record.name != "table8"], tmp_path)
+    finish([record for record in jobs if record.name != "table8"], tmp_path, print)
     assert "table5.csv" in files(folder)
     found = pd.read_csv(folder / "claims.csv")
     assert "area-hardly-matters" in set(found["claim"])
@@ -207,7 +207,7 @@ def test_merged_tables_of_which_nothing_follows(tmp_path: Path) -> None:
 
 def test_one_job_of_each_experiment_of_which_nothing_follows(tmp_path: Path) -> None:
     jobs = [job(tmp_path / name, name, one_num("net", 4, 1)) for name in ("breakdown", "other")]
-    assert finish(jobs, tmp_path) is None
+    assert finish(jobs, tmp_path, print) is None
 
 
 def test_a_cell_that_failed_does_not_stop_what_follows(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from experiments.stored import load_run, stored_runs
 from pixelrobust import InputError
 from pixelrobust.figures import new_figure, write_figure
 from pixelrobust.outcomes.kinds import ADVERSARIAL, CELL_COLUMNS, OUTCOMES, kind_of
-from pixelrobust.outcomes.manifest import merge_manifests, read_manifest
+from pixelrobust.outcomes.manifest import merge_manifests, read_manifest, why_apart
 from pixelrobust.tables.rates import summarize
 from tests.conftest import REPOSITORY
 from tests.experiments.claim_cases import manifest
@@ -157,7 +157,7 @@ def test_published_rates_stand_beside_ours() -> None:
         {"model": ["resnet101"] * 4, "num": [64] * 4, "amplitude": [pd.NA] * 4, "area": [pd.NA] * 4,
          "image": list("abcd"), "draw": [0] * 4, "wrong": [True, False, False, False]}
     )  # fmt: skip
-    row = beside_published(summarize(outcomes), "table6").iloc[0]
+    row = beside_published(summarize(outcomes, 224), "table6").iloc[0]
     assert row["difference"] == pytest.approx(0.25 - 0.05)
 
 
@@ -168,11 +168,35 @@ def test_published_rates_stand_beside_ours() -> None:
         ({"draws": 2}, "different draws"),
         ({"image_size": (5, 5)}, "different image_size"),
         ({"config": {"seed": 1}}, "different seeds"),
+        # Rows show none of these, and would be dropped as doubled.
+        ({"weights_sha256": {"net": "v"}}, "different weights of net"),
+        ({"config": {"seed": 0, "engine": {"precision": "bf16"}}}, r"different engine\.precision"),
     ],
 )
 def test_what_cannot_be_compared_is_not_merged(change: dict[str, object], word: str) -> None:
     with pytest.raises(InputError, match=word):
         merge_manifests([manifest(), manifest(**change)])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"perturbation": {"num": [64]}},
+        {"dataset": {"limit": 7}},
+        {"models": {"a": {}}},
+    ],
+)
+def test_what_rows_show_may_differ(config: dict[str, object]) -> None:
+    assert why_apart(manifest(), manifest(config={"seed": 0, **config})) == ""
+
+
+def test_epsilons_are_merged_and_attacks_are_not() -> None:
+    first, second, third = (
+        manifest(config={"seed": 0, "attack": {"target": name, "epsilon": [epsilon]}})
+        for name, epsilon in (("FGSM", 1), ("FGSM", 2), ("PGD", 1))
+    )
+    assert why_apart(first, second) == ""
+    assert why_apart(first, third) == "runs with different attack.target are not merged."
 
 
 def test_an_adaptive_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pixelrobust import InputError
+from pixelrobust import InputError, summarize
 from pixelrobust.outcomes.kinds import ACTIVATIONS, OUTCOMES, faulty_columns
 from pixelrobust.outcomes.rows import (
     cell_of,
@@ -20,8 +20,9 @@ from pixelrobust.outcomes.rows import (
     write_outcomes,
 )
 from pixelrobust.perturbation.grid import Cell
+from tests.experiments.claim_cases import manifest
 
-PREDICTIONS = {Cell(0): np.array([[3], [5]]), Cell(4, 10, 220): np.array([[3, 4], [5, 5]])}
+PREDICTIONS = {Cell(0): np.array([[3], [5]]), Cell(4, 10, 20): np.array([[3, 4], [5, 5]])}
 
 
 def outcomes(model: str = "net") -> pd.DataFrame:
@@ -62,6 +63,21 @@ def test_parquet_keeps_everything(tmp_path: Path) -> None:
     write_outcomes(outcomes(), path)
     pd.testing.assert_frame_equal(read_outcomes(path), outcomes())
     assert [file.name for file in path.parent.iterdir()] == ["outcomes.parquet"]
+
+
+def test_the_size_of_images_is_found_beside_rows_and_not_written_with_them(tmp_path: Path) -> None:
+    rows, paths = outcomes(), [tmp_path / f"{name}.parquet" for name in "abc"]
+    write_outcomes(rows, paths[0])
+    assert read_outcomes(paths[0]).attrs == {}
+    rows.attrs["image_size"] = (32, 48)
+    write_outcomes(rows, paths[1])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    manifest(image_size=(32, 48)).write(paths[1].with_suffix(".json"))
+    assert read_outcomes(paths[1]).attrs == {"image_size": (32, 48)}
+    # Somebody's own files: pandas keeps the size, and what lies beside is no record.
+    rows.to_parquet(paths[2])
+    paths[2].with_suffix(".json").write_text("[]")
+    assert summarize(read_outcomes(paths[2]))["pixel_index"].equals(summarize(rows)["pixel_index"])
 
 
 def test_merging_keeps_each_row_once() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from experiments.config import compose, options, preset_settings, quoted, read_settings
+from experiments.config import compose, options, preset_settings, quoted, read_settings, readable
 from experiments.exits import CONFIGS
 from experiments.manual import commented_keys, manual
 from pixelrobust.errors import InputError
@@ -201,3 +202,34 @@ def test_every_config_says_what_it_is() -> None:
 @given(st.text(st.sampled_from("ab \\\"'=,[]{}:/é%~$@"), max_size=12))
 def test_any_path_can_be_the_value_of_a_key(text: str) -> None:
     assert OverridesParser.create().parse_override(f"key={quoted(text)}").value() == text
+
+
+def values_of(*words: str) -> list[Any]:
+    """What Hydra makes of a command line's values."""
+    overrides = OverridesParser.create().parse_overrides(readable(words))
+    return [
+        [getattr(value, "text", value) for value in one.value().list]
+        if one.is_sweep_override()
+        else one.value()
+        for one in overrides
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/images (1)", "/data/my images", "/data/x[1]", "/data/数据", "/data/Größe", "~/x", "/data/it's",
+        "/data/a=b", "/data/{x}", '/data/"x"', "/data/a;b&c", "数据/a b",
+    ],
+)  # fmt: skip
+def test_paths_need_no_quotes_of_hydras_own(path: str) -> None:
+    assert values_of(f"dataset.root={path}") == [path]
+    assert values_of("seed=3", f"dataset.root={path}") == [3, path]
+
+
+def test_what_hydra_reads_stays_as_it_is() -> None:
+    words = ["perturbation.num=[4,8]", "model=[", "evaluate", "a={b:1}", "--cfg", "x=", 'y="a", b']
+    assert readable(words) == words
+    # In a sweep commas stand between values.
+    (override,) = readable(["dataset.root=/data/数,/b c, /d (1)", "-m"])[:1]
+    assert values_of(override) == [["/data/数", "/b c", "/d (1)"]]

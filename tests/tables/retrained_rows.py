@@ -42,6 +42,7 @@ def outcomes_of(
     images = len(next(iter(tables.values())))
     predictions = {cell: table.reshape(images, -1) for cell, table in tables.items()}
     outcomes = make_outcomes(model, keys(images), np.zeros(images, dtype=np.int64), predictions)
+    outcomes.attrs["image_size"] = (224, 224)
     return outcomes.assign(images_are=kind, training_seed=seed)[RETRAINING.columns]
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pixelrobust import summarize
+from pixelrobust import InputError, correct_before, summarize
 from pixelrobust.figures.curves import rate_curves
 from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
@@ -33,7 +34,9 @@ def outcomes(model: str = "net_1") -> pd.DataFrame:
         Cell(4): np.array([[1], [0], [0], [0]]),
         Cell(4, 10, 200): np.array([[1, 0], [0, 0], [0, 0], [0, 0]]),
     }
-    return make_outcomes(model, KEYS, LABELS, predictions)
+    made = make_outcomes(model, KEYS, LABELS, predictions)
+    made.attrs["image_size"] = (224, 224)
+    return made
 
 
 def test_counts_rates_and_intervals() -> None:
@@ -49,10 +52,35 @@ def test_counts_rates_and_intervals() -> None:
 
 
 def test_the_pixel_index_of_each_cell() -> None:
-    index = summarize(outcomes(), image_size=(224, 224))["pixel_index"]
+    index = summarize(outcomes())["pixel_index"]
     assert math.isnan(index[0])
     assert index[1] == pytest.approx(0.125 * 50176**2 / (4 * 20 / 255 * 40_000))
     assert index[2] == pytest.approx(0.25 * 50176 / 4)
+
+
+def test_the_size_of_images_is_that_of_the_outcomes() -> None:
+    """At 32 x 32 four pixels are 49 times the share that they are at 224 x 224."""
+    rows = outcomes()[lambda every: every["area"].isna()]
+    rows.attrs["image_size"] = (224, 112)
+    assert summarize(rows, (224, 112))["pixel_index"][1] == pytest.approx(0.25 * 224 * 112 / 4)
+    with pytest.raises(InputError, match=r"\(224, 224\) is not the size .* \(224, 112\); leave it"):
+        summarize(rows, image_size=(224, 224))
+    unknown = rows.copy()
+    unknown.attrs = {}
+    with pytest.raises(InputError, match=r"do not say how large .*image_size=\(height, width\)"):
+        summarize(unknown)
+    with pytest.raises(InputError, match=r"image_size=0 is not the size of images"):
+        summarize(unknown, 0)
+    for square in (32, [32, 32], np.array([32, 32]), torch.Size([32, 32])):
+        assert summarize(unknown, square)["pixel_index"][1] == pytest.approx(0.25 * 32**2 / 4)
+
+
+def test_sizes_go_along_as_far_as_they_are_one() -> None:
+    assert len(summarize(correct_before(concatenate([outcomes("a"), outcomes("b")])))) == 8
+    other = outcomes("b")
+    other.attrs["image_size"] = (299, 299)
+    with pytest.raises(InputError, match="several sizes"):
+        summarize(concatenate([outcomes("a"), other]))
 
 
 def test_models_keep_their_order() -> None:
@@ -62,7 +90,7 @@ def test_models_keep_their_order() -> None:
 
 def test_for_reading_shows_percent_and_what_is_missing() -> None:
     part = make_outcomes("other", KEYS, LABELS, {Cell(0): np.zeros((4, 1), dtype=np.int64)})
-    readable = for_reading(summarize(concatenate([outcomes(), part])), (224, 224))
+    readable = for_reading(summarize(concatenate([outcomes(), part]), 224), (224, 224))
     assert list(readable.columns) == ["Num", "R", "P", "net_1", "other"]
     assert readable["Num"].tolist() == ["0 (0 %)", "4 (0.008 %)", "4 (0.008 %)", "64 (0.13 %)"]
     assert readable["R"].tolist() == ["", "±10", "unlimited", "unlimited"]

@@ -182,7 +182,7 @@ def test_differences_as_text_have_a_sign_and_a_star() -> None:
 def test_limits_are_columns_of_their_own() -> None:
     """Not one over the other, although num is the same."""
     cells = {Cell(0): [0, 0], Cell(4): [1, 1], Cell(4, 10): [1, 0], Cell(4, 10, 5): [0, 0]}
-    table = matrix_for_reading(summarize_retraining(outcomes_of(cells, FOUR), (8, 8)))
+    table = matrix_for_reading(summarize_retraining(outcomes_of(cells, FOUR)))
     columns = table.drop(columns=["Tested on", "Network"]).iloc[0]
     assert {name: text.split()[0] for name, text in columns.items()} == {
         "0": "0.0",
