@@ -145,7 +145,7 @@ def attack_batches(
     if attack.sample:
         every = np.array(by_lot(task.keys, seed))
     if among is not None and is_straight(attack):
-        every = every[[key in among for key in task.keys]]
+        every = every[[task.keys[row] in among for row in every]]
     batches = [every[start : start + size] for start in range(0, len(every), size)]
     return [
         (number, index)

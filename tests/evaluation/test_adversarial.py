@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pixelrobust import InputError
 from pixelrobust.attacks import round_to_8_bits
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.adversarial import evaluate_adversarial
+from pixelrobust.evaluation.adversarial import attack_batches, evaluate_adversarial
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.figures.curves import overshoot_curves
 from pixelrobust.outcomes.kinds import ADVERSARIAL
@@ -151,6 +151,27 @@ def test_the_images_are_a_seeded_sample_of_those_that_fool() -> None:
         assert many(5, 7, seed) == many(5, 60, seed) == many(5, 1, seed) == expected
         assert sorted(expected) != fooling[:5]
     assert sorted(many(100, 7)) == fooling
+
+
+def test_one_image_is_attacked_in_the_batch_that_it_belongs_to() -> None:
+    """Of an attack that goes straight on, alone."""
+    module = Brightness().eval()
+    images = torch.full((9, 3, SIDE, SIDE), 128, dtype=torch.uint8)
+    keys = [f"image{index}" for index in range(9)]
+    engine = EagerEngine(module, torch.device("cpu"), 4)
+    task = Task(engine, images, keys, np.ones(9, dtype=np.int64), "net")
+    for name in ("FGSM", "PGD"):
+        attack = attack_settings(name=name)
+        batches = attack_batches(task, attack, 0)
+        assert [len(index) for _, index in batches] == [4, 4, 1]
+        for key in keys:
+            ((number, index),) = attack_batches(task, attack, 0, frozenset([key]))
+            own = keys.index(key)
+            if name == "FGSM":
+                assert index.tolist() == [own]
+            else:
+                assert index.tolist() == batches[number][1].tolist()
+                assert own in index
 
 
 def test_recovered_images_are_drawn_over_the_multiple_of_their_smallest_epsilon() -> None:
