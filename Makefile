@@ -64,7 +64,7 @@ amplification: | $(BIN)/python  ## How changes grow from layer to layer, beside 
 distances: | $(BIN)/python  ## Whether retraining moves images away from the classification boundary.
 	@$(RUN) experiment=distances $(EXPERIMENT_ARGS)
 
-overshoot: | $(BIN)/python  ## Adversarial images beyond their own smallest epsilon: do changed pixels return them?
+overshoot: | $(BIN)/python  ## Beyond the paper: adversarial images so many times beyond their own smallest epsilon.
 	@$(RUN) experiment=overshoot $(EXPERIMENT_ARGS)
 
 breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail.

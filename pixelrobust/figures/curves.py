@@ -119,31 +119,19 @@ def overshoot_curves(summary: pd.DataFrame, title: str, caption: str) -> Figure:
         title, caption: words above the panels, and small print below them.
 
     Returns:
-        A figure with a panel for each model, on a logarithmic axis: a curve for each num, of images
-        as the attack left them, and one of what rounding alone recovers; 95 % intervals as bands.
+        A figure with a panel for each model: a curve for each num, of images as the attack left them,
+        and one of what rounding alone recovers; 95 % intervals as bands. What lies beyond the smallest
+        epsilon has a logarithmic axis.
     """
     models = list(summary["model"].unique())
     figure, panels = _panels(len(models), "returned to the true class (%)")
-    changed, rounding = (
-        summary["num"] > 0,
-        (summary["num"] == 0) & (summary["images_are"] == ROUNDED),
-    )
-    shown = summary[(changed & (summary["images_are"] == UNROUNDED)) | rounding]
+    is_changed = (summary["num"] > 0) & (summary["images_are"] == UNROUNDED)
+    by_rounding = (summary["num"] == 0) & (summary["images_are"] == ROUNDED)
+    beyond = summary["epsilon"].map(overshoot_of).astype(float) - 1
+    shown = summary[is_changed | by_rounding].assign(beyond=beyond).sort_values("beyond")
     for axes, model in zip(panels, models, strict=True):
-        rows = shown[shown["model"] == model]
-        for index, num in enumerate(sorted(rows["num"].unique(), key=lambda num: (num == 0, num))):
-            curve = rows[rows["num"] == num]
-            label, style = (f"num {num}", {}) if num else ("rounding alone", {"linestyle": "--"})
-            values = tuple(100 * curve[key] for key in ("return_rate", "ci_low", "ci_high"))
-            _curve(axes, curve["epsilon"].map(overshoot_of), values, label, index, **style)
+        _overshoot_panel(axes, shown[shown["model"] == model])
         axes.set_title(model, fontsize=9, parse_math=False)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(0, 100)
-        axes.set_xlabel("epsilon / the image's smallest")
-        tidy(axes)
     add_legend(figure, panels[0])
     add_words(figure, title, caption)
     return figure
@@ -272,6 +260,23 @@ def _amplification_panel(axes: Axes, model: str, summary: pd.DataFrame) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("depth (0: input, 1: logits)")
+    tidy(axes)
+
+
+def _overshoot_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    nums = sorted(rows["num"].unique(), key=lambda num: (num == 0, num))
+    for index, num in enumerate(nums):
+        curve = rows[rows["num"] == num]
+        low, middle, high = (100 * curve[key] for key in ("ci_low", "return_rate", "ci_high"))
+        label, line = (f"num {num}", "-") if num else ("rounding alone", "--")
+        _curve(axes, curve["beyond"], (middle, low, high), label, index, linestyle=line)
+    places = np.unique(rows["beyond"])
+    # The smallest epsilon itself lies at 0, for which a logarithm has no place.
+    axes.set_xscale("symlog", linthresh=places[places > 0].min())
+    axes.minorticks_off()
+    axes.set_xticks(places, [f"{1 + place:g}" for place in places], size=7)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("epsilon / the image's smallest")
     tidy(axes)
 
 

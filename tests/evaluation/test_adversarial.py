@@ -177,17 +177,19 @@ def test_one_image_is_attacked_in_the_batch_that_it_belongs_to() -> None:
 def test_recovered_images_are_drawn_over_the_multiple_of_their_smallest_epsilon() -> None:
     """With a curve for each num, and one for rounding alone."""
     levels = [128, 129, 131, 126]
-    summary = summarize_returns(evaluated(levels, ("1.5x", "4x", "10x")), (SIDE, SIDE))
+    summary = summarize_returns(evaluated(levels, ("4x", "1.5x", "10x")), (SIDE, SIDE))
     figure = overshoot_curves(summary, "Title", "Caption.")
     (axes,) = figure.axes
-    assert axes.get_xscale() == "log"
+    assert axes.get_xscale() == "symlog"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1.5", "4", "10"]
     curves = {line.get_label(): line for line in axes.lines}
     assert list(curves) == ["num 1", "num 36", "rounding alone"]
     for label, kind, num in (
         ("num 36", "unrounded", 36), ("rounding alone", "rounded", 0),
     ):  # fmt: skip
         rows = summary[(summary["images_are"] == kind) & (summary["num"] == num)]
-        assert curves[label].get_xdata().tolist() == [1.5, 4, 10]
+        rows = rows.set_index("epsilon").loc[["1.5x", "4x", "10x"]]
+        assert curves[label].get_xdata().tolist() == [0.5, 3, 9]
         assert curves[label].get_ydata().tolist() == (100 * rows["return_rate"]).tolist()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(curves)
 
