@@ -139,7 +139,7 @@ def fall_note(rows: pd.DataFrame) -> str:
     return (
         f"The {images:,} images that fool the original network with all its classes, made at {size}; "
         f"rounding gives {restored:,} of them back as they were before the attack, bit for bit. Each step "
-        "adds to those above, so that in another order it would be another; changes are in pairs of images."
+        "adds to those above, so its size hangs on their order; changes are in pairs of images."
     )
 
 
