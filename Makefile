@@ -13,7 +13,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances claims report status verify wheel benchmark audit \
+	amplification breakdown distances overshoot claims report status verify wheel benchmark audit \
 	test test-slow test-notebooks coverage docs lint format
 
 help:  ## List the targets.
@@ -63,6 +63,9 @@ amplification: | $(BIN)/python  ## How changes grow from layer to layer, beside 
 
 distances: | $(BIN)/python  ## Whether retraining moves images away from the classification boundary.
 	@$(RUN) experiment=distances $(EXPERIMENT_ARGS)
+
+overshoot: | $(BIN)/python  ## Beyond the paper: adversarial images so many times beyond their own smallest epsilon.
+	@$(RUN) experiment=overshoot $(EXPERIMENT_ARGS)
 
 breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail.
 	@$(RUN) experiment=breakdown $(EXPERIMENT_ARGS)

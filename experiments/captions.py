@@ -1,12 +1,14 @@
 """What stands below tables and figures: which images, how many, and what a reader must not conclude."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
 from pixelrobust.outcomes.kinds import ALL_CLASSES, CELL_COLUMNS, HELDOUT, ORIGINAL
 from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.settings import MINIMAL, AttackSettings, overshoot_of, stored_attack
+from pixelrobust.tables.adversarial import is_restored
 
 _NOTHING_WRONG = (
     "Not one outcome is wrong: the networks withstand all these changes on these images, and the "
@@ -42,13 +44,17 @@ def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
 
 def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     """Return the notes of a table of adversarial images."""
+    attack = stored_attack(manifest.config)
     return [
         "Adversarial images that return to their true class, in percent, with 95 % intervals in "
-        "parentheses; behind the semicolon, points gained on num 0 in pairs. Epsilon is in 1/255; "
-        "minimal is the smallest that fools the network. Unrounded images all fool it at num 0; "
-        "rounding them to 8 bits (halves to the even value) returns some of them before any pixel is "
-        "changed.",
+        "parentheses; behind the semicolon, points gained on num 0 in pairs, at num 0 how many images "
+        f"there are. {_epsilon_words(summary['epsilon'].unique(), attack)} Unrounded images all fool it "
+        "at num 0; rounding them to 8 bits (halves to the even value) returns some of them before any "
+        "pixel is changed: those that are restored, the original bit for bit, and some that are still "
+        "perturbed. What rounding does to an attack is seen on the still perturbed, what pixels add to it "
+        "on the still fooling.",
         *images_notes(manifest, _draws(summary)),
+        _sets_note(attack, "network and epsilon"),
     ]
 
 
@@ -160,15 +166,17 @@ def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
     counts = against.nunique()
     least, most = int(counts.min()), int(counts.max())
     seeds = rows.loc[_retrained(rows), "training_seed"].nunique()
+    epsilons, attack = rows["epsilon"].unique(), stored_attack(manifest.config)
     return [
         "Adversarial images, in percent, that a network gets wrong, with 95 % intervals over images in "
-        "parentheses; a column for each epsilon in 1/255 (minimal: the smallest that fools). Against "
+        f"parentheses; a column for each epsilon. {_epsilon_words(epsilons, attack)} Against "
         "the original: made to fool the original network with all its classes, which they all do "
         "unrounded. Against itself: made to fool the network that they are shown to, in percent of the "
         "images that it and the original are right about, so how often an attacker of that very network succeeds. "
-        "Rounded: to 8 bits, as a file holds them.",
+        "Rounded: to 8 bits, as a file holds them, which turns some back into the original, bit for bit.",
         f"{least:,}{f' to {most:,}' if most > least else ''} images fool the original network, by "
-        "epsilon; heldout ones where there is a training split, else those trained on.",
+        "epsilon; heldout ones where there is a training split, else those trained on. "
+        + _sets_note(attack, "epsilon"),
         *_training_notes(manifest, max(seeds, 1), None, None),
     ]
 
@@ -176,12 +184,41 @@ def transfer_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
 def fall_note(rows: pd.DataFrame) -> str:
     """Return the note of the causes of the fall; rows are of the epsilon that it is shown of."""
     epsilon = str(rows["epsilon"].iloc[0])
-    size = (
-        "the smallest epsilon that fools it" if epsilon == "minimal" else f"epsilon {epsilon}/255"
-    )
+    overshoot = overshoot_of(epsilon)
+    smallest = "the smallest epsilon that fools it"
+    size = smallest if epsilon == MINIMAL else f"epsilon {epsilon}/255"
+    if overshoot is not None:
+        size = f"{overshoot:g} times {smallest}"
+    images, restored = (part["image"].nunique() for part in (rows, rows[is_restored(rows)]))
     return (
-        f"The {rows['image'].nunique():,} images that fool the original network with all its classes, "
-        f"made at {size}; each step adds to those above, so that what it takes hangs on the order; changes are in pairs of images."
+        f"The {images:,} images that fool the original network with all its classes, made at {size}; "
+        f"rounding gives {restored:,} of them back as they were before the attack, bit for bit. Each step "
+        "adds to those above, so its size hangs on their order; changes are in pairs of images."
+    )
+
+
+def _epsilon_words(epsilons: Iterable[str], attack: AttackSettings) -> str:
+    """Say what the epsilons of a table mean."""
+    epsilons = set(map(str, epsilons))
+    sought = f"sought in steps of {attack.step:g}/255 up to {attack.max_epsilon:g}/255"
+    if attack.refine:
+        sought += ", and where one of the first 20 does, in 20 steps up to there"
+    words = ["Epsilon is in 1/255."]
+    if MINIMAL in epsilons:
+        words.append(f"Minimal is the smallest that fools the network, {sought}.")
+    if any(overshoot_of(epsilon) for epsilon in epsilons):
+        words.append(
+            "A multiple, such as 1.5x, is of the image's own smallest that fools, bisected."
+        )
+    return " ".join(words)
+
+
+def _sets_note(attack: AttackSettings, each: str) -> str:
+    """Say that adversarial images are different sets, and how they were chosen."""
+    how = "in a random order" if attack.sample else "in the order of their names"
+    return (
+        f"Each {each} has images of its own, the first {attack.wanted:,} {how} that fool, or all: compare "
+        "different sets with care."
     )
 
 

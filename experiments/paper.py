@@ -67,6 +67,12 @@ _EXPERIMENTS = {
         figure="returns",
         figure_title="Adversarial images that return to their true class (%), over epsilon and num",
     ),
+    "overshoot": Experiment(
+        table="overshoot",
+        title="Overshoot: adversarial images beyond their own smallest epsilon",
+        figure="overshoot",
+        figure_title="Unrounded adversarial images that return to their true class, over the overshoot",
+    ),
     "breakdown": Experiment(
         table="breakdown",
         title="Breakdown: how many random pixels it takes",

@@ -37,6 +37,7 @@ from experiments.session import (
 )
 from experiments.stored import store_run
 from experiments.tracked import log_examples, log_results
+from pixelrobust.attacks import check_attack
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.distributed import Context
 from pixelrobust.engine import Predicted
@@ -125,6 +126,8 @@ def run(
     if settings.measure == "descriptions":
         return _describe(settings, is_preset, tracker)
     check_writable(settings.paths.cache, "paths.cache")
+    if settings.attack:
+        check_attack(settings.attack, max(model.classes for model in settings.models.values()))
     if context.world_size > 1 and not measurement_of(settings.identity()).is_shared:
         raise InputError(
             "several devices share outcomes of plain images, and retraining; run this on one "

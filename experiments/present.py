@@ -41,6 +41,7 @@ from pixelrobust.outcomes.kinds import (
 )
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
+from pixelrobust.settings import overshoot_of
 from pixelrobust.tables import adversarial, amplification, pixel_index, retraining, survival
 from pixelrobust.tables.rates import for_reading, summarize, with_missing, write_csv
 
@@ -229,14 +230,20 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
 
 
 def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment) -> list[Presented]:
-    """Present adversarial images that are recovered, as a table and a map."""
+    """Present adversarial images that are recovered, as a table and a map.
+
+    Curves take the map's place where all sizes are multiples of the images' own smallest.
+    """
     size = manifest.image_size
     summary = adversarial.summarize_returns(outcomes, size, manifest.amplitude_share)
     notes = captions.returns_notes(manifest, summary)
     figures = {}
     if _limits(summary) == 1:
         title, caption = experiment.figure_title, " ".join(notes[1:])
-        figures[experiment.figure] = maps.returns_map(summary, title, caption)
+        overshoots = summary["epsilon"].map(overshoot_of)
+        is_line = overshoots.notna().all() and overshoots.nunique() > 1
+        draw = curves.overshoot_curves if is_line else maps.returns_map
+        figures[experiment.figure] = draw(summary, title, caption)
     readable = adversarial.returns_for_reading(summary, size)
     return [
         Presented(experiment.title, readable, notes, experiment.table, summary, figures=figures)
@@ -324,11 +331,11 @@ def _transfer(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) ->
     return [table, *(Presented(each.title, each.table, list(each.notes)) for each in below)]
 
 
-def _stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
+def _stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool | None]]:
     """Return the stages from the original network to the paper's; none where one is missing.
 
     Returns:
-        Label, network, and whether images are rounded.
+        Label, network, and which images are rounded, as `fall` takes them.
     """
     references = retraining.find_references(rows)
     models = [str(model) for model in rows["model"].unique()]
@@ -340,7 +347,8 @@ def _stages_of_the_fall(rows: pd.DataFrame) -> list[tuple[str, str, bool]]:
     return [
         ("the original network, unrounded images", whole, False),
         ("only the classes that take part", original, False),
-        ("images rounded to 8 bits", original, True),
+        ("images that rounding to 8 bits gives back", original, None),
+        ("all others rounded too", original, True),
         ("retrained on unchanged images", unchanged, True),
         (f"retrained with changed pixels, {pixels}", pixels, True),
     ]

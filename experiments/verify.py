@@ -44,7 +44,7 @@ from experiments.session import (
     rows_of,
 )
 from experiments.stored import Run, outcomes_file, stored_runs
-from pixelrobust.attacks import MINIMAL, is_straight
+from pixelrobust.attacks import is_straight
 from pixelrobust.engine.base import label_margins
 from pixelrobust.errors import InputError, escape_markdown
 from pixelrobust.evaluation.adversarial import attack_batch, attack_batches, unrounded_and_rounded
@@ -65,12 +65,13 @@ from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_
 from pixelrobust.outcomes.rows import cell_in, cell_of
 from pixelrobust.perturbation.pixels import PixelChange
 from pixelrobust.settings import (
-    ATTACK_PREFIX,
     DatasetSettings,
     RunSettings,
-    attack_settings,
+    as_epsilon,
     model_label,
+    overshoot_of,
     retrain_settings,
+    stored_attack,
 )
 from pixelrobust.tables.rates import markdown_table
 
@@ -287,10 +288,8 @@ def _as_it_was(session: Session, manifest: Manifest, kind: Kind, sample: pd.Data
         "attack": None,
     }
     if "epsilon" in kind.keys:
-        attack = dict(config["attack"])
-        attack["epsilon"] = [_epsilon(text) for text in sample["epsilon"].unique()]
-        name = str(attack.pop("target", "")).removeprefix(ATTACK_PREFIX)
-        changes["attack"] = attack_settings(**attack | {"name": name})
+        epsilons = tuple(_epsilon(text) for text in sample["epsilon"].unique())
+        changes["attack"] = stored_attack(config).model_copy(update={"epsilon": epsilons})
     if "training_seed" in kind.keys:
         changes["retrain"] = retrain_settings(**{**config["retrain"], "save": None})
     known = all_models(own)
@@ -325,9 +324,9 @@ def _dataset(stored: Any, own: DatasetSettings) -> DatasetSettings:
 
 
 def _epsilon(text: str) -> float | str:
-    """Return a stored epsilon as the attack takes it: "minimal", or a number of 255ths."""
+    """Return a stored epsilon as the attack takes it."""
     try:
-        return text if text == MINIMAL else float(text)
+        return as_epsilon(float(text) if text[-1:].isdigit() else text)
     except ValueError:
         raise InputError(f"{text!r} is stored as an epsilon, which it is not.") from None
 
@@ -441,8 +440,9 @@ class Shown(NamedTuple):
     def ties(self, row: "pd.Series[Any]") -> bool:
         """Return whether the smaller of two changes all but ties the label with another class.
 
-        The two are of the size that is stored, and that found again; 0 where the attack failed. Only
-        of attacks that go straight on is such a change known.
+        The two are of the size that is stored, and that found again; 0 where the attack failed. Of a
+        multiple of the smallest epsilon, the smallest may tie too. Only of attacks that go straight on
+        is such a change known.
         """
         smaller = min((x for x in (row["size"], row["size_again"]) if x > 0), default=0.0)
         if not is_straight(attack_of(self.session.settings)):
@@ -451,12 +451,14 @@ class Shown(NamedTuple):
         largest = float((after - before).abs().max()) * 255
         if not largest:
             return False
-        image = (before + (after - before) * (smaller / largest)).clamp(0, 1)
         device = task.engine.device
         label = torch.as_tensor(task.labels[[task.keys.index(str(row["image"]))]]).to(device)
-        return (
-            abs(float(label_margins(task.engine.logits(image.to(device)), label)[0])) <= BORDERLINE
-        )
+        for size in {smaller, smaller / (overshoot_of(str(row["epsilon"])) or 1)}:
+            image = (before + (after - before) * (size / largest)).clamp(0, 1)
+            margin = label_margins(task.engine.logits(image.to(device)), label)
+            if abs(float(margin[0])) <= BORDERLINE:
+                return True
+        return False
 
     def _attacked(self, row: "pd.Series[Any]") -> tuple[Tensor, Tensor, Task]:
         """Return a row's image before and after the attack, (1, C, H, W) each, and how it was shown."""
@@ -468,7 +470,7 @@ class Shown(NamedTuple):
         attack = attack_of(settings)
         if key not in task.keys:
             raise InputError(f"{settings.name} holds outcomes of {key!r}, which was not attacked.")
-        ((number, index),) = attack_batches(task, attack, frozenset([key]))
+        ((number, index),) = attack_batches(task, attack, settings.seed, frozenset([key]))
         epsilon, module = _epsilon(str(row["epsilon"])), attacker.network.module
         made = attack_batch(task, module, index, attack, epsilon, settings.seed, number)
         own = [[task.keys[one] for one in index].index(key)]

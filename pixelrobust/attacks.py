@@ -4,8 +4,8 @@ import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,8 @@ from torch import Tensor, nn
 from pixelrobust.datasets.lists import as_labels
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import how_to_install
-from pixelrobust.perturbation.grid import as_plain
 from pixelrobust.perturbation.pixels import check_seed, check_uint8_images, check_unit_range
-from pixelrobust.settings import AttackSettings
-
-MINIMAL = "minimal"
-"""The epsilon that asks for the smallest change that fools the network."""
+from pixelrobust.settings import MINIMAL, AttackSettings, as_epsilon, overshoot_of
 
 # What foolbox raises where an attack's arguments or its kind do not suit. torch's own errors, such
 # as too little memory, are RuntimeErrors and pass as they are.
@@ -29,10 +25,21 @@ _FOOLBOX_ERRORS = (TypeError, ValueError, AssertionError, NotImplementedError)
 # Arguments of foolbox's attacks that name a folder to write into.
 _WRITING = ("tensorboard",)
 
+# The refined search of foolbox 1 and 2: where one of so many first steps fools, it begins again, in as
+# many steps up to there.
+_REFINED = 20
+# How often the bracket around the smallest epsilon is halved: 0.255/255 becomes 0.00006/255.
+_HALVINGS = 12
+# An attack that has come so far, in forward passes of a trial, works.
+_TRIAL_PASSES = 1000
+_TRIAL_SIDE = 32
+_TRIAL_CLASSES = 1000
+
 # float images, labels, epsilon in [0, 1] units or None -> attacked images, whether they fool
 _Run = Callable[[Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
-# The same for the images of an index, (K,).
-_Attempt = Callable[[Tensor, float | None], tuple[Tensor, Tensor]]
+# Positions (K,) of images, and of each a size in 1/255 -> the same, of these images; on the CPU are
+# positions, sizes, and whether the images fool.
+_Attempt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,16 @@ def craft(
 
     "minimal" asks for the smallest change. An attack that does not look for that itself is tried at
     epsilons of 1, 2, 3, … steps, on the images that are not fooled yet: the search that foolbox 1
-    and 2 made by default, in 1,000 steps over the whole value range, which is step=0.255. Images
-    that are wrong as they are come back unchanged, fooled at epsilon 0; images that are not fooled
-    come back unchanged too. For attacks that look for the smallest change themselves, max_epsilon
-    limits the largest absolute change.
+    and 2 made by default, in 1,000 steps over the whole value range, which is step=0.255. With
+    `refine`, theirs for single-step attacks: an image that one of the first 20 steps fools is tried
+    again at epsilons of 1, 2, 3, … twentieths of that one. Images that are wrong as they are come
+    back unchanged, fooled at epsilon 0; images that are not fooled come back unchanged too. For
+    attacks that look for the smallest change themselves, max_epsilon limits the largest absolute
+    change.
+
+    "1.5x" asks for 1.5 times the smallest: the interval between the last size of that search that
+    does not fool and the first that does is halved 12 times, and the upper end counts. max_epsilon
+    limits the search, not the multiple. Images that this size does not fool come back unchanged.
 
     At a given epsilon every image is attacked, and comes back as the attack leaves it.
 
@@ -83,13 +96,19 @@ def craft(
         attack: which attack, and how the smallest epsilon is searched for, such as
             `pixelrobust.settings.attack_settings(name="FGSM")`.
         epsilon: one size, whatever the settings list: the change in 1/255, as measured by the
-            attack's own norm (FGSM, BIM and PGD: the largest absolute change); or "minimal".
+            attack's own norm (FGSM, BIM and PGD: the largest absolute change); "minimal"; or, of an
+            attack that goes straight on, a multiple of it, such as "1.5x".
         seed: 0 or more, below 2**32.
 
     Raises:
         InputError: an argument is wrong, or the attack cannot work on this task.
     """
-    epsilon, seed = _as_epsilon(epsilon), check_seed(seed)
+    epsilon, seed = as_epsilon(epsilon), check_seed(seed)
+    if overshoot_of(epsilon) and not is_straight(attack):
+        raise InputError(
+            f"attack.epsilon={epsilon} needs an attack that goes straight on, which "
+            f"attack.name={attack.name} does not; give numbers or minimal, or take FGSM."
+        )
     labels = _check_batch(module, images, labels, seed)
     with _undisturbed(module), _seeded(seed, images.device):
         # Like the engine's: channels-last layout is far quicker on CPUs.
@@ -97,16 +116,17 @@ def craft(
         # Copied, since autograd refuses tensors that were made in inference mode.
         labels = labels.to(images.device, copy=True)
         run = _runner(module, attack, images.device)
-        if epsilon == MINIMAL:
-            attacked = _search(module, attack, run, originals, labels)
+        if isinstance(epsilon, str):
+            attacked = _search(module, attack, run, originals, labels, overshoot_of(epsilon))
         else:
-            attacked = run(originals, labels, float(epsilon) / 255)[0] if len(images) else originals
+            attacked = run(originals, labels, epsilon / 255)[0] if len(images) else originals
         wrong = _wrong(module, attacked, labels)
     changes = (attacked - originals).abs().flatten(1).amax(dim=1) * 255
     if epsilon == MINIMAL:
         # foolbox's Carlini-Wagner attack gives black images where it fails, and counts them as
         # successes where black is misclassified. The thousandth is for float32's own rounding.
         wrong &= changes <= attack.max_epsilon + 1e-3
+    if isinstance(epsilon, str):
         attacked = torch.where(wrong[:, None, None, None], attacked, originals)
     return Adversarial(attacked, wrong, torch.where(wrong, changes, torch.nan))
 
@@ -129,19 +149,75 @@ def round_to_8_bits(images: Tensor) -> Tensor:
     return (images * 255).round() / 255
 
 
+def check_attack(attack: AttackSettings, classes: int) -> None:
+    """Attack images of noise, as long as a second may take, to see that the attack works here.
+
+    Args:
+        attack: tried at each of its epsilons.
+        classes: of the network that is to be attacked.
+
+    Raises:
+        InputError: the attack does not exist, lacks a package, does not take its arguments or
+            epsilons, or needs what images and their classes do not give it.
+    """
+    shape = (2, 3, _TRIAL_SIDE, _TRIAL_SIDE)
+    images = torch.randint(256, shape, generator=torch.Generator().manual_seed(0))
+    for epsilon in attack.epsilon:
+        # More classes than this would take memory, and show no more.
+        network = _Trial(min(classes, _TRIAL_CLASSES)).eval()
+        labels = network(images / 255).argmax(dim=1)
+        with suppress(_WorksError):
+            craft(network, images.to(torch.uint8), labels, attack, epsilon)
+
+
+class _WorksError(Exception):
+    """End an attack that has come far enough."""
+
+
+class _Trial(nn.Module):
+    """A linear network, which ends the attack after so many forward passes."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(
+            torch.randn(3 * _TRIAL_SIDE**2, classes, generator=generator) / _TRIAL_SIDE
+        )
+        self.passes = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        if self.passes > _TRIAL_PASSES:
+            raise _WorksError
+        return (images - 0.5).flatten(1) @ self.weight
+
+
 def is_straight(attack: AttackSettings) -> bool:
     """Tell whether epsilon only says how far to go, in a direction that does not depend on it."""
     fgsm = _foolbox("attacks").LinfFastGradientAttack
     return find_attack(attack.name) is fgsm and not build_attack(attack).random_start
 
 
+def _is_single_step(attack: AttackSettings) -> bool:
+    """Tell whether an attack takes one step along the gradient, in whatever norm."""
+    attacks = _foolbox("attacks")
+    single = {getattr(attacks, f"{norm}FastGradientAttack") for norm in ("L1", "L2", "Linf")}
+    return find_attack(attack.name) in single
+
+
 def build_attack(attack: AttackSettings) -> Any:
     """Return foolbox's object of an attack.
 
     Raises:
-        InputError: there is no such attack, or it does not take these arguments.
+        InputError: there is no such attack, it does not take these arguments, or needs a package
+            that is not installed.
     """
     kind = find_attack(attack.name)
+    if attack.refine and not _is_single_step(attack):
+        raise InputError(
+            f"attack.refine=true is for attacks of a single step, and attack.name={attack.name} is "
+            "none; set attack.refine=false, or take FGSM."
+        )
     for name, value in attack.arguments.items():
         if name in _WRITING and value is not False:
             raise InputError(f"attack.arguments.{name} would write files elsewhere; leave it out.")
@@ -151,6 +227,11 @@ def build_attack(attack: AttackSettings) -> Any:
         known = ", ".join(inspect.signature(kind).parameters) or "none"
         raise InputError(
             f"attack.arguments do not suit {attack.name} ({first_line(error)}); it takes: {known}."
+        ) from error
+    except ImportError as error:
+        raise InputError(
+            f"attack.name={attack.name} cannot run here ({first_line(error)}); install what it needs, or "
+            "take another attack, for example FGSM."
         ) from error
 
 
@@ -189,19 +270,6 @@ def _foolbox(module: str) -> Any:
         ) from error
 
 
-def _as_epsilon(epsilon: Any) -> float | str:
-    size = as_plain(epsilon)
-    if size == MINIMAL:
-        return MINIMAL
-    is_number = isinstance(size, int | float) and not isinstance(size, bool)
-    if not is_number or not 0 < size <= 255:  # NaN is refused too
-        raise InputError(
-            f"attack.epsilon={epsilon!r} is wrong; give a number of 255ths above 0 and at most 255, "
-            "or minimal."
-        )
-    return float(size)
-
-
 def _check_batch(module: nn.Module, images: Tensor, labels: Any, seed: int) -> Tensor:
     """Return (B,) int64 labels; InputError where something does not suit."""
     if any(part.training for part in module.modules()):
@@ -214,43 +282,91 @@ def _check_batch(module: nn.Module, images: Tensor, labels: Any, seed: int) -> T
 
 
 def _search(
-    module: nn.Module, attack: AttackSettings, run: _Run, originals: Tensor, labels: Tensor
+    module: nn.Module,
+    attack: AttackSettings,
+    run: _Run,
+    originals: Tensor,
+    labels: Tensor,
+    overshoot: float | None,
 ) -> Tensor:
-    """Change images by the first size that fools; leave them where none does, or none need."""
-    looks_itself = issubclass(find_attack(attack.name), _foolbox("attacks.base").MinimizationAttack)
-    sizes: Sequence[float | None] = [None] if looks_itself else _steps(attack)
+    """Change images by the first size that fools; leave them where none does, or none need.
 
-    def anew(index: Tensor, size: float | None) -> tuple[Tensor, Tensor]:
-        return run(originals[index], labels[index], size)
-
-    straight = len(originals) and is_straight(attack)
-    attempt = _straight(module, run, originals, labels) if straight else anew
+    With an overshoot they are changed by so many times the smallest size, whether that fools or not.
+    """
     found = originals.clone()
-    index = (~_wrong(module, originals, labels)).nonzero().flatten()
-    for size in sizes:
-        if not len(index):
-            break
-        attacked, fooled = attempt(index, size)
-        found[index[fooled]] = attacked[fooled]
-        index = index[~fooled]
+    index = (~_wrong(module, originals, labels)).nonzero().flatten().cpu()
+    if not len(index):
+        return found
+    if issubclass(find_attack(attack.name), _foolbox("attacks.base").MinimizationAttack):
+        attacked, fooled = run(originals[index], labels[index], None)
+        found[index[fooled.cpu()]] = attacked[fooled]
+        return found
+    one_by_one = _straight if is_straight(attack) else _anew
+    attempt = one_by_one(module, run, originals, labels)
+    step = torch.full((len(index),), attack.step, dtype=torch.float64)
+    # The small addition counts the last step where division falls just below a whole number.
+    size = _climb(attempt, found, index, step, math.floor(attack.max_epsilon / attack.step + 1e-9))
+    if attack.refine:
+        near = (size > 0) & (size <= (_REFINED + 0.5) * attack.step)
+        step = torch.where(near, size / _REFINED, step)
+        # The last of the steps is the size that has fooled already.
+        finer = _climb(attempt, found, index[near], step[near], _REFINED - 1)
+        size[near] = torch.where(finer > 0, finer, size[near])
+    if overshoot is not None and (size > 0).any():
+        index, low, high = (part[size > 0] for part in (index, size - step, size))
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            fools = attempt(index, middle)[1]
+            low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
+        found[index] = attempt(index, overshoot * high)[0]
     return found
 
 
-def _steps(attack: AttackSettings) -> list[float]:
-    """Return the epsilons of a search, in [0, 1] units."""
-    # The small addition counts the last step where division falls just below a whole number.
-    steps = math.floor(attack.max_epsilon / attack.step + 1e-9)
-    return [count * attack.step / 255 for count in range(1, steps + 1)]
+def _climb(attempt: _Attempt, found: Tensor, index: Tensor, step: Tensor, count: int) -> Tensor:
+    """Change images by the first of 1, 2, … `count` steps of their own that fools.
+
+    Args:
+        attempt: the attack.
+        found: of all images; those that are fooled are put here.
+        index: (K,) positions of the images that are tried.
+        step: (K,) in 1/255.
+
+    Returns:
+        (K,) the sizes that fool, in 1/255; 0 where none does.
+    """
+    size, left = torch.zeros_like(step), torch.arange(len(index))
+    for steps in range(1, count + 1):
+        if not len(left):
+            break
+        attacked, fools = attempt(index[left], steps * step[left])
+        size[left[fools]] = steps * step[left[fools]]
+        found[index[left[fools]]] = attacked[fools.to(attacked.device)]
+        left = left[~fools]
+    return size
+
+
+def _anew(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -> _Attempt:
+    """Attack anew at every size."""
+
+    def attempt(index: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        attacked, fools = originals[index], torch.zeros(len(index), dtype=torch.bool)
+        for size in torch.unique(sizes):
+            rows = (sizes == size).nonzero().flatten()
+            images, fooled = run(originals[index[rows]], labels[index[rows]], float(size) / 255)
+            attacked[rows], fools[rows] = images, fooled.cpu()
+        return attacked, fools
+
+    return attempt
 
 
 def _straight(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -> _Attempt:
     """Step in one direction: a gradient for the whole search, rather than one a size."""
     direction = (run(originals, labels, 1 / 255)[0] - originals).sign()
 
-    def attempt(index: Tensor, size: float | None) -> tuple[Tensor, Tensor]:
-        assert size is not None
-        attacked = (originals[index] + size * direction[index]).clamp(0, 1)
-        return attacked, _wrong(module, attacked, labels[index])
+    def attempt(index: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        shift = (sizes / 255).float().to(originals.device)[:, None, None, None]
+        attacked = (originals[index] + shift * direction[index]).clamp(0, 1)
+        return attacked, _wrong(module, attacked, labels[index]).cpu()
 
     return attempt
 

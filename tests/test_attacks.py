@@ -16,9 +16,16 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from pixelrobust import attacks
-from pixelrobust.attacks import Adversarial, build_attack, craft, is_straight, round_to_8_bits
+from pixelrobust.attacks import (
+    Adversarial,
+    build_attack,
+    check_attack,
+    craft,
+    is_straight,
+    round_to_8_bits,
+)
 from pixelrobust.errors import InputError
-from pixelrobust.settings import AttackSettings, attack_settings
+from pixelrobust.settings import MINIMAL, AttackSettings, attack_settings
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,6 +119,123 @@ def test_the_search_ends_at_the_first_step_beyond_the_margin(margin: float, step
         assert float(result.epsilon) == pytest.approx(math.ceil(margin / step) * step, rel=1e-4)
     direction = (result.images - 128 / 255).sign()[0]
     assert torch.equal(direction, weights().sign())
+
+
+@settings(max_examples=25, deadline=None)
+@given(margin=st.floats(0.01, 6))
+def test_the_refined_search_begins_again_below_an_early_success(margin: float) -> None:
+    """In steps of 0.255 it ends at the n-th; up to the 20th, at the first twentieth of n steps beyond."""
+    steps = math.ceil(margin / 0.255)
+    refined = steps * 0.255 / 20 if steps <= 20 else 0.255
+    near_a_step = any(abs(margin / step - round(margin / step)) < 5e-3 for step in (0.255, refined))
+    result = craft(linear(margin), grey(), zeros(), fgsm(refine=True), "minimal")
+    assert result.fooled.all()
+    if not near_a_step:
+        assert float(result.epsilon) == pytest.approx(
+            # Images in float32 are no more exact.
+            math.ceil(margin / refined) * refined,
+            abs=3e-5,
+            rel=1e-4,
+        )
+
+
+def search_by_hand(module: nn.Module, image: Tensor, label: int) -> float | None:
+    """What foolbox 1 and 2 did for one image: 1,000 sizes up to the value range, then 20."""
+    x = (image.double() / 255).requires_grad_()
+    module = module.double()
+    nn.functional.cross_entropy(module(x[None]), torch.tensor([label])).backward()
+    direction = x.grad.sign()
+
+    def first(sizes: np.ndarray) -> int | None:
+        for place, size in enumerate(sizes):
+            changed = (x.detach() + size * direction).clamp(0, 1)
+            if int(module(changed[None]).argmax()) != label:
+                return place
+        return None
+
+    sizes = np.linspace(0, 1, 1001)[1:]
+    place = first(sizes)
+    if place is None:
+        return None
+    if place >= 20:
+        return 255 * sizes[place]
+    finer = np.linspace(0, sizes[place], 21)[1:]
+    return 255 * finer[first(finer)]
+
+
+def test_the_refined_search_is_that_of_old_foolbox_on_a_small_network(noise: Tensor) -> None:
+    module = small_network()
+    labels = predict(module, noise / 255)
+    result = craft(module, noise, labels, fgsm(refine=True), "minimal")
+    expected = [
+        search_by_hand(small_network(), image, int(label))
+        for image, label in zip(noise, labels, strict=True)
+    ]
+    # Some of either kind, or this would show little.
+    assert min(expected) < 20 * 0.255 < max(expected)
+    np.testing.assert_allclose(result.epsilon, expected, rtol=1e-4)
+
+
+def test_single_steps_in_another_norm_are_refined_too() -> None:
+    """To leave a linear classifier takes an L2 change of bias / norm(w) along w: 1.1 steps of 255ths."""
+    module = linear(2)
+    distance = 255 * float(module.bias.detach()) / float(weights().norm())
+    attack = attack_settings(name="FGM", step=distance / 1.1, refine=True)
+    result = craft(module, grey(2), zeros(2), attack, "minimal")
+    # The second step, then twentieths of two steps: 1.1 of them lie at the eleventh.
+    norms = 255 * (result.images - 128 / 255).flatten(1).norm(dim=1)
+    assert norms.tolist() == pytest.approx([distance] * 2, rel=0.1)
+    assert (norms >= distance * (1 - 1e-3)).all()
+    assert (norms <= distance * 12 / 11 * (1 + 1e-3)).all()
+
+
+@pytest.mark.parametrize("name", ["PGD", "LinfBasicIterativeAttack", "L2DeepFoolAttack"])
+def test_what_takes_several_steps_is_not_refined(name: str) -> None:
+    with pytest.raises(InputError, match=rf"attack\.refine=true is for .*attack\.name={name}"):
+        craft(linear(1), grey(), zeros(), attack_settings(name=name, refine=True), "minimal")
+
+
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("margin", [0.003, 0.1, 0.7, 9.3])
+def test_a_multiple_is_of_the_bisected_margin(margin: float, refine: bool) -> None:
+    """The step around it is halved 12 times; 1x is the upper end, which fools."""
+    attack = fgsm(refine=refine)
+    for text, times in (("1x", 1), ("1.01x", 1.01), ("2.5x", 2.5), ("10x", 10)):
+        result = craft(linear(margin), grey(), zeros(), attack, text)
+        assert result.fooled.all()
+        size = float(result.epsilon) / times
+        assert margin * (1 - 1e-3) <= size <= margin + 0.255 / 2**12 + 1e-4
+
+
+def test_a_multiple_may_lie_beyond_max_epsilon_its_unit_may_not() -> None:
+    images = torch.cat([grey(), grey(value=100)])
+    module = Linear(torch.ones(3, SIDE, SIDE), 3.5 / 255 * PIXELS).eval()
+    result = craft(module, images, zeros(2), fgsm(step=1, max_epsilon=4), "3x")
+    assert result.fooled.tolist() == [True, False]
+    assert float(result.epsilon[0]) == pytest.approx(10.5, rel=1e-3)
+    assert torch.equal(result.images[1], images[1] / 255)
+
+
+class Band(Linear):
+    """Class 1 only up to 4/255 beyond the boundary."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = super().forward(images)[:, 1] * 255 / PIXELS
+        return torch.stack([torch.zeros_like(score), torch.minimum(score, 4 - score)], dim=1)
+
+
+def test_an_image_that_a_multiple_does_not_fool_comes_back_unchanged() -> None:
+    module = Band(torch.ones(3, SIDE, SIDE), 2 / 255 * PIXELS).eval()
+    twice, ten_times = (craft(module, grey(), zeros(), FGSM, text) for text in ("2x", "10x"))
+    assert float(twice.epsilon) == pytest.approx(4, rel=1e-3)
+    assert ten_times.fooled.tolist() == [False]
+    assert torch.equal(ten_times.images, grey() / 255)
+
+
+@pytest.mark.parametrize("attack", [PGD, DEEPFOOL, fgsm(arguments={"random_start": True})])
+def test_multiples_need_an_attack_that_goes_straight_on(attack: AttackSettings) -> None:
+    with pytest.raises(InputError, match=r"attack\.epsilon=2x needs an attack that goes straight"):
+        craft(linear(1), grey(), zeros(), attack, "2x")
 
 
 def test_images_of_different_margins_are_searched_apart() -> None:
@@ -369,13 +493,70 @@ def test_an_attack_that_cannot_be_used_is_answered_with_what_can(
         craft(linear(1), grey(), zeros(), attack, 2)
 
 
+def test_an_attack_without_its_package_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = ModuleNotFoundError("No module named 'numba'")
+    monkeypatch.setattr("foolbox.attacks.brendel_bethge.NUMBA_IMPORT_ERROR", missing)
+    with pytest.raises(
+        InputError, match=r"L2BrendelBethgeAttack cannot run here .*'numba'.*install"
+    ):
+        check_attack(attack_settings(name="L2BrendelBethgeAttack"), 10)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (attack_settings(name="GenAttack"), "unsupported criterion"),
+        (attack_settings(name="DatasetAttack"), "feed"),
+        (attack_settings(name="GaussianBlurAttack", epsilon=[MINIMAL, 2]), "distance"),
+        (attack_settings(name="PGD", epsilon="2x"), "straight"),
+        (attack_settings(name="PGD", refine=True), "refine"),
+        (attack_settings(name="PGDD"), "such as PGD"),
+    ],
+)
+def test_an_attack_that_cannot_work_is_known_without_images(
+    attack: AttackSettings, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        check_attack(attack, 10)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [fgsm(epsilon=[MINIMAL, "2x", 4]), CARLINI_WAGNER, attack_settings(name="BoundaryAttack")],
+    ids=lambda attack: attack.name,
+)
+def test_an_attack_that_works_is_tried_no_longer_than_it_takes(
+    attack: AttackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BoundaryAttack would take 25,000 steps."""
+    passes = []
+    monkeypatch.setattr(
+        attacks._Trial, "forward", counting(attacks._Trial.forward, passes), raising=True
+    )
+    check_attack(attack, 10)
+    assert 0 < len(passes) <= 1002 * len(attack.epsilon)
+
+
+def counting(forward: Callable[..., Tensor], passes: list[int]) -> Callable[..., Tensor]:
+    def counted(self: nn.Module, images: Tensor) -> Tensor:
+        passes.append(len(images))
+        return forward(self, images)
+
+    return counted
+
+
 def test_only_a_start_without_chance_makes_an_attack_straight() -> None:
     assert is_straight(FGSM)
     assert not is_straight(fgsm(arguments={"random_start": True}))
     assert not is_straight(PGD)
 
 
-@pytest.mark.parametrize("epsilon", [-1.0, 0, math.nan, math.inf, 256, "smallest", "2", True])
+@pytest.mark.parametrize(
+    "epsilon",
+    [-1.0, 0, math.nan, math.inf, 256, "smallest", "2", True, "0.9x", "1001x", "x", "-2x"],
+)
 def test_an_epsilon_out_of_range_is_refused(epsilon: Any) -> None:
     with pytest.raises(InputError, match=r"attack\.epsilon="):
         craft(linear(1), grey(), zeros(), FGSM, epsilon)
@@ -414,6 +595,7 @@ def attack_config(name: str) -> dict[str, Any]:
 def test_the_papers_attack_is_among_the_configs() -> None:
     assert ATTACKS == ["bim", "carlini_wagner", "deepfool", "fgsm", "pgd"]
     assert attack_config("fgsm")["epsilon"][0] == "minimal"
+    assert attack_config("fgsm")["refine"]
 
 
 @pytest.mark.parametrize("name", ATTACKS)

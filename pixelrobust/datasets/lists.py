@@ -215,16 +215,20 @@ def as_labels(labels: Any, images: int | None = None) -> NDArray[np.int64]:
 def sample(keys: Sequence[str], size: int | None, seed: int) -> list[int]:
     """Draw a random sample of indices, ascending; all of them where size is None or too large.
 
-    Each key draws its own lot from (seed, key), so the sample of a subset is that subset's share
-    of the sample, whatever the order of the keys.
+    The sample of a subset is that subset's share of the sample, whatever the order of the keys.
     """
     if size is None or size >= len(keys):
         return list(range(len(keys)))
+    return sorted(by_lot(keys, seed)[:size])
+
+
+def by_lot(keys: Sequence[str], seed: int) -> list[int]:
+    """Return all indices in a random order, by the lot that each key draws of its own from (seed, key)."""
     lots = [
         hashlib.blake2b(f"{seed}\0{key}".encode("utf-8", "surrogateescape")).digest()
         for key in keys
     ]
-    return sorted(sorted(range(len(keys)), key=lots.__getitem__)[:size])
+    return sorted(range(len(keys)), key=lots.__getitem__)
 
 
 def is_image_file(path: Path) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pixelrobust.attacks import Adversarial, craft, is_straight, round_to_8_bits
 from pixelrobust.datasets.decoded import Advance
+from pixelrobust.datasets.lists import by_lot
 from pixelrobust.engine.devices import release_freed_memory
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation.cells import evaluate_cells
@@ -32,8 +33,9 @@ def evaluate_adversarial(
 ) -> pd.DataFrame:
     """Evaluate changed adversarial images.
 
-    For each epsilon, images are attacked in their order until `wanted` of them fool the network or
-    they end. Those are changed, and classified again: as the attack left them, and rounded to 8 bits.
+    For each epsilon, images are attacked until `wanted` of them fool the network or they end: with
+    `sample` in a random order that seed and keys decide, so that they are a sample of those that
+    fool, else in their own. Those are changed, and classified again: as the attack left them, and rounded to 8 bits.
 
     Args:
         task: the classifier, and correctly classified images, uint8.
@@ -108,7 +110,7 @@ def fooling_batches(
     With keys in `among`, only these images are yielded, and all of them that fool the network.
     """
     missing = attack.wanted if among is None else len(among)
-    for batch, index in attack_batches(task, attack, among):
+    for batch, index in attack_batches(task, attack, seed, among):
         if missing <= 0:
             return
         made = attack_batch(task, module, index, attack, epsilon, seed, batch)
@@ -128,7 +130,7 @@ def fooling_batches(
 
 
 def attack_batches(
-    task: Task, attack: AttackSettings, among: frozenset[str] | None = None
+    task: Task, attack: AttackSettings, seed: int, among: frozenset[str] | None = None
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """Split images into attack batches: the number of each, and the positions of its images.
 
@@ -136,11 +138,14 @@ def attack_batches(
         task: the images.
         attack: random ones draw from one generator for a whole batch, so that an image is attacked
             the same way only in the batch that it belongs to; of others no image hangs on the rest.
+        seed: of the run, 0 or more.
         among: keys; batches without any of these images are left out.
     """
     every, size = np.arange(len(task.keys)), task.engine.batch_size
+    if attack.sample:
+        every = np.array(by_lot(task.keys, seed))
     if among is not None and is_straight(attack):
-        every = every[[key in among for key in task.keys]]
+        every = every[[task.keys[row] in among for row in every]]
     batches = [every[start : start + size] for start in range(0, len(every), size)]
     return [
         (number, index)

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pixelrobust.attacks import MINIMAL, craft
+from pixelrobust.attacks import craft
 from pixelrobust.datasets.lists import as_labels
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import as_plain, is_integer
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
-from pixelrobust.settings import attack_settings
+from pixelrobust.settings import MINIMAL, attack_settings
 
 _DEEPFOOL = "L2DeepFoolAttack"
 # Any image in [0, 1] is within this of any other.

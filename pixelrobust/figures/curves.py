@@ -12,7 +12,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from pixelrobust.figures import COLOURS, MARKERS, add_legend, add_words, new_figure, num_axis, tidy
+from pixelrobust.settings import overshoot_of
 from pixelrobust.statistics.survival import SurvivalCurve
+from pixelrobust.tables.adversarial import ROUNDED, UNROUNDED
 
 _LINES = ("-", "--", "-.", ":")
 _MARKERS_A_CURVE = 12
@@ -100,17 +102,36 @@ def amplification_curves(summaries: Mapping[str, pd.DataFrame], title: str, capt
         A figure with a panel for each model: medians over images as curves, quartiles as bands,
         on a logarithmic axis. Depth is the layer's rank, from 0, the input, to 1, the logits.
     """
-    columns = min(len(summaries), _MOST_COLUMNS)
-    rows = math.ceil(len(summaries) / columns)
-    size = (6.5, 4.6) if len(summaries) == 1 else (3.2 * columns + 1, 3.1 * rows + 1)
-    figure = new_figure(*size)
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for axes, (model, summary) in zip(panels, summaries.items(), strict=False):
+    figure, panels = _panels(len(summaries), "relative change / that of the input")
+    for axes, (model, summary) in zip(panels, summaries.items(), strict=True):
         _amplification_panel(axes, model, summary)
-    for axes in panels[len(summaries) :]:
-        axes.remove()
-    for axes in panels[::columns]:
-        axes.set_ylabel("relative change / that of the input")
+    add_legend(figure, panels[0])
+    add_words(figure, title, caption)
+    return figure
+
+
+def overshoot_curves(summary: pd.DataFrame, title: str, caption: str) -> Figure:
+    """Draw the share of recovered adversarial images over the multiple of their own smallest epsilon.
+
+    Args:
+        summary: from `pixelrobust.tables.adversarial.summarize_returns`, all epsilons multiples of the
+            smallest, with one amplitude and one area.
+        title, caption: words above the panels, and small print below them.
+
+    Returns:
+        A figure with a panel for each model: a curve for each num, of images as the attack left them,
+        and one of what rounding alone recovers; 95 % intervals as bands. What lies beyond the smallest
+        epsilon has a logarithmic axis.
+    """
+    models = list(summary["model"].unique())
+    figure, panels = _panels(len(models), "returned to the true class (%)")
+    is_changed = (summary["num"] > 0) & (summary["images_are"] == UNROUNDED)
+    by_rounding = (summary["num"] == 0) & (summary["images_are"] == ROUNDED)
+    beyond = summary["epsilon"].map(overshoot_of).astype(float) - 1
+    shown = summary[is_changed | by_rounding].assign(beyond=beyond).sort_values("beyond")
+    for axes, model in zip(panels, models, strict=True):
+        _overshoot_panel(axes, shown[shown["model"] == model])
+        axes.set_title(model, fontsize=9, parse_math=False)
     add_legend(figure, panels[0])
     add_words(figure, title, caption)
     return figure
@@ -149,6 +170,19 @@ def pixel_index_curves(indices: pd.DataFrame, title: str, caption: str) -> Figur
     add_legend(figure, panels[0])
     add_words(figure, title, caption)
     return figure
+
+
+def _panels(count: int, label: str) -> tuple[Figure, list[Axes]]:
+    """Return a figure with so many panels, which share what stands along the side."""
+    columns = min(count, _MOST_COLUMNS)
+    rows = math.ceil(count / columns)
+    figure = new_figure(*((6.5, 4.6) if count == 1 else (3.2 * columns + 1, 3.1 * rows + 1)))
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.remove()
+    for axes in panels[::columns]:
+        axes.set_ylabel(label)
+    return figure, list(panels[:count])
 
 
 def _curve(
@@ -226,6 +260,23 @@ def _amplification_panel(axes: Axes, model: str, summary: pd.DataFrame) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("depth (0: input, 1: logits)")
+    tidy(axes)
+
+
+def _overshoot_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    nums = sorted(rows["num"].unique(), key=lambda num: (num == 0, num))
+    for index, num in enumerate(nums):
+        curve = rows[rows["num"] == num]
+        low, middle, high = (100 * curve[key] for key in ("ci_low", "return_rate", "ci_high"))
+        label, line = (f"num {num}", "-") if num else ("rounding alone", "--")
+        _curve(axes, curve["beyond"], (middle, low, high), label, index, linestyle=line)
+    places = np.unique(rows["beyond"])
+    # The smallest epsilon itself lies at 0, for which a logarithm has no place.
+    axes.set_xscale("symlog", linthresh=places[places > 0].min())
+    axes.minorticks_off()
+    axes.set_xticks(places, [f"{1 + place:g}" for place in places], size=7)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("epsilon / the image's smallest")
     tidy(axes)
 
 

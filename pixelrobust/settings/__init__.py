@@ -8,10 +8,11 @@ from pixelrobust.settings.build import (
     preprocessing_settings,
     recipe_settings,
     retrain_settings,
+    stored_attack,
 )
 from pixelrobust.settings.schema import (
-    ATTACK_PREFIX,
     CLASSES,
+    MINIMAL,
     OWN_CLASSES,
     PACKAGE_PREFIX,
     RENAMED_ATTACK,
@@ -27,14 +28,16 @@ from pixelrobust.settings.schema import (
     RetrainSettings,
     RunSettings,
     TrackingSettings,
+    as_epsilon,
     fingerprint,
     is_weights_file,
     model_label,
+    overshoot_of,
 )
 
 __all__ = [
-    "ATTACK_PREFIX",
     "CLASSES",
+    "MINIMAL",
     "OWN_CLASSES",
     "PACKAGE_PREFIX",
     "RENAMED_ATTACK",
@@ -50,6 +53,7 @@ __all__ = [
     "RetrainSettings",
     "RunSettings",
     "TrackingSettings",
+    "as_epsilon",
     "attack_settings",
     "build_settings",
     "engine_settings",
@@ -57,7 +61,9 @@ __all__ = [
     "is_weights_file",
     "model_label",
     "model_settings",
+    "overshoot_of",
     "preprocessing_settings",
     "recipe_settings",
     "retrain_settings",
+    "stored_attack",
 ]

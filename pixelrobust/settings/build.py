@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from pixelrobust.errors import InputError
 from pixelrobust.settings.schema import (
+    ATTACK_PREFIX,
+    ATTACKS_BEFORE,
     CLASSES,
     FROM_MODELS,
     AttackSettings,
@@ -96,6 +98,17 @@ def attack_settings(**values: Any) -> AttackSettings:
         InputError: a key is wrong. Whether foolbox has such an attack is seen when it is used.
     """
     return _validate(AttackSettings, values, "attack.")
+
+
+def stored_attack(config: Mapping[str, Any]) -> AttackSettings:
+    """Return the attack of a stored run, given its config (`RunSettings.identity`).
+
+    Raises:
+        InputError: it has none, or a key of it is wrong.
+    """
+    attack: dict[str, Any] = {**ATTACKS_BEFORE, **_group(config, "attack")}
+    name = str(attack.pop("target", "")).removeprefix(ATTACK_PREFIX)
+    return attack_settings(**attack | {"name": name})
 
 
 def retrain_settings(**values: Any) -> RetrainSettings:

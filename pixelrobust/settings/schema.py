@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -37,8 +38,14 @@ PACKAGE_PREFIX = "package:"
 ATTACK_PREFIX = "foolbox.attacks."
 """The module of all attacks, which the identity of a run names too."""
 
+MINIMAL = "minimal"
+"""The epsilon that asks for the smallest change that fools the network."""
+
 RENAMED_ATTACK = "attack._target_ is now attack.name, without the module; give attack.name=FGSM."
 """What is said of the key that attacks had before."""
+
+ATTACKS_BEFORE = {"refine": False, "sample": False}
+"""Keys of `attack` that manifests lack where they were not there yet, with what was done then."""
 
 FROM_MODELS = ("auto", "models")
 """What a key of `dataset.preprocessing` says where it is the models' own: where they agree, or in any
@@ -71,6 +78,7 @@ _MAX_EPOCHS = 100_000
 _MAX_STEPS = 10**7
 _MAX_SEARCH = 10_000
 _MAX_ARGUMENT = 10**6
+_MAX_OVERSHOOT = 1000
 _MAX_PICTURES = 100
 _MAX_TIMEOUT = 3600
 # Seeds are kept in 64-bit columns.
@@ -253,19 +261,50 @@ class PerturbationSettings(Section):
         return build_grid(self.num, self.amplitude, self.area)
 
 
+def overshoot_of(epsilon: float | str) -> float | None:
+    """Return k of an epsilon "kx", k times the smallest that fools; None of any other epsilon."""
+    written = isinstance(epsilon, str) and re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)x", epsilon)
+    return float(written[1]) if written else None
+
+
+def as_epsilon(value: Any) -> float | str:
+    """Return an epsilon as attacks take it: "minimal", such as "1.5x", or a number of 255ths.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    value = as_plain(value)
+    overshoot = overshoot_of(value)
+    if overshoot is not None and 1 <= overshoot <= _MAX_OVERSHOOT:
+        return f"{overshoot:.8g}x"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and 0 < value <= 255:  # NaN is refused too
+        return float(value)
+    if isinstance(value, str) and value == MINIMAL:
+        return MINIMAL
+    raise InputError(
+        f"attack.epsilon={value!r:.80} is wrong; give a number of 255ths above 0 and at most 255; minimal, "
+        f"the smallest that fools; or a multiple of it from 1x to {_MAX_OVERSHOOT}x, such as 1.5x."
+    )
+
+
 class AttackSettings(Section):
     """Attack on images before their pixels are changed (see `configs/attack`)."""
 
     kind: Literal["adversarial"] = "adversarial"
     name: StrictStr
     arguments: dict[StrictStr, Any] = {}
-    epsilon: Annotated[tuple[Literal["minimal"] | Parts255, ...], _SEVERAL, Field(min_length=1)] = (
-        "minimal",
-    )
+    epsilon: Annotated[
+        tuple[Annotated[float | str, BeforeValidator(as_epsilon)], ...],
+        _SEVERAL,
+        Field(min_length=1),
+    ] = (MINIMAL,)
     step: Parts255 = 0.255
+    refine: StrictBool = False
     max_epsilon: Parts255 = 32
     round: StrictBool = True
     wanted: Positive = 10_000
+    sample: StrictBool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -529,6 +568,10 @@ class RunSettings(Section):
         else:
             kind, name = data["attack"].pop("kind"), data["attack"].pop("name")
             data["attack"] = {"kind": kind, "target": ATTACK_PREFIX + name, **data["attack"]}
+            # What attacks did before they had these keys has no trace in the address of a run.
+            for key, value in ATTACKS_BEFORE.items():
+                if data["attack"][key] == value:
+                    del data["attack"][key]
         if data["measure"] == "outcomes":
             del data["measure"]
         # Runs from before these could be chosen are the same runs.

@@ -15,7 +15,16 @@ from pixelrobust.tables.rates import one_column_a_model, rate_with_interval, rea
 RETURN_COLUMNS = [
     "model", "epsilon", "images_are", *CELL_COLUMNS, "images", "draws", "returned", "third", "stayed",
     "return_rate", "ci_low", "ci_high", "gain", "gain_low", "gain_high", "gain_p", "pixel_index",
+    "restored",
 ]  # fmt: skip
+UNROUNDED, ROUNDED = "unrounded", "rounded"
+PERTURBED, FOOLING = "rounded, still perturbed", "rounded, still fooling"
+"""What images are: of an attack, of a file, and of those the ones that rounding leaves changed, or
+fooling."""
+
+# An attack is undone by rounding where it changes no value by half a step of 8 bits; float32 images
+# are no more exact than this, and at 0.5/255 itself some of many values are rounded away.
+_RESTORED_BELOW = 0.5 - 1e-4
 
 
 def summarize_returns(
@@ -31,17 +40,20 @@ def summarize_returns(
         amplitude_share: see `pixelrobust.perturbation.grid`.
 
     Returns:
-        images_are: "unrounded"; "rounded"; "rounded, still fooling": those of the rounded that fool
-        the network before any pixel is changed. returned (to the true class), third (another
+        images_are: "unrounded"; "rounded"; "rounded, still perturbed": those of the rounded that
+        rounding does not turn back into the original; "rounded, still fooling": those that fool the
+        network before any pixel is changed. returned (to the true class), third (another
         class), stayed (the adversarial class): outcomes; return_rate with its 95 % interval;
         gain: return rate minus that of num 0, paired by image, with interval and p-value;
-        pixel_index with the share of outcomes that left the adversarial class as w.
+        pixel_index with the share of outcomes that left the adversarial class as w; restored: how
+        many of the images rounding has turned back into the original, bit for bit.
     """
     rounded = outcomes[outcomes["rounded"]]
     kinds = [
-        outcomes[~outcomes["rounded"]].assign(images_are="unrounded"),
-        rounded.assign(images_are="rounded"),
-        _still_fooling(rounded).assign(images_are="rounded, still fooling"),
+        outcomes[~outcomes["rounded"]].assign(images_are=UNROUNDED),
+        rounded.assign(images_are=ROUNDED),
+        rounded[~is_restored(rounded)].assign(images_are=PERTURBED),
+        still_fooling(rounded).assign(images_are=FOOLING),
     ]
     rows = []
     keys = ["model", "epsilon", "images_are"]
@@ -54,7 +66,18 @@ def summarize_returns(
     return summary.astype({"amplitude": "Int16", "area": "Int32"})
 
 
-def _still_fooling(rounded: pd.DataFrame) -> pd.DataFrame:
+def is_restored(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Tell of attacked images whether rounding to 8 bits gives the original back, bit for bit.
+
+    That follows from the size of the attack, but within 0.0001/255 of one half.
+
+    Args:
+        rows: with the column size, the largest absolute change in 1/255, before rounding.
+    """
+    return rows["size"] < _RESTORED_BELOW
+
+
+def still_fooling(rounded: pd.DataFrame) -> pd.DataFrame:
     """Return the rounded images that fool the network before any pixel is changed."""
     identity = ["model", "epsilon", "image"]
     unchanged = rounded[(rounded["num"] == 0) & rounded["wrong"]]
@@ -100,6 +123,7 @@ def _return_row(
         "pixel_index": pixel_index(
             left, cell.num, cell.amplitude, cell.area, image_size, amplitude_share
         ),
+        "restored": outcomes.loc[outcomes["rounded"] & is_restored(outcomes), "image"].nunique(),
     }
 
 
@@ -114,4 +138,8 @@ def returns_for_reading(summary: pd.DataFrame, image_size: tuple[int, int]) -> p
 
 def _entry(row: dict[Any, Any]) -> str:
     entry = rate_with_interval(row["return_rate"], row)
-    return entry if row["num"] == 0 else f"{entry}; {100 * row['gain']:+.1f}"
+    if row["num"]:
+        return f"{entry}; {100 * row['gain']:+.1f}"
+    if row["images_are"] == ROUNDED:
+        return f"{entry}; {row['restored']:,} of {row['images']:,} restored"
+    return f"{entry}; {row['images']:,} images"

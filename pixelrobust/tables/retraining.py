@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pixelrobust.outcomes.kinds import CELL_COLUMNS, HELDOUT, ORIGINAL, SAME, UNCHANGED
 from pixelrobust.outcomes.rows import cell_in, cell_of
 from pixelrobust.perturbation.grid import AmplitudeShare, Cell
+from pixelrobust.settings import MINIMAL, overshoot_of
 from pixelrobust.statistics.paired import (
     compare_pairs,
     holm,
@@ -29,6 +30,7 @@ from pixelrobust.statistics.rates import (
     effective_sample_size,
     wilson_interval,
 )
+from pixelrobust.tables.adversarial import is_restored
 from pixelrobust.tables.rates import SUMMARY_COLUMNS, percent, rate_with_interval, summarize
 
 REFERENCES = ("baseline", "unchanged")
@@ -486,17 +488,19 @@ def transfer_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool]]) -> list[Step]:
+def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool | None]]) -> list[Step]:
     """Find what each of several causes takes from the images that fool, one after the other.
 
     Args:
         rows: columns of `pixelrobust.outcomes.kinds.TRANSFER`, of one epsilon, against the original.
-        stages: (label, network, whether images are rounded), from first to last.
+        stages: (label, network, whether images are rounded; None: those that rounding turns back into
+            the original), from first to last.
     """
     steps: list[Step] = []
     before: NDArray[np.float64] | None = None
     for label, model, rounded in stages:
-        shares, seeds = fooled_shares(rows[rows["rounded"] == rounded], model)
+        shown = rows["rounded"] == (is_restored(rows) if rounded is None else rounded)
+        shares, seeds = fooled_shares(rows[shown], model)
         interval = _interval(shares, seeds, len(shares) * seeds)
         change = () if before is None else astuple(compare_pairs(shares, before))[:3]
         steps.append(Step(label, float(shares.mean()), interval.low, interval.high, *change))
@@ -515,11 +519,18 @@ def fall_for_reading(steps: Sequence[Step]) -> pd.DataFrame:
 
 
 def of_the_smallest_epsilon(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows made against the original at the smallest epsilon: minimal, if it is there."""
+    """Return the rows made against the original at the smallest epsilon."""
     against = rows[rows["against"] == "original"]
     epsilons = [str(epsilon) for epsilon in against["epsilon"].unique()]
-    wanted = "minimal" if "minimal" in epsilons else min(epsilons, key=float)
-    return against[against["epsilon"] == wanted]
+    return against[against["epsilon"] == min(epsilons, key=_smallness)]
+
+
+def _smallness(epsilon: str) -> tuple[int, float]:
+    """Return what epsilons are sorted by: the images' smallest, its multiples, then numbers."""
+    overshoot = overshoot_of(epsilon)
+    if overshoot is not None:
+        return 1, overshoot
+    return (0, 0.0) if epsilon == MINIMAL else (2, float(epsilon))
 
 
 def fooled_shares(rows: pd.DataFrame, model: str) -> tuple[NDArray[np.float64], int]:

@@ -1,5 +1,7 @@
 """Adversarial images under pixel changes, on networks whose predictions are known."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,14 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from pixelrobust import InputError
+from pixelrobust.attacks import round_to_8_bits
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.adversarial import evaluate_adversarial
+from pixelrobust.evaluation.adversarial import attack_batches, evaluate_adversarial
 from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.figures.curves import overshoot_curves
 from pixelrobust.outcomes.kinds import ADVERSARIAL
 from pixelrobust.outcomes.rows import concatenate, read_outcomes, write_outcomes
 from pixelrobust.perturbation.grid import build_grid
 from pixelrobust.settings import attack_settings
-from pixelrobust.tables.adversarial import RETURN_COLUMNS, returns_for_reading, summarize_returns
+from pixelrobust.tables.adversarial import (
+    RETURN_COLUMNS,
+    is_restored,
+    returns_for_reading,
+    summarize_returns,
+)
 
 SIDE = 6
 
@@ -81,7 +90,108 @@ def test_an_attack_smaller_than_half_a_level_is_undone_by_rounding() -> None:
     assert outcomes["size"].iloc[0] == pytest.approx(0.255, abs=1e-3)
     assert summary.loc["unrounded", "return_rate"] == 0
     assert summary.loc["rounded", "return_rate"] == 1
-    assert "rounded, still fooling" not in summary.index
+    assert summary.loc["rounded", "restored"] == 1
+    assert set(summary.index) == {"unrounded", "rounded"}
+
+
+def test_what_rounding_gives_back_is_told_apart_by_the_size_of_the_attack() -> None:
+    """Below half a level all values are rounded back; at half a level some of many are not."""
+    rows = outcomes_by_hand()
+    sizes = {"a": 0.3, "b": 0.4998, "c": 0.5, "d": 0.51}
+    rows["size"] = rows["image"].map(sizes)
+    # What is given back is right again.
+    given_back = rows["rounded"] & rows["image"].isin(["a", "b"]) & (rows["num"] == 0)
+    rows.loc[given_back, ["prediction", "wrong"]] = [0, False]
+    summary = summarize_returns(rows, (SIDE, SIDE)).set_index(["images_are", "num"])
+    assert summary.loc[("rounded", 0), ["images", "restored", "returned"]].tolist() == [4, 2, 2]
+    assert summary.loc[("rounded, still perturbed", 0), ["images", "returned"]].tolist() == [2, 0]
+    assert summary.loc[("rounded, still perturbed", 4), "restored"] == 0
+    assert summary.loc[("rounded, still fooling", 0), "images"] == 2
+    assert (summary.loc["unrounded", "restored"] == 0).all()
+
+
+def test_the_size_says_what_rounding_gives_back(pictures: tuple[Tensor, Tensor]) -> None:
+    """Of random images changed by random attacks, against a comparison of all their values."""
+    originals, changed = pictures
+    size = (changed - originals).abs().flatten(1).amax(dim=1) * 255
+    same = (round_to_8_bits(changed) == originals).flatten(1).all(dim=1)
+    assert is_restored(pd.DataFrame({"size": size.numpy()})).tolist() == same.tolist()
+    assert 0 < int(same.sum()) < len(same)
+
+
+@pytest.fixture
+def pictures() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    originals = torch.randint(256, (200, 3, SIDE, SIDE), generator=generator).float() / 255
+    directions = torch.randint(-1, 2, originals.shape, generator=generator)
+    sizes = torch.linspace(0.3, 0.7, 200)[:, None, None, None] / 255
+    return originals, (originals + sizes * directions).clamp(0, 1)
+
+
+def many(wanted: int, batch: int, seed: int = 0, sample: bool = True) -> list[str]:
+    """Keys of the images, of those 1 to 30 levels above one half, that are kept of 2/255 that fool."""
+    module, levels = Brightness().eval(), [128 + index % 3 * 20 for index in range(60)]
+    images = torch.tensor(levels, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, SIDE, SIDE)
+    attack = attack_settings(name="FGSM", epsilon=2, round=False, wanted=wanted, sample=sample)
+    engine = EagerEngine(module, torch.device("cpu"), batch)
+    keys = [f"image{index:02}" for index in range(len(levels))]
+    task = Task(engine, images, keys, np.ones(len(levels), dtype=np.int64), "net")
+    rows = evaluate_adversarial(task, module, attack, Design(build_grid(0), 1, seed))
+    return list(rows["image"])
+
+
+def test_the_images_are_a_seeded_sample_of_those_that_fool() -> None:
+    """A third of the images fools; lots are drawn from seed and key, whatever the batches."""
+    fooling = [f"image{index:02}" for index in range(0, 60, 3)]
+    assert many(100, 7, sample=False) == fooling
+    assert many(5, 7, sample=False) == fooling[:5]
+    for seed in (0, 1):
+        lots = {key: hashlib.blake2b(f"{seed}\0{key}".encode()).digest() for key in fooling}
+        expected = sorted(fooling, key=lots.__getitem__)[:5]
+        assert many(5, 7, seed) == many(5, 60, seed) == many(5, 1, seed) == expected
+        assert sorted(expected) != fooling[:5]
+    assert sorted(many(100, 7)) == fooling
+
+
+def test_one_image_is_attacked_in_the_batch_that_it_belongs_to() -> None:
+    """Of an attack that goes straight on, alone."""
+    module = Brightness().eval()
+    images = torch.full((9, 3, SIDE, SIDE), 128, dtype=torch.uint8)
+    keys = [f"image{index}" for index in range(9)]
+    engine = EagerEngine(module, torch.device("cpu"), 4)
+    task = Task(engine, images, keys, np.ones(9, dtype=np.int64), "net")
+    for name in ("FGSM", "PGD"):
+        attack = attack_settings(name=name)
+        batches = attack_batches(task, attack, 0)
+        assert [len(index) for _, index in batches] == [4, 4, 1]
+        for key in keys:
+            ((number, index),) = attack_batches(task, attack, 0, frozenset([key]))
+            own = keys.index(key)
+            if name == "FGSM":
+                assert index.tolist() == [own]
+            else:
+                assert index.tolist() == batches[number][1].tolist()
+                assert own in index
+
+
+def test_recovered_images_are_drawn_over_the_multiple_of_their_smallest_epsilon() -> None:
+    """With a curve for each num, and one for rounding alone."""
+    levels = [128, 129, 131, 126]
+    summary = summarize_returns(evaluated(levels, ("4x", "1.5x", "10x")), (SIDE, SIDE))
+    figure = overshoot_curves(summary, "Title", "Caption.")
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "symlog"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1.5", "4", "10"]
+    curves = {line.get_label(): line for line in axes.lines}
+    assert list(curves) == ["num 1", "num 36", "rounding alone"]
+    for label, kind, num in (
+        ("num 36", "unrounded", 36), ("rounding alone", "rounded", 0),
+    ):  # fmt: skip
+        rows = summary[(summary["images_are"] == kind) & (summary["num"] == num)]
+        rows = rows.set_index("epsilon").loc[["1.5x", "4x", "10x"]]
+        assert curves[label].get_xdata().tolist() == [0.5, 3, 9]
+        assert curves[label].get_ydata().tolist() == (100 * rows["return_rate"]).tolist()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(curves)
 
 
 def test_collection_stops_at_the_wanted_number() -> None:
@@ -143,7 +253,8 @@ def test_the_table_for_reading_shows_gains() -> None:
     assert list(readable.columns) == ["Epsilon", "Images", "Num", "net"]
     assert readable["net"][1].startswith("25.0 (")
     assert readable["net"][1].endswith("; +25.0")
-    assert ";" not in readable["net"][0]
+    assert readable["net"][0].endswith("; 4 images")
+    assert readable["net"][2].endswith("; 0 of 4 restored")
 
 
 def test_adversarial_outcomes_are_stored_and_merged(tmp_path) -> None:

@@ -564,13 +564,40 @@ def test_the_choice_of_the_epsilon_is_corrected_for() -> None:
 
 @pytest.mark.parametrize(
     ("rounding", "rounded", "verdict"),
-    [(50, 80, HOLDS), (80, 50, FAILS), (50, 52, OPEN), (50, 50, OPEN), (0, 30, HOLDS)],
+    [(100, 150, HOLDS), (100, 100, FAILS), (150, 50, FAILS), (0, 20, OPEN), (190, 192, OPEN)],
 )
-def test_what_pixels_return_beyond_rounding(rounding: int, rounded: int, verdict: Verdict) -> None:
+def test_what_pixels_return_is_judged_on_what_rounding_leaves_fooling(
+    rounding: int, rounded: int, verdict: Verdict
+) -> None:
+    """Those that rounding returns count neither where they stay right nor where pixels break them."""
     claim = returns(200, rounding=rounding, rounded=rounded)["returns-beyond-rounding"]
     (finding,) = claim.findings
-    assert finding.estimate == pytest.approx((rounded - rounding) / 200)
+    count, left = max(rounded - rounding, 0), 200 - rounding
+    assert finding.estimate == pytest.approx(count / left)
+    assert (finding.low, finding.high) == pytest.approx(exact(count, left))
+    assert finding.condition == f"epsilon minimal, {left} images"
     assert finding.verdict == verdict
+
+
+def test_what_rounding_returns_is_judged_on_what_it_leaves_perturbed() -> None:
+    """Of 200 images it returns 120, of which it gives 100 back as they were: 20 of 100 is left."""
+    rows = adversarial(
+        200, {("minimal", True, 0): 120, ("minimal", True, 64): 120, ("minimal", False, 64): 0}
+    )
+    given_back = rows["image"] < "00100.png"
+    (finding,) = claims(table9=rows.assign(size=np.where(given_back, 0.1, 0.6)))[
+        "returns-by-rounding"
+    ].findings
+    assert finding.estimate == pytest.approx(0.2)
+    assert (finding.low, finding.high) == pytest.approx(exact(20, 100))
+    assert finding.verdict == HOLDS
+    assert not claims(table9=rows.assign(size=0.1))["returns-by-rounding"].findings
+
+
+def test_multiples_of_the_smallest_epsilon_are_no_sizes() -> None:
+    rows = adversarial(200, {("2x", False, 0): 0, ("2x", False, 64): 60})
+    found = claims(table9=rows)
+    assert found["returns-larger"].findings == found["returns-minimal"].findings == ()
 
 
 def test_draws_are_no_images() -> None:
@@ -688,6 +715,8 @@ def contradiction(claim: Claim, finding: Finding) -> str:
         null = {
             "returns-minimal": 0.1,
             "returns-larger": 0.1,
+            "returns-by-rounding": 0.1,
+            "returns-beyond-rounding": 0.1,
             "magnified": 1,
             "augmented-differ": 1,
             "far-more-than-changed": 10,

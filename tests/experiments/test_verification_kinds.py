@@ -24,6 +24,7 @@ SHORT = (
 
 
 ATTACKED = ("experiment=table9", "draws=2", "attack.epsilon=[minimal,2]")
+OVERSHOOT = ("experiment=overshoot", "draws=1", "attack.epsilon=[1.5x,3x]", "attack.wanted=3")
 RANDOM = ("experiment=table9", "draws=1", "attack=pgd", "attack.epsilon=2")
 LAYERS = ("experiment=amplification",)
 RETRAINED = ("experiment=table10", "draws=2")
@@ -31,6 +32,7 @@ TRANSFER = ("experiment=table11", "attack.epsilon=[minimal,2]")
 DISTANCES = ("experiment=distances", "retrain.measured=4")
 KINDS = {
     "attacked images": ATTACKED,
+    "images beyond their smallest epsilon": OVERSHOOT,
     "images attacked from random starts": RANDOM,
     "activations": LAYERS,
     "retrained networks": RETRAINED,

@@ -65,6 +65,8 @@ SAID = {
     "engine.devices=cuda:99": "engine.devices=cuda:99 is not there: this machine shows 1 GPUs to",
     "engine.devices=64": "engine.devices=64 is more than the 1 GPUs that are there",
     "attack=pgd attack.arguments.zip=3": "attack.arguments.zip is not a key of the configuration",
+    "attack=pgd attack.epsilon=[minimal,0.5x]": "attack.epsilon='0.5x' is wrong; give a number",
+    "attack=pgd attack.epsilon=0": "attack.epsilon=0 is wrong; give a number",
     "attack=pgd attack.step=33": "attack.step=33.0 is larger than attack.max_epsilon=32",
     "attack=pgd attack.step=1e-30": "attack.step=1e-30 takes more than 10,000 steps to",
     "dataset=csv dataset.split=test": "dataset.split means nothing to dataset.kind=csv; remove it: it is "

@@ -16,7 +16,7 @@ from experiments.exits import CONFIGS
 from experiments.manual import commented_keys, manual
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.grid import Cell
-from pixelrobust.settings import RunSettings
+from pixelrobust.settings import RunSettings, stored_attack
 
 DRAWN_WITH = {
     "figure1": "breakdown",
@@ -142,6 +142,25 @@ def test_where_files_lie_does_not_change_what_a_run_is() -> None:
     for override in ("seed=1", "draws=2", "perturbation.num=5", "dataset.limit=9",
                      "perturbation.channels=together", "perturbation.repetition=true"):  # fmt: skip
         assert settings(*here, override).identity() != usual
+
+
+def test_keys_of_attacks_that_came_later_are_in_the_identity_where_they_change_something() -> None:
+    """A manifest without them is read as what was done before there were any."""
+    before = ("model=vgg16", "attack=fgsm", "attack.sample=false", "attack.refine=false")
+    old = settings(*before).identity()["attack"]
+    assert list(old) == [
+        "kind", "target", "arguments", "epsilon", "step", "max_epsilon", "round", "wanted",
+    ]  # fmt: skip
+    assert stored_attack({"attack": old}) == settings(*before).attack
+    new = settings("model=vgg16", "attack=fgsm")
+    assert new.identity()["attack"] == old | {"refine": True, "sample": True}
+    assert stored_attack(new.identity()) == new.attack
+
+
+def test_epsilons_are_sizes_or_multiples_of_the_smallest() -> None:
+    attack = settings("model=vgg16", "attack=fgsm", "attack.epsilon=[minimal,1.50x,1.01x,4]").attack
+    assert attack
+    assert attack.epsilon == ("minimal", "1.5x", "1.01x", 4.0)
 
 
 def test_the_manual_names_every_key() -> None:

@@ -135,13 +135,15 @@ def test_seeds_may_have_images_of_their_own() -> None:
     assert row["ci_high"] >= once.high
 
 
-def test_the_smallest_epsilon_is_minimal_or_the_least_number() -> None:
+def test_the_smallest_epsilon_is_minimal_a_multiple_or_the_least_number() -> None:
     rows = together(
         *(shown([1], FOUR, epsilon=epsilon) for epsilon in ("10", "2", "0.5")),
         shown([1], FOUR, epsilon="0.25", against="itself"),
     )
     assert of_the_smallest_epsilon(rows)["epsilon"].tolist() == ["0.5"]
-    minimal = together(rows, shown([1], FOUR))
+    multiples = together(rows, *(shown([1], FOUR, epsilon=text) for text in ("10x", "9x")))
+    assert of_the_smallest_epsilon(multiples)["epsilon"].tolist() == ["9x"]
+    minimal = together(multiples, shown([1], FOUR))
     assert of_the_smallest_epsilon(minimal)["epsilon"].tolist() == ["minimal"]
 
 
@@ -154,6 +156,15 @@ def test_the_fall_goes_from_step_to_step_in_pairs() -> None:
     assert all(step.change_low < step.change < step.change_high for step in steps[1:])
     interval = wilson_interval(0.75, 20)
     assert (steps[2].low, steps[2].high) == (interval.low, interval.high)
+
+
+def test_the_fall_has_a_step_for_what_rounding_gives_back() -> None:
+    """Rounding returns 5 of 20 images, 3 of which it gives back as they were."""
+    rows = together(shown(first(20, 20), ORIGINAL), shown(first(15, 20), ORIGINAL, rounded=True))
+    rows["size"] = rows["image"].isin(keys(20)[17:]).map({True: 0.3, False: 1.0})
+    stages = [("unrounded", ORIGINAL, False), ("back", ORIGINAL, None), ("all", ORIGINAL, True)]
+    assert [step.rate for step in fall(rows, stages)] == [1, 0.85, 0.75]
+    assert "rounding gives 3 of them back" in fall_note(rows)
 
 
 # For reading
@@ -190,15 +201,26 @@ def test_notes_count_the_images_of_each_epsilon_and_the_seeds() -> None:
         shown(first(2, 2), ALL, epsilon="2", names=["x", "y"]),
         *(shown([1, 1, 0], FOUR, seed=seed) for seed in (4, 5)),
     )
-    notes = transfer_notes(manifest(config={"retrain": {"selected": True}}), rows)
+    attack = {"target": "foolbox.attacks.FGSM", "wanted": 200}
+    config = {"retrain": {"selected": True}, "attack": attack}
+    notes = transfer_notes(manifest(config=config), rows)
+    assert "in steps of 0.255/255 up to 32/255." in notes[0]
     assert notes[1].startswith("2 to 3 images fool the original network")
+    # The keys of before are not in the manifest.
+    assert "the first 200 in the order of their names" in notes[1]
+    sampled = transfer_notes(
+        manifest(config=config | {"attack": attack | {"sample": True, "refine": True}}), rows
+    )
+    assert "the first 200 in a random order" in sampled[1]
+    assert "in 20 steps up to there" in sampled[0]
     assert "2 retrainings of each kind" in notes[2]
     assert "500 images that net classifies correctly" in notes[2]
-    unselected = transfer_notes(manifest(config={"retrain": {"selected": False}}), rows)
+    unselected = transfer_notes(manifest(config=config | {"retrain": {"selected": False}}), rows)
     assert "correctly" not in unselected[2]
     assert "3 images" in fall_note(of_the_smallest_epsilon(rows))
     assert "smallest epsilon that fools it" in fall_note(of_the_smallest_epsilon(rows))
     assert "epsilon 2/255" in fall_note(rows[rows["epsilon"] == "2"])
+    assert "1.5 times the smallest" in fall_note(shown([1], FOUR, epsilon="1.5x"))
 
 
 # The figure
