@@ -362,7 +362,7 @@ WRONG = {
     "experiment=table11 engine.devices=2": "several devices share outcomes of plain images",
     "experiment=table9 engine.devices=2": "several devices share outcomes of plain images",
     # Before any folder is looked into.
-    "experiment=table11 attack.name=PGD dataset.root=/nowhere": "attack.refine=true is for attacks of a",
+    "experiment=table11 attack.name=PGD attack.refine=true dataset.root=/nowhere": "attack.refine=true is for attacks of a",
     "experiment=table9 attack.name=GenAttack attack.refine=false dataset.root=/nowhere": "unsupported",
     "experiment=overshoot attack=pgd attack.epsilon=2x dataset.root=/nowhere": "goes straight on",
     "attack=fgsm": "measure=retraining takes images as they are; set attack=none",
