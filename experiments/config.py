@@ -477,6 +477,8 @@ def _current_job() -> Job | None:
 
 def _swept(sweep_directory: Path, jobs: int) -> frozenset[str]:
     """Return the keys of a sweep that have several values: the first job has their first, the last their last."""
+    if jobs < 2:
+        return frozenset()
     ends = [
         json.loads((sweep_directory / str(number) / RECORD).read_text(encoding="utf-8"))
         for number in (0, jobs - 1)
