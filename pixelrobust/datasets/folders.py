@@ -7,7 +7,7 @@ from pathlib import Path
 from pixelrobust.datasets.classes import (
     ClassNames,
     class_indices,
-    imagenet_class_names,
+    imagenet_classes,
     imagenet_wnids,
     read_class_names,
     read_lines,
@@ -82,9 +82,7 @@ def class_names_of(settings: DatasetSettings) -> ClassNames | None:
         return read_class_names(settings.classes)
     if settings.classes is None and settings.kind not in _OF_IMAGENET:
         return None
-    return tuple(
-        (*names, wnid) for names, wnid in zip(imagenet_class_names(), imagenet_wnids(), strict=True)
-    )
+    return imagenet_classes()
 
 
 def _image_files(root: Path) -> dict[str, list[Path]]:

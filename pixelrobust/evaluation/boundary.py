@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from pixelrobust.attacks import MINIMAL, craft
 from pixelrobust.errors import InputError
+from pixelrobust.models.checks import check_values
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
 from pixelrobust.settings import attack_settings
 
@@ -161,6 +162,7 @@ def _batches(
     """Yield each batch's place, its images as they are, and its int64 labels, on the module's device."""
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before measuring it.")
+    check_values("model", module)
     _check_count("batch_size", batch_size)
     classes = torch.tensor(labels) if isinstance(labels, np.ndarray) else labels
     if classes.shape != (len(images),) or classes.is_floating_point():

@@ -40,6 +40,19 @@ def test_a_saved_network_with_other_weights_is_refused(run: Run, tmp_path: Path)
     assert "is not what model.json describes" in sentence(run(*keys, *images(root)))
 
 
+def test_a_network_that_is_right_no_more_than_by_chance_is_told_before_selection_hides_it(
+    run: Run, tmp_path: Path
+) -> None:
+    path = saved(state(), tmp_path / "w.safetensors")
+    root = folder_of(tmp_path / "images", "cat/a.png", "dog/b.png", "dog/c.png", "dog/d.png")
+    ended = run(*images(root), *network(path))
+    assert ended.code == 0, ended.err
+    told = (
+        "model squeezenet1_1 gets 1 of 4 unchanged images right, no more than chance would (50 %)"
+    )
+    assert told in ended.out
+
+
 def without(*names: str) -> Callable[[Path], object]:
     def spoil(folder: Path) -> None:
         for name in names:
@@ -273,6 +286,12 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Gives(lambda logits: {}["missing"]), "cannot take images of 12 x 12 ('missing')"
     ),
     "weights without values": (lambda: Plain().to("meta"), "model model has weights without values"),
+    "a lazy module that was never used": (
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), "not initialised yet (1.weight of a lazy"
+    ),
+    "a lazy module with buffers": (
+        lambda: nn.Sequential(nn.LazyBatchNorm2d(), Plain()), "not initialised yet (0.weight of a lazy"
+    ),
     "a function instead of a module": (lambda: lambda images: images.flatten(1), "model is a function"),
     "a module that cannot be copied": (CannotBeCopied, "cannot pickle 'generator' object"),
 }  # fmt: skip
