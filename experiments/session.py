@@ -48,6 +48,7 @@ from pixelrobust.evaluation.store import Keep, PredictionStore, RowStore, comput
 from pixelrobust.files import write_text
 from pixelrobust.models.architectures import published_accuracy
 from pixelrobust.models.build import Classifier, load_classifier
+from pixelrobust.models.checks import try_module
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell
@@ -371,8 +372,9 @@ def check_outputs(session: Session, classifier: Classifier, images: ImageSet) ->
 
 
 def _count_outputs(classifier: Classifier, images: ImageSet) -> int:
-    with torch.inference_mode():
-        return int(classifier.module(torch.zeros(1, 3, *images.image_size)).shape[1])
+    # An engine may have moved it to a GPU.
+    logits = try_module(classifier.name, classifier.module, torch.zeros(1, 3, *images.image_size))
+    return int(logits.shape[1])
 
 
 def get_engine(session: Session, key: str, images: ImageSet) -> Engine:

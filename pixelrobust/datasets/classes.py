@@ -1,6 +1,7 @@
 """Classes of images: what they are called, and which output of a classifier stands for each."""
 
 import functools
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -80,6 +81,12 @@ def read_class_names(path: Path, key: str = "dataset.classes") -> ClassNames:
     return tuple(tuple(dict.fromkeys(each)) for each in every)
 
 
+def are_imagenets(classes: ClassNames) -> bool:
+    """Tell whether classes are ImageNet-1k's in its order, by their WordNet ids."""
+    ids = imagenet_wnids()
+    return len(classes) == len(ids) and all(map(operator.contains, classes, ids))
+
+
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names that a line of a list, or a label of a network, gives a class.
 
@@ -90,7 +97,7 @@ def names_in(text: str) -> tuple[str, ...]:
     words = (synset[2] or "" if synset else text).strip()
     parts = [part.strip() for part in words.split(",")]
     every = [*(parts if synset else [words, *parts]), synset[1] if synset else ""]
-    return tuple(dict.fromkeys(name for name in every if name))
+    return tuple(dict.fromkeys(name for name in every if name)) or (text,)
 
 
 def read_lines(path: Path, key: str, form: str) -> list[str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from pixelrobust.datasets.classes import (
     ClassNames,
-    imagenet_classes,
+    are_imagenets,
     match_classes,
     names_in,
     read_class_names,
@@ -98,7 +98,7 @@ def load_classifier(
     last = None
     if classes is not None and has_names(labels):
         last = arrange_outputs(name, labels, classes)
-    elif classes == imagenet_classes() and outputs == len(classes) + 1:
+    elif classes is not None and are_imagenets(classes) and outputs == len(classes) + 1:
         # TensorFlow's networks have it so.
         last = ExpandedLogits(nn.Identity(), [len(classes), *range(len(classes))], outputs)
         notes.append(

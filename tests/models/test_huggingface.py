@@ -169,6 +169,8 @@ def test_outputs_are_brought_into_the_order_of_the_data_sets_classes() -> None:
     # Nothing is ever taken for a dog.
     assert order(["cat", "bird"], classes) == [0, -1, 1]
     assert order(["Dog", "house_cat"], [("house cat", "n1"), ("dog", "hound", "n2")]) == [1, 0]
+    # Nor has an output without a name a class.
+    assert order(["dog", "", "cat"], classes) == [2, 0, 1]
     # These are no names, and leave outputs in their order.
     assert order(["LABEL_0", "LABEL_1"], classes) == order(["0", "1"], classes) == [0, 1]
 
@@ -269,6 +271,7 @@ def test_of_1001_outputs_the_first_is_the_background(tmp_path: Path) -> None:
     with torch.inference_mode():
         plain = load_classifier("mine", settings).module(images)
         found = load_classifier("mine", settings, imagenet_classes())
+        assert load_classifier("mine", settings, imagenet_classes()[::-1]).notes == ()
         torch.testing.assert_close(found.module(images), plain.roll(-1, dims=1))
     assert "the first is taken for the background" in found.notes[0]
 
