@@ -227,7 +227,9 @@ def _tell_preprocessing(session: Session) -> None:
         model_label(key, model): own_preprocessing(model) for key, model in settings.models.items()
     }
     others = [
-        f"{name} ({in_words(made)})" for name, made in own.items() if made not in (None, shown)
+        f"{name} ({' or '.join(map(in_words, made))})"
+        for name, made in own.items()
+        if made and shown not in made
     ]
     if others:
         session.progress.say(
@@ -276,7 +278,7 @@ def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, Pr
     # The evaluated models are tried too, so that a fault shows before any work is done.
     for key in all_models(settings):
         classifier = get_classifier(session, key)
-        check_classifier(classifier, images.image_size, int(images.labels.max()))
+        check_classifier(classifier, images.image_size, images.labels)
         check_outputs(session, classifier, images)
     known = {key: predictions_of(session, key, images) for key in settings.selection_models}
     predictions = {get_classifier(session, key).name: found.classes for key, found in known.items()}

@@ -123,9 +123,8 @@ def plan(session: Session) -> Plan:
     trained = training_set(session)
     candidates = trained or tested
     known = not settings.dataset.has_own_classes
-    check_classifier(
-        classifier, candidates.image_size, int(candidates.labels.max()) if known else 0
-    )
+    labels = candidates.labels if known else np.zeros_like(candidates.labels)
+    check_classifier(classifier, candidates.image_size, labels)
     check_outputs(session, classifier, candidates)
     if not known:
         _check_needs_no_original(settings)

@@ -35,13 +35,20 @@ from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
 from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import Engine, Predicted, choose_engine, find_device, make_engine
+from pixelrobust.engine.base import known_outputs
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.cells import count_forward
 from pixelrobust.evaluation.forward import Design
-from pixelrobust.evaluation.selection import clean_predictions, image_list_digest
+from pixelrobust.evaluation.selection import (
+    clean_predictions,
+    image_list_digest,
+    low_accuracy,
+)
 from pixelrobust.evaluation.store import Keep, PredictionStore, RowStore, compute_anew
 from pixelrobust.files import write_text
+from pixelrobust.models.architectures import published_accuracy
 from pixelrobust.models.build import Classifier, load_classifier
+from pixelrobust.models.checks import try_module
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell, Manner
@@ -332,10 +339,13 @@ def get_classifier(session: Session, key: str) -> Classifier:
     model, dataset = all_models(session.settings)[key], session.settings.dataset
     # Classes that networks are retrained for are not theirs yet.
     is_known = session.settings.measure not in RETRAINED or not dataset.has_own_classes
-    is_named = is_known and model.source == "huggingface"
+    is_named = is_known and model.is_named
 
     def load() -> Classifier:
-        return load_classifier(key, model, class_names_of(dataset) if is_named else None)
+        classifier = load_classifier(key, model, class_names_of(dataset) if is_named else None)
+        for note in classifier.notes:
+            session.progress.say(note)
+        return classifier
 
     return session.workshop.get(("network", key, model, dataset if is_named else None), load)
 
@@ -347,14 +357,19 @@ def check_outputs(session: Session, classifier: Classifier, images: ImageSet) ->
     """
     if images.classes is None or session.settings.dataset.classes is not None:
         return
-    with torch.inference_mode():
-        outputs = classifier.module(torch.zeros(1, 3, *images.image_size)).shape[1]
+    outputs = _count_outputs(classifier, images)
     if outputs != len(images.classes):
         raise InputError(
             f"the data set has {len(images.classes)} classes of its own, but model {classifier.name} has "
             f"{outputs} outputs; give dataset.classes: imagenet, if they are called as classes of "
             "ImageNet, or a text file with one class name a line in the order of the outputs."
         )
+
+
+def _count_outputs(classifier: Classifier, images: ImageSet) -> int:
+    # An engine may have moved it to a GPU.
+    logits = try_module(classifier.name, classifier.module, torch.zeros(1, 3, *images.image_size))
+    return int(logits.shape[1])
 
 
 def get_engine(session: Session, key: str, images: ImageSet) -> Engine:
@@ -433,9 +448,23 @@ def _engine_settings(session: Session, name: str) -> EngineSettings:
 
 
 def predictions_of(session: Session, key: str, images: ImageSet) -> Predicted:
-    """Return what a model of the settings takes the N unchanged images for."""
+    """Return what a model of the settings takes the N unchanged images for.
+
+    Where it gets suspiciously few of them right, that is said here: a selection would hide it.
+    """
     engine, every = get_engine(session, key, images), np.arange(len(images))
-    return clean_predictions_of(session, key, engine, images, every, "unchanged images")
+    found = clean_predictions_of(session, key, engine, images, every, "unchanged images")
+    classifier, model = get_classifier(session, key), all_models(session.settings)[key]
+    known = known_outputs(classifier.module)
+    classes = _count_outputs(classifier, images) if known is None else int(known.sum())
+    is_imagenet = images.classes is None and session.settings.dataset.classes in (None, "imagenet")
+    right = int((found.classes == images.labels).sum())
+    fault = low_accuracy(
+        right, len(images), classes, published_accuracy(model) if is_imagenet else None
+    )
+    if fault:
+        session.progress.say(f"model {classifier.name} {fault}")
+    return found
 
 
 def clean_predictions_of(

@@ -144,12 +144,14 @@ def load_network(
     Args:
         name: in its library.
         weights: timm: "pretrained"; torchvision: a set of published weights, such as
-            "IMAGENET1K_V1"; either: a .safetensors or .pth file, or "package:<module>/<file>", which
-            an installed package carries. Pickles that hold code are refused.
+            "IMAGENET1K_V1"; either: a .safetensors, .pth, .pth.tar or .ckpt file, or
+            "package:<module>/<file>", which an installed package carries. Pickles that hold code are
+            refused. Where a file holds the network more than once, a warning says which is taken.
         source: the library.
         match: how the tensors of a file find their layers.
         classes: number of outputs, K.
-        mean, std: of the training images, by channel, in [0, 1]; None: what the library says.
+        mean, std: of the training images, by channel, in [0, 1]; None: what the library says of the
+            weights. They are needed for a file that is not published where the library has several.
 
     Returns:
         (B, 3, H, W) float in [0, 1] -> (B, K) logits; in eval mode.
@@ -169,4 +171,7 @@ def load_network(
         mean=mean,
         std=std,
     )
-    return load_classifier(name, settings).module
+    classifier = load_classifier(name, settings)
+    for note in classifier.notes:
+        warnings.warn(note, stacklevel=2)
+    return classifier.module

@@ -306,6 +306,8 @@ def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
         is_random, start = True, folder / "random.safetensors"
         save_file(find_architecture(settings.models[model]).build(None).state_dict(), start)
         keys += [f"models.{model}.match=names", f"models.{model}.weights={quoted(start)}"]
+        # Nobody could tell what such weights were trained with.
+        keys += [f"dataset.preprocessing.{key}={value}" for key, value in preprocessing]
         settings = settings_of(*keys)
         classifier = load_classifier(model, settings.models[model])
     known = settings.models[model]

@@ -10,7 +10,7 @@ from pixelrobust.datasets.classes import (
     are_numbers,
     class_indices,
     free_labels,
-    imagenet_class_names,
+    imagenet_classes,
     imagenet_wnids,
     read_class_names,
     read_lines,
@@ -99,9 +99,7 @@ def class_names_of(settings: DatasetSettings) -> ClassNames | None:
     if is_plain and are_numbers(list(_files_of(settings))):
         # Such folders are called by outputs, whatever these mean.
         return None
-    return tuple(
-        (*names, wnid) for names, wnid in zip(imagenet_class_names(), imagenet_wnids(), strict=True)
-    )
+    return imagenet_classes()
 
 
 def _class_files(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:

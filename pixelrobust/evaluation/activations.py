@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.errors import InputError
+from pixelrobust.models.checks import check_values
 from pixelrobust.perturbation.augmentations import Augmentation, augment
 from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
@@ -73,6 +74,7 @@ def layer_changes(
     Raises:
         InputError: an argument is wrong, or the module's output has another first dimension.
     """
+    check_values("model", module)
     _check_arguments(images, keys, cell, batch_size)
     change = PixelChange(cell.num, cell.amplitude, cell.area, seed, *manner)
     tensors = chain(module.parameters(), module.buffers())

@@ -21,6 +21,7 @@ from torch.func import functional_call
 from pixelrobust.attacks import craft
 from pixelrobust.datasets.lists import as_labels
 from pixelrobust.errors import InputError
+from pixelrobust.models.checks import check_values
 from pixelrobust.perturbation.grid import as_plain, is_integer
 from pixelrobust.perturbation.pixels import check_images, check_unit_range
 from pixelrobust.settings import MINIMAL, attack_settings
@@ -161,6 +162,7 @@ def _batches(
     """Yield each batch's place, its images as they are, and its int64 labels, on the module's device."""
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before measuring it.")
+    check_values("model", module)
     batch_size = _as_count("batch_size", batch_size)
     classes = torch.from_numpy(as_labels(labels, len(images)))
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

@@ -19,7 +19,7 @@ from pixelrobust.engine.base import as_floats
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
-from pixelrobust.models.checks import check_module, try_module
+from pixelrobust.models.checks import check_module, check_values, try_module
 from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.kinds import IMAGE_SIZE
 from pixelrobust.outcomes.rows import make_outcomes
@@ -308,6 +308,7 @@ def _as_classifier(
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model is a {type(model).__name__}; give a torch.nn.Module.")
+    check_values(name, model)
     try:
         module = copy.deepcopy(model).eval()
     except (RuntimeError, TypeError, NotImplementedError) as error:
@@ -326,7 +327,5 @@ def _as_classifier(
 def _in_float32(name: str, module: nn.Module) -> nn.Module:
     """Return the module with weights in float32: `precision` says what is computed in, not the weights."""
     tensors = [*module.parameters(), *module.buffers()]
-    if any(tensor.is_meta for tensor in tensors):
-        raise InputError(f"model {name} has weights without values (device meta); load them.")
     kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
     return module.float() if kinds - {torch.float32} else module

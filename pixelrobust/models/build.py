@@ -1,27 +1,36 @@
 """Classifiers from settings: networks with weights and normalisation, taking float images in [0, 1]."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pixelrobust.datasets.classes import (
     ClassNames,
-    known_names,
-    normalised_name,
+    are_imagenets,
+    match_classes,
+    names_in,
     read_class_names,
 )
+from pixelrobust.engine.base import known_outputs
 from pixelrobust.errors import InputError
 from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.checks import check_module
 from pixelrobust.models.heads import ExpandedLogits, Normalize
 from pixelrobust.models.huggingface import load_network, read_folder
 from pixelrobust.models.saved import load_model
-from pixelrobust.models.weights import load_weights, package_file, read_weights, weights_digest
-from pixelrobust.settings import PACKAGE_PREFIX, ModelSettings, is_weights_file, model_label
+from pixelrobust.models.weights import (
+    load_weights,
+    read_weights,
+    some,
+    weights_digest,
+    weights_file,
+)
+from pixelrobust.settings import ModelSettings, model_label
 
 _NO_NAME = re.compile(r"(LABEL_)?\d+")
 _GIVE_LABELS = (
@@ -38,11 +47,15 @@ class Classifier:
         name: what tables call it.
         module: (B, 3, H, W) float in [0, 1] -> (B, K) logits; in eval mode.
         weights_sha256: digest of all parameters and buffers, normalisation included.
+        notes: sentences that a user should know of how it was made.
+        classes: the data set's, where outputs were brought into their order.
     """
 
     name: str
     module: nn.Module
     weights_sha256: str
+    notes: tuple[str, ...] = ()
+    classes: ClassNames | None = None
 
 
 def load_classifier(
@@ -63,33 +76,75 @@ def load_classifier(
     name = model_label(key, settings)
     if settings.source == "checkpoint":
         return _load_saved(name, settings.path)
+    notes: list[str] = []
+    labels: ClassNames = ()
     if settings.source == "huggingface":
-        parts = _huggingface_parts(name, settings, classes)
+        folder = read_folder(settings.path, settings.mean, settings.std)
+        parts: list[nn.Module] = [Normalize(folder.mean, folder.std), load_network(folder)]
+        labels, outputs = tuple(map(names_in, folder.labels)), len(folder.labels)
     else:
         architecture = find_architecture(settings)
-        path = _weights_file(settings.weights)
+        mean, std = architecture.normalisation()
+        path = weights_file(settings.weights)
         network = architecture.build(settings.weights if path is None else None)
         if path is not None:
-            load_weights(network, read_weights(path, settings.match), settings.match, path.name)
-        mean, std = settings.mean or architecture.mean, settings.std or architecture.std
-        parts = [Normalize(mean, std), network]
-    module = nn.Sequential(*parts).eval()
-    return Classifier(name, module, weights_digest(module))
+            tensors = read_weights(path, settings.match)
+            notes += load_weights(network, tensors, settings.match, path.name)
+        parts, outputs = [Normalize(mean, std), network], settings.classes
+    if settings.labels == "order":
+        labels = ()
+    elif settings.labels is not None:
+        labels = read_class_names(settings.labels, "models.<name>.labels")
+    last = None
+    if classes is not None and has_names(labels):
+        last = arrange_outputs(name, labels, classes)
+    elif classes is not None and are_imagenets(classes) and outputs == len(classes) + 1:
+        # TensorFlow's networks have it so.
+        last = ExpandedLogits(nn.Identity(), [len(classes), *range(len(classes))], outputs)
+        notes.append(
+            f"model {name} has {outputs:,} outputs for ImageNet's {len(classes):,} classes; the first is "
+            "taken for the background, and the others for ImageNet's in order"
+        )
+    module = nn.Sequential(*parts, *([] if last is None else [last])).eval()
+    matched = None if last is None else classes
+    return Classifier(name, module, weights_digest(module), tuple(notes), matched)
 
 
-def check_classifier(classifier: Classifier, image_size: tuple[int, int], labels: int) -> None:
+def check_classifier(
+    classifier: Classifier, image_size: tuple[int, int], labels: NDArray[np.int64]
+) -> None:
     """Try the classifier on a black and a white image.
 
     Args:
         classifier: the classifier.
         image_size: (height, width) of the run's images.
-        labels: the largest label of the run.
+        labels: (N,) of the run.
 
     Raises:
-        InputError: as of `pixelrobust.models.checks.check_module`.
+        InputError: as of `pixelrobust.models.checks.check_module`, or classes that the images show are
+            none that the network's labels name.
     """
+    if classifier.classes is not None:
+        _check_labels(classifier, classifier.classes, sorted({int(label) for label in labels}))
     black = torch.zeros(1, 3, *image_size)
-    check_module(classifier.name, classifier.module, torch.cat([black, 1 - black]), labels)
+    images = torch.cat([black, 1 - black])
+    check_module(classifier.name, classifier.module, images, int(labels.max()))
+
+
+def _check_labels(classifier: Classifier, classes: ClassNames, shown: list[int]) -> None:
+    """Raise InputError where some of the classes that images show have no output."""
+    known = known_outputs(classifier.module)
+    assert known is not None
+    lacking = [label for label in shown if label >= len(known) or not known[label]]
+    if lacking:
+        called = some(
+            [classes[label][0] if label < len(classes) else str(label) for label in lacking]
+        )
+        raise InputError(
+            f"{len(lacking):,} of the {len(shown):,} classes that the images show have no output of model "
+            f"{classifier.name} ({called}), so it could never be right about them; leave these classes out of "
+            f"the images, or {_GIVE_LABELS}"
+        )
 
 
 def _load_saved(name: str, path: Path | None) -> Classifier:
@@ -102,23 +157,12 @@ def _load_saved(name: str, path: Path | None) -> Classifier:
     return Classifier(name, module, saved.weights_sha256)
 
 
-def _huggingface_parts(
-    name: str, settings: ModelSettings, classes: ClassNames | None
-) -> list[nn.Module]:
-    """Load the layers of an image classifier of transformers, in the order of a data set's classes."""
-    folder = read_folder(settings.path, settings.mean, settings.std)
-    parts: list[nn.Module] = [Normalize(folder.mean, folder.std), load_network(folder)]
-    if settings.labels == "order":
-        return parts
-    labels: Sequence[str] = folder.labels
-    if settings.labels is not None:
-        key = "models.<name>.labels"
-        labels = [names[0] for names in read_class_names(settings.labels, key)]
-    last = arrange_outputs(name, labels, classes) if labels and classes else None
-    return parts if last is None else [*parts, last]
+def has_names(labels: ClassNames) -> bool:
+    """Tell whether a network's labels are any names, rather than numbers or none."""
+    return not all(_NO_NAME.fullmatch(names[0]) for names in labels)
 
 
-def arrange_outputs(name: str, labels: Sequence[str], classes: ClassNames) -> ExpandedLogits | None:
+def arrange_outputs(name: str, labels: ClassNames, classes: ClassNames) -> ExpandedLogits | None:
     """Make a last layer that brings a network's outputs into the order of a data set's classes.
 
     An output whose class the data set lacks stands behind them, so that it can still win; a class
@@ -126,66 +170,40 @@ def arrange_outputs(name: str, labels: Sequence[str], classes: ClassNames) -> Ex
 
     Args:
         name: what messages call the network.
-        labels: a name, or several with commas between them, of the class of each output.
+        labels: the names of the class of each output.
         classes: of the data set, the names of each.
 
     Returns:
-        The layer; None where outputs are in order, or have no names.
+        The layer; None where outputs are in order.
 
     Raises:
         InputError: not one label is a class of the data set, one fits several equally well, or two
             fit the same.
     """
-    if all(_NO_NAME.fullmatch(label) for label in labels):
-        return None
-    known = known_names(classes)
-    places = [_place(name, label, own, known, classes) for own, label in enumerate(labels)]
-    if all(place is None for place in places):
+    found = match_classes(labels, classes)
+    if not any(found):
         raise InputError(
-            f"none of the outputs of model {name} ({_some(labels)}) is called like a class of the data "
-            f"set ({_some([names[0] for names in classes])}); {_GIVE_LABELS}"
+            f"none of the outputs of model {name} ({_firsts(labels)}) is called like a class of the data "
+            f"set ({_firsts(classes)}); {_GIVE_LABELS}"
         )
-    taken: dict[int, str] = {}
-    for place, label in zip(places, labels, strict=True):
-        if place is not None and taken.setdefault(place, label) is not label:
+    taken: dict[int, int] = {}
+    for output, places in enumerate(found):
+        if len(places) > 1:
             raise InputError(
-                f"two outputs of model {name} are the class {classes[place][0]!r} of the data set; "
+                f"the output {labels[output][0]!r} of model {name} fits {len(places)} classes of the "
+                f"data set; {_GIVE_LABELS}"
+            )
+        if places and taken.setdefault(places[0], output) != output:
+            raise InputError(
+                f"two outputs of model {name} are the class {classes[places[0]][0]!r} of the data set; "
                 f"{_GIVE_LABELS}"
             )
     behind = iter(range(len(classes), len(classes) + len(labels)))
-    order = [next(behind) if place is None else place for place in places]
+    order = [places[0] if places else next(behind) for places in found]
     if order == list(range(len(classes))):
         return None
     return ExpandedLogits(nn.Identity(), order, max(len(classes), max(order) + 1))
 
 
-def _place(
-    name: str, label: str, own: int, known: dict[str, set[int]], classes: ClassNames
-) -> int | None:
-    """Find the class that shares most of its names with a label; None where none shares any."""
-    parts = {normalised_name(part) for part in (label, *label.split(","))} - {""}
-
-    def share(index: int) -> float:
-        names = {normalised_name(name) for name in classes[index]}
-        return len(parts & names) / len(parts | names)
-
-    shares = {index: share(index) for part in parts for index in known.get(part, ())}
-    best = [index for index in shares if shares[index] == max(shares.values())]
-    # ImageNet has two cranes, which only their places tell apart.
-    if len(best) > 1 and own not in best:
-        raise InputError(
-            f"the output {label!r} of model {name} fits {len(best)} classes of the data set; "
-            f"{_GIVE_LABELS}"
-        )
-    return own if own in best else next(iter(best), None)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _weights_file(weights: str) -> Path | None:
-    """Return the file that holds the weights; None for published ones."""
-    if weights.startswith(PACKAGE_PREFIX):
-        return package_file(weights)
-    return Path(weights) if is_weights_file(weights) else None
+def _firsts(names: ClassNames) -> str:
+    return some([each[0] for each in names])

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pixelrobust.engine.base import largest_logit
 from pixelrobust.engine.devices import arithmetic, is_out_of_memory, out_of_memory
@@ -25,10 +26,11 @@ def check_module(name: str, module: nn.Module, images: Tensor, largest_label: in
         largest_label: of the run.
 
     Raises:
-        InputError: it is in training mode, cannot take such images, gives anything but a row of
-            logits for each, has no output for a label, gives other logits for the same image, or
+        InputError: it has parameters without values, is in training mode, cannot take such images,
+            gives anything but a row of logits for each, has no output for a label, gives other logits for the same image, or
             changes its own parameters or buffers.
     """
+    check_values(name, module)
     training = next((part for part in module.modules() if part.training), None)
     if training is not None:
         raise InputError(
@@ -58,6 +60,18 @@ def check_module(name: str, module: nn.Module, images: Tensor, largest_label: in
             f"model {name} gives an image other logits beside another image than alone; its outputs "
             "must not depend on the batch (batch normalisation needs running statistics)."
         )
+
+
+def check_values(name: str, module: nn.Module) -> None:
+    """Raise InputError where parameters or buffers have no values yet, so that the first use draws some."""
+    for key, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if is_lazy(tensor):
+            raise InputError(
+                f"model {name} has parameters that are not initialised yet ({key} of a lazy module), and "
+                "the first image would fill them with random values; load its weights."
+            )
+        if tensor.is_meta:
+            raise InputError(f"model {name} has weights without values (device meta); load them.")
 
 
 def try_module(name: str, module: nn.Module, images: Tensor) -> Any:

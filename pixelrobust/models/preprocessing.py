@@ -4,23 +4,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from pixelrobust.errors import InputError
-from pixelrobust.models.architectures import find_architecture
+from pixelrobust.models.architectures import find_architecture, unrecognised
 from pixelrobust.models.huggingface import read_folder
 from pixelrobust.settings import ModelSettings, PreprocessingSettings, model_label
 
 _PAPER = PreprocessingSettings(resize=256, crop=224, interpolation="bilinear")
 
 
-def own_preprocessing(settings: ModelSettings) -> PreprocessingSettings | None:
-    """Return what a model's library or folder says of its images; None where it says nothing.
+def own_preprocessing(settings: ModelSettings) -> tuple[PreprocessingSettings, ...]:
+    """Return what a model's library or folder says of its images; nothing where it says nothing.
+
+    Several, where it may be any of them: that of a file of weights which are no published ones.
 
     Raises:
         InputError: there is no such network, or it cannot be read.
     """
     if settings.source == "checkpoint":
-        return None
+        return ()
     if settings.source == "huggingface":
-        return read_folder(settings.path, settings.mean, settings.std).preprocessing
+        own = read_folder(settings.path, settings.mean, settings.std).preprocessing
+        return () if own is None else (own,)
     return find_architecture(settings).preprocessing
 
 
@@ -41,15 +44,22 @@ def common_preprocessing(
 
     Raises:
         InputError: models disagree and must not, or none says anything and one must; or one cannot
-            be read.
+            be read, or has weights of which nobody can tell.
     """
     if set(given) == {"resize", "crop", "interpolation"}:
         return dict(given)
     found: dict[str, dict[str, Any]] = {}
     for key, settings in models.items():
         own = own_preprocessing(settings)
-        if own is not None:
-            found[model_label(key, settings)] = _with_given(own, given)
+        wanted = {tuple(_with_given(each, given).values()): each for each in own}
+        if len(wanted) > 1:
+            raise InputError(
+                f"{unrecognised(settings)} are prepared in different ways "
+                f"({'; '.join(map(in_words, own))}); give dataset.preprocessing.resize, crop and "
+                "interpolation as the network was trained for."
+            )
+        if own:
+            found[model_label(key, settings)] = _with_given(own[0], given)
     different = {tuple(own.values()): name for name, own in reversed(found.items())}
     if len(different) == 1:
         return next(iter(found.values()))

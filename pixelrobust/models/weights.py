@@ -4,10 +4,13 @@ torchvision and PyTorch check published weights while they download them, and ne
 run code that a file holds. So what lies in their cache is checked here, at every load.
 """
 
+import argparse
+import functools
 import hashlib
 import os
+import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,38 @@ from torch import Tensor, nn
 
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import file_sha256, how_to_install, package_folder, replacing
-from pixelrobust.settings import PACKAGE_PREFIX
+from pixelrobust.settings import PACKAGE_PREFIX, is_weights_file
 
 # Published DenseNets have dots in the names of layers where torchvision's modules have none.
 _OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
 # PyTorch publishes weights under names that end in the first digits of their SHA-256.
 _DIGEST = re.compile(r"-([0-9a-f]{8,})\.[a-z]+$")
 _CODE_REFUSED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+# What PyTorch says of a pickle that it refuses.
+_REFUSED_CLASS = re.compile(r"GLOBAL (\S+)")
+_UNPICKLER = "WeightsUnpickler error: "
+# Trainers keep their arguments, and accuracies of NumPy's, beside the weights: plain values, whose
+# loading runs no code. timm lets the first through too.
+_NUMBERS = tuple(map(np.dtype, "?bhilqBHILQefd"))
+_PLAIN: list[Any] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    np.dtype,
+    *dict.fromkeys(map(type, _NUMBERS)),
+    *(
+        (_NUMBERS[0].type(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar")
+        for core in ("core", "_core")
+    ),
+]
+# Checkpoints nest no deeper.
+_DEEPEST = 4
+_BATCHES = "num_batches_tracked"
+# They count steps and operations beside the weights.
+_COUNTERS = frozenset((_BATCHES, "n_averaged", "num_updates", "decay", "total_ops", "total_params"))
+# Under such a name lie weights that were averaged over the training.
+_AVERAGED = re.compile(r"(?:^|[./_])(?:ema|swa)(?=[./_])", re.IGNORECASE)
+# So many are named in a sentence.
+_NAMED = 3
 
 
 def package_file(weights: str) -> Path:
@@ -50,22 +78,68 @@ def package_file(weights: str) -> Path:
     return path
 
 
-def read_weights(path: Path, match: str) -> dict[str, Tensor]:
-    """Read named tensors from a .safetensors file, or a .pth, .pt or .bin checkpoint.
+def weights_file(weights: str) -> Path | None:
+    """Return the file that holds the weights; None for published ones.
 
-    A checkpoint may hold its tensors under `state_dict` or `model`, with or without `module.` in
-    front of their names. Pickles are read with `weights_only=True`: one that holds code is refused.
+    Raises:
+        InputError: as of `package_file`.
+    """
+    if weights.startswith(PACKAGE_PREFIX):
+        return package_file(weights)
+    return Path(weights) if is_weights_file(weights) else None
+
+
+def published_name(path: Path, names: Collection[str]) -> str | None:
+    """Return which of some published files, by names or addresses, a file is; None: none of them.
+
+    It is called so, or lies in a folder that is, or has the same first digits of its SHA-256, in its
+    name or in fact.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    _check_is_there(path)
+    for name in names:
+        called = Path(urlparse(name).path).name
+        digits = _DIGEST.search(called)
+        folders = (each == called or each.endswith(f"--{called}") for each in path.parts[:-1])
+        in_name = digits is not None and digits[1] in path.name
+        if called in (path.name, path.stem) or in_name or any(folders):
+            return name
+    digest = _sha256(path, path.stat().st_mtime_ns)
+    known = ((name, _DIGEST.search(urlparse(name).path)) for name in names)
+    return next((name for name, digits in known if digits and digest.startswith(digits[1])), None)
+
+
+@functools.lru_cache
+def _sha256(path: Path, changed: int) -> str:
+    """Return the SHA-256 of a file that was last changed then."""
+    return file_sha256(path)
+
+
+def _check_is_there(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist; give the path of an existing file.")
+
+
+def read_weights(path: Path, match: str) -> dict[str, Tensor]:
+    """Read all named tensors of a .safetensors file, or of a pickled checkpoint.
+
+    Pickles are read with `weights_only=True`: one that holds code is refused.
 
     Args:
         path: the file.
         match: "names" or "order", see `load_weights`.
 
+    Returns:
+        Tensors by name; those in a dictionary within the checkpoint have its name and a slash in
+        front, such as `state_dict/conv1.weight`.
+
     Raises:
-        InputError: the file is missing, damaged, or holds anything but tensors; or its order is
-            asked for, and its format keeps none.
+        InputError: the file is missing, damaged, or holds anything but tensors and plain values; or
+            its order is asked for, and its format keeps none.
     """
-    if not path.is_file():
-        raise InputError(f"weights file {path} does not exist; give the path of an existing file.")
+    _check_is_there(path)
     is_safetensors = path.suffix.lower() == ".safetensors"
     if is_safetensors and match == "order":
         raise InputError(
@@ -77,61 +151,188 @@ def read_weights(path: Path, match: str) -> dict[str, Tensor]:
         if is_safetensors:
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_PLAIN):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     # A damaged pickle can raise nearly anything.
     except Exception as error:
         raise InputError(
-            f"weights file {path} cannot be loaded ({first_line(error)}); "
-            "give a complete .safetensors file, or a checkpoint that holds tensors only."
+            f"weights file {path} cannot be loaded ({why_refused(error)}); "
+            "give a complete .safetensors file, or a checkpoint that holds tensors only, as "
+            "torch.save(model.state_dict(), FILE) writes it."
         ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    tensors = {
-        str(name).removeprefix("module."): value
-        for name, value in (content.items() if isinstance(content, dict) else ())
-        if isinstance(value, Tensor)
-    }
+    tensors = dict(_named_tensors(content, "", set(), _DEEPEST))
     if not tensors:
         raise InputError(f"weights file {path} holds no named tensors; give a saved state_dict.")
     return tensors
 
 
-def load_weights(module: nn.Module, state: dict[str, Tensor], match: str, origin: str) -> None:
-    """Put weights into a network.
+def why_refused(error: BaseException) -> str:
+    """Return on one line why weights cannot be loaded: of a pickle with code, its class."""
+    _, _, reason = str(error).partition(_UNPICKLER)
+    refused = _REFUSED_CLASS.search(reason)
+    if refused:
+        return f"it holds {refused[1]}, and loading that could run code"
+    return first_line(ValueError(reason) if reason else error)
+
+
+def _named_tensors(
+    content: Any, place: str, seen: set[int], depth: int
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in dictionaries, each dictionary once, that have words for names."""
+    if not isinstance(content, dict) or id(content) in seen or not depth:
+        return
+    seen.add(id(content))
+    for name, value in content.items():
+        # An optimiser numbers what it keeps, in the order of the network's tensors.
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, Tensor):
+            yield f"{place}{name}", value
+        else:
+            yield from _named_tensors(value, f"{place}{name}/", seen, depth - 1)
+
+
+def load_weights(
+    module: nn.Module, tensors: dict[str, Tensor], match: str, origin: str
+) -> tuple[str, ...]:
+    """Put weights into a network, whatever a trainer put in front of their names.
 
     Args:
         module: the network; changed.
-        state: named tensors.
+        tensors: as of `read_weights`.
         match: "names": names must agree. "order": only order and shapes must, for files whose
             authors named the same layers differently.
         origin: what to call the weights in messages.
+
+    Returns:
+        Sentences that a user should know: which weights were taken where there are several, and what
+        beside the network was left out.
 
     Raises:
         InputError: they do not fit the network, or hold values that are not finite.
     """
     expected = module.state_dict()
-    if match == "order":
-        if len(state) != len(expected):
-            raise InputError(
-                f"weights {origin} hold {len(state)} tensors, the network has {len(expected)}; "
-                "they belong to another architecture."
-            )
-        state = dict(zip(expected, state.values(), strict=True))
-    state = {_OLD_DENSENET_NAME.sub(r"\1", name): tensor for name, tensor in state.items()}
+    find = _places_in_order if match == "order" else _places_of_names
+    places = find(expected, tensors, origin)
+    fitting = {
+        place: names
+        for place, names in places.items()
+        if all(tensors[given].shape == expected[name].shape for name, given in names.items())
+    }
+    place = min(fitting or places, key=lambda each: not _AVERAGED.search(each))
+    used = {given for names in places.values() for given in names.values()}
+    beside = [
+        name
+        for name in tensors
+        if _folder(name) == _folder(place)
+        and name not in used
+        and _last_part(name) not in _COUNTERS
+    ]
+    state = {name: tensors[given] for name, given in places[place].items()}
     # Batch normalisation counts batches only since PyTorch 0.4.1, and only training reads it.
     state |= {
         name: tensor
         for name, tensor in expected.items()
-        if name.endswith(".num_batches_tracked") and name not in state
+        if _last_part(name) == _BATCHES and name not in state
     }
-    _check_fit(expected, state, origin)
+    _check_fit(expected, state, [name for name in beside if name.startswith(place)], origin)
     module.load_state_dict(state)
+    told = []
+    if any(not _same_tensors(tensors, places[place], names) for names in fitting.values()):
+        told.append(
+            f"weights {origin} hold the network {len(fitting)} times "
+            f"({', '.join(map(_called, fitting))}), and {_called(place)} is used; for another, save "
+            "it in a file of its own"
+        )
+    if beside:
+        told.append(
+            f"weights {origin} hold more than the network ({some(beside)}; tensors: {len(beside)}), which "
+            "is left out; if it normalises images, give models.<name>.mean and std"
+        )
+    return tuple(told)
 
 
-def _check_fit(expected: dict[str, Tensor], state: dict[str, Tensor], origin: str) -> None:
+def _places_of_names(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str
+) -> dict[str, dict[str, str]]:
+    """Find the network by its names, in front of which anything may stand.
+
+    Returns:
+        By what stands in front, the names in the file by those of the network: of all places where
+        none lacks, else of the one where fewest do.
+    """
+    found: dict[str, dict[str, str]] = {"": {}}
+    for given in tensors:
+        name = _OLD_DENSENET_NAME.sub(r"\1", given)
+        for cut in _cuts(name):
+            if name[cut:] in expected:
+                found.setdefault(name[:cut], {})[name[cut:]] = given
+    needed = {name for name in expected if _last_part(name) != _BATCHES}
+    whole = {place: names for place, names in found.items() if needed <= set(names)}
+    best = max(found, key=lambda place: len(found[place]))
+    return whole or {best: found[best]}
+
+
+def _places_in_order(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str
+) -> dict[str, dict[str, str]]:
+    """Find the network by the number and order of its tensors; returns as `_places_of_names`."""
+    found: dict[str, list[str]] = {}
+    for given in tensors:
+        if _last_part(given) == _BATCHES or _last_part(given) not in _COUNTERS:
+            for cut in _cuts(given):
+                found.setdefault(given[:cut], []).append(given)
+    # Several may stand in front of the same.
+    places = {tuple(names): place for place, names in found.items() if len(names) == len(expected)}
+    if not places:
+        counts = [len(names) for names in found.values()]
+        closest = min(counts, key=lambda count: abs(count - len(expected)), default=0)
+        raise InputError(
+            f"weights {origin} hold {closest} tensors, the network has {len(expected)}; "
+            "they belong to another architecture."
+        )
+    return {place: dict(zip(expected, names, strict=True)) for names, place in places.items()}
+
+
+def _cuts(name: str) -> list[int]:
+    """Return where a name can be cut in two: in front of it, and behind each dot or slash."""
+    return [0, *(index + 1 for index, mark in enumerate(name) if mark in "./")]
+
+
+def _last_part(name: str) -> str:
+    return name[_cuts(name)[-1] :]
+
+
+def _folder(name: str) -> str:
+    """Return the dictionaries of a checkpoint that a name lies in."""
+    return name[: name.rfind("/") + 1]
+
+
+def _called(place: str) -> str:
+    return place.rstrip("./") or "the outermost"
+
+
+def _same_tensors(
+    tensors: Mapping[str, Tensor], one: Mapping[str, str], other: Mapping[str, str]
+) -> bool:
+    pairs = ((tensors[one[name]], tensors[other[name]]) for name in one if name in other)
+    return all(
+        first.dtype == second.dtype and torch.equal(first, second) for first, second in pairs
+    )
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first few names, as a sentence lists them."""
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def _check_fit(
+    expected: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    unexpected: Sequence[str],
+    origin: str,
+) -> None:
     missing = [name for name in expected if name not in state]
-    unexpected = [name for name in state if name not in expected]
     if missing or unexpected:
         raise InputError(
             f"weights {origin} do not fit the network: {len(missing)} tensors are missing"

@@ -20,6 +20,7 @@ from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.files import check_writable
+from pixelrobust.models.checks import check_values
 from pixelrobust.models.heads import find_head, replace_head
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.perturbation.augmentations import Augmentation, PixelAugmentation
@@ -109,6 +110,7 @@ def retrain(
     Raises:
         InputError: an argument is wrong or does not suit the module, or the loss is not finite.
     """
+    check_values("to retrain", module)
     _check_device(recipe, context)
     seed, labels = check_seed(seed), as_labels(labels)
     targets = _targets(labels, classes)

@@ -221,6 +221,18 @@ class ModelSettings(Section):
     labels: Path | Literal["order"] | None = None
     label: StrictStr | None = None
 
+    @property
+    def is_named(self) -> bool:
+        """Tell whether its outputs find a data set's classes by names, or in spite of a background."""
+        is_placed = self.source == "huggingface" or self.labels is not None
+        return is_placed or self.classes == _WITH_BACKGROUND
+
+
+# Of ImageNet's 1,000 classes; TensorFlow's networks have one for the background in front.
+_WITH_BACKGROUND = 1001
+# .tar is what .pth.tar ends in.
+_WEIGHTS_FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt", ".th", ".pkl")
+
 
 def model_label(key: str, model: ModelSettings) -> str:
     """Return what tables call a model: its label where it has one, else its key under `models`."""
@@ -237,7 +249,7 @@ def is_weights_file(weights: Any) -> bool:
     """Tell whether `weights` names a file, rather than published weights or a package's file."""
     if not isinstance(weights, str) or weights.startswith(PACKAGE_PREFIX):
         return False
-    return weights.lower().endswith((".safetensors", ".pth", ".pt", ".bin"))
+    return weights.lower().endswith(_WEIGHTS_FILES)
 
 
 class PerturbationSettings(Section):

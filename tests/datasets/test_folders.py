@@ -11,6 +11,7 @@ import torchvision
 from PIL import Image
 
 from pixelrobust.datasets import list_training_images
+from pixelrobust.datasets.classes import imagenet_class_names
 from pixelrobust.datasets.decoded import decode
 from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.errors import InputError
@@ -75,6 +76,34 @@ def test_a_classes_file_gives_the_order_of_the_outputs(tmp_path):
         listed("imagefolder", root=root, classes=classes)
     with pytest.raises(InputError, match=r"dataset\.classes=.*absent\.txt"):
         listed("imagefolder", root=root, classes=tmp_path / "absent.txt")
+
+
+def test_a_synset_file_names_classes_by_id_and_by_words(tmp_path):
+    lines = "n02123045 tabby, tabby cat\nn01440764 tench, Tinca tinca\nn02012849\tcrane\nn03126707\tcrane"
+    classes = write(tmp_path / "synsets.txt", lines)
+    root = touch(tmp_path / "images", "n01440764/a.jpg", "tabby cat/b.jpg", "n03126707/c.jpg")
+    found = labels_by_key(listed("imagefolder", root=root, classes=classes))
+    assert found == {"n01440764/a.jpg": 1, "tabby cat/b.jpg": 0, "n03126707/c.jpg": 3}
+
+
+@pytest.mark.parametrize("first", [[], ["background"]])
+def test_a_list_of_imagenets_names_in_its_order_knows_their_ids(tmp_path, first):
+    """By which alone its two cranes can be told apart."""
+    names = [*first, *(names[0] for names in imagenet_class_names())]
+    classes = write(tmp_path / "classes.txt", "\n".join(names))
+    root = touch(tmp_path / "images", "n02012849/a.jpg", "n03126707/b.jpg", "polecat/c.jpg")
+    found = labels_by_key(listed("imagefolder", root=root, classes=classes))
+    shift = len(first)
+    assert found == {
+        "n02012849/a.jpg": 134 + shift, "n03126707/b.jpg": 517 + shift, "polecat/c.jpg": 358 + shift
+    }  # fmt: skip
+
+
+def test_a_whole_name_counts_before_a_part_of_another(tmp_path):
+    classes = write(tmp_path / "classes.txt", "dog, small\ndog\n")
+    root = touch(tmp_path / "images", "dog/a.jpg", "dog, small/b.jpg")
+    found = labels_by_key(listed("imagefolder", root=root, classes=classes))
+    assert found == {"dog/a.jpg": 1, "dog, small/b.jpg": 0}
 
 
 @pytest.mark.parametrize("folder", ["caf\u00e9", "cafe\u0301"], ids=["composed", "decomposed"])

@@ -11,7 +11,7 @@ from torch import nn
 from pixelrobust import InputError
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.selection import clean_predictions, select
+from pixelrobust.evaluation.selection import clean_predictions, low_accuracy, select
 from pixelrobust.models.build import Classifier
 
 
@@ -30,6 +30,32 @@ def test_only_images_that_all_models_get_right() -> None:
     assert selection.indices.tolist() == [0, 3]
     assert (selection.candidates, selection.survivors) == (4, 2)
     assert selection.rejected == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "classes", "published", "words"),
+    [
+        (0, 20, 1000, 0.7, "0 of 20 unchanged images right, no more than chance would (0.1 %)"),
+        (6, 20, 5, None, "no more than chance would (20 %)"),
+        # Wilson's interval of 10 of 20 is 30 to 70 %: above chance.
+        (10, 20, 5, None, None),
+        # That of 420 of 1,000 is 39 to 45 %, and four fifths of what was published are 46.5 %.
+        (420, 1000, 1000, 0.58178, "far fewer than was published (58.2%)"),
+        (440, 1000, 1000, 0.58178, None),
+        (420, 1000, 1000, None, None),
+    ],
+)
+def test_a_network_that_is_right_too_seldom_is_told_with_the_usual_causes(
+    right: int, images: int, classes: int, published: float | None, words: str | None
+) -> None:
+    told = low_accuracy(right, images, classes, published)
+    if words is None:
+        assert told is None
+    else:
+        assert told
+        assert words in told
+        for cause in ("normalisation", "order of its outputs", "size of images"):
+            assert cause in told
 
 
 def test_a_limit_takes_a_seeded_sample() -> None:

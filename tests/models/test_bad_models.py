@@ -6,14 +6,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pixelrobust import InputError, evaluate
+from pixelrobust.evaluation.activations import layer_changes
+from pixelrobust.evaluation.boundary import linearized_distances
 from pixelrobust.models.build import load_classifier
 from pixelrobust.models.saved import save_model
+from pixelrobust.perturbation.augmentations import PixelAugmentation
+from pixelrobust.perturbation.grid import Cell
+from pixelrobust.retraining import retrain
+from pixelrobust.settings import recipe_settings
 from tests.conftest import Run
 from tests.fault_cases import folder_of, images, network, refusal, saved, sentence, state
 from tests.models.cases import checkpoint, edited, hugging_face, model
@@ -38,6 +45,19 @@ def test_a_saved_network_with_other_weights_is_refused(run: Run, tmp_path: Path)
     root = folder_of(tmp_path / "images", "cat/a.png")
     keys = ["model=checkpoint", f"models.checkpoint.path={tmp_path / 'saved'}"]
     assert "is not what model.json describes" in sentence(run(*keys, *images(root)))
+
+
+def test_a_network_that_is_right_no_more_than_by_chance_is_told_before_selection_hides_it(
+    run: Run, tmp_path: Path
+) -> None:
+    path = saved(state(), tmp_path / "w.safetensors")
+    root = folder_of(tmp_path / "images", "cat/a.png", "dog/b.png", "dog/c.png", "dog/d.png")
+    ended = run(*images(root), *network(path))
+    assert ended.code == 0, ended.err
+    told = (
+        "model squeezenet1_1 gets 1 of 4 unchanged images right, no more than chance would (50 %)"
+    )
+    assert told in ended.out
 
 
 def without(*names: str) -> Callable[[Path], object]:
@@ -273,6 +293,12 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Gives(lambda logits: {}["missing"]), "cannot take images of 12 x 12 ('missing')"
     ),
     "weights without values": (lambda: Plain().to("meta"), "model model has weights without values"),
+    "a lazy module that was never used": (
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), "not initialised yet (1.weight of a lazy"
+    ),
+    "a lazy module with buffers": (
+        lambda: nn.Sequential(nn.LazyBatchNorm2d(), Plain()), "not initialised yet (0.weight of a lazy"
+    ),
     "a function instead of a module": (lambda: lambda images: images.flatten(1), "model is a function"),
     "a module that cannot be copied": (CannotBeCopied, "cannot pickle 'generator' object"),
 }  # fmt: skip
@@ -283,6 +309,20 @@ def test_a_network_that_cannot_be_measured_is_refused(
     make: Callable[[], object], words: str
 ) -> None:
     assert words in refusal(lambda: evaluate(make(), noise(3), [0, 1, 2], num=64, draws=2))
+
+
+def test_a_lazy_module_is_refused_before_anything_is_measured_or_trained(tmp_path: Path) -> None:
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(4)).eval()
+    images, keys, labels = noise(2), ["a", "b"], np.array([0, 1])
+    calls: list[Callable[[], object]] = [
+        lambda: layer_changes(lazy, images, keys, Cell(4), seed=0, batch_size=2),
+        lambda: linearized_distances(lazy, images, labels),
+        lambda: retrain(
+            lazy, (0, 1), images, keys, labels, PixelAugmentation(4), recipe_settings(), directory=tmp_path
+        ),
+    ]  # fmt: skip
+    for call in calls:
+        assert "not initialised yet (1.weight of a lazy module)" in refusal(call)
 
 
 def test_a_network_in_training_mode_is_measured_in_eval_mode_and_left_as_it_was() -> None:

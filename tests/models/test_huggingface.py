@@ -7,16 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 import transformers
+from safetensors.torch import save_file
 
 from pixelrobust import InputError, evaluate
-from pixelrobust.datasets.classes import imagenet_class_names, imagenet_wnids
-from pixelrobust.models.build import Classifier, arrange_outputs, load_classifier
+from pixelrobust.datasets.classes import (
+    imagenet_class_names,
+    imagenet_classes,
+    imagenet_wnids,
+    names_in,
+)
+from pixelrobust.models.build import Classifier, arrange_outputs, has_names, load_classifier
 from pixelrobust.models.huggingface import read_folder
 from pixelrobust.models.preprocessing import own_preprocessing
 from tests.conftest import Run
-from tests.fault_cases import folder_of, manifest
-from tests.models.cases import KINDS, checkpoint, edited, hugging_face, noise, picture
+from tests.fault_cases import folder_of, manifest, sentence
+from tests.models.cases import KINDS, checkpoint, edited, hugging_face, model, noise, picture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -111,7 +118,7 @@ def test_a_mean_and_std_of_ones_own_need_no_image_processor(tmp_path: Path) -> N
     (folder / "preprocessor_config.json").unlink()
     half = (0.5, 0.5, 0.5)
     module = load(folder, mean=half, std=half).module
-    assert own_preprocessing(hugging_face(folder, mean=half, std=half)) is None
+    assert own_preprocessing(hugging_face(folder, mean=half, std=half)) == ()
     assert module[0].mean.flatten().tolist() == [0.5, 0.5, 0.5]
 
 
@@ -148,7 +155,8 @@ def test_loading_downloads_nothing_and_leaves_settings_as_they_were(
 
 def order(labels: list[str], classes: list[tuple[str, ...]]) -> list[int]:
     """For each class of the data set, which output tells of it."""
-    last = arrange_outputs("mine", labels, tuple(classes))
+    named = tuple(map(names_in, labels))
+    last = arrange_outputs("mine", named, tuple(classes)) if has_names(named) else None
     given = torch.arange(1.0, len(labels) + 1)[None]
     return [int(value) - 1 for value in (last(given) if last else given)[0].clamp(min=0)]
 
@@ -161,6 +169,8 @@ def test_outputs_are_brought_into_the_order_of_the_data_sets_classes() -> None:
     # Nothing is ever taken for a dog.
     assert order(["cat", "bird"], classes) == [0, -1, 1]
     assert order(["Dog", "house_cat"], [("house cat", "n1"), ("dog", "hound", "n2")]) == [1, 0]
+    # Nor has an output without a name a class.
+    assert order(["dog", "", "cat"], classes) == [2, 0, 1]
     # These are no names, and leave outputs in their order.
     assert order(["LABEL_0", "LABEL_1"], classes) == order(["0", "1"], classes) == [0, 1]
 
@@ -177,6 +187,28 @@ def test_imagenets_own_names_are_in_imagenets_order() -> None:
     assert order(swapped, classes) == [1, 0, *range(2, 1000)]
 
 
+def test_names_that_stand_twice_are_settled_by_their_order() -> None:
+    """In ImageNet's order with and without a background, and sorted by name."""
+    firsts = [names[0] for names in imagenet_class_names()]
+    assert [firsts.count(name) for name in ("crane", "maillot")] == [2, 2]
+    classes = list(imagenet_classes())
+    assert order(firsts, classes) == list(range(1000))
+    assert order(["background", *firsts], classes)[:1000] == list(range(1, 1001))
+    # Polecat is a name of the skunk too, and Cardigan one of a dog.
+    by_name = sorted(range(1000), key=lambda index: firsts[index].casefold())
+    assert order([firsts[index] for index in by_name], classes) == np.argsort(by_name).tolist()
+
+
+def test_labels_of_synset_files_are_found_by_their_ids() -> None:
+    lines = [
+        f"{wnid} {', '.join(names)}"
+        for wnid, names in zip(imagenet_wnids(), imagenet_class_names(), strict=True)
+    ]
+    assert order(lines[::-1], list(imagenet_classes())) == list(range(999, -1, -1))
+    # Without ids among the classes, names count.
+    assert order(lines[:2], [("goldfish",), ("tench",)]) == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
@@ -190,7 +222,11 @@ def test_imagenets_own_names_are_in_imagenets_order() -> None:
 )
 def test_outputs_that_fit_no_data_set_are_refused(labels: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        arrange_outputs("mine", labels, (("cat",), ("dog",), ("crane", "a"), ("crane", "b")))
+        arrange_outputs(
+            "mine",
+            tuple(map(names_in, labels)),
+            (("cat",), ("dog",), ("crane", "a"), ("crane", "b")),
+        )
 
 
 @pytest.mark.parametrize("engine", ["eager", "openvino"])
@@ -212,6 +248,45 @@ def test_a_folder_is_evaluated_at_its_own_size_with_classes_by_name(
         "resize": 32, "crop": 32, "interpolation": "bilinear"
     }  # fmt: skip
     assert len(record["weights_sha256"]["huggingface"]) == 64
+
+
+def test_classes_of_the_images_without_an_output_are_an_error_that_counts_them(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = checkpoint(tmp_path / "vit", labels=["dog", "bird"])
+    root = folder_of(tmp_path / "images", "cat/a.png", "dog/b.png", "fish/c.png")
+    keys = ["model=huggingface", f"models.huggingface.path={folder}", "perturbation.num=4"]
+    ended = run(*keys, "dataset=imagefolder", f"dataset.root={root}", "dataset.classes=folders")
+    assert (
+        "2 of the 3 classes that the images show have no output of model huggingface (cat, fish)"
+    ) in sentence(ended)
+
+
+def test_of_1001_outputs_the_first_is_the_background(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.squeezenet1_1(num_classes=1001)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    settings = model(weights=str(tmp_path / "w.safetensors"), classes=1001)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        plain = load_classifier("mine", settings).module(images)
+        found = load_classifier("mine", settings, imagenet_classes())
+        assert load_classifier("mine", settings, imagenet_classes()[::-1]).notes == ()
+        torch.testing.assert_close(found.module(images), plain.roll(-1, dims=1))
+    assert "the first is taken for the background" in found.notes[0]
+
+
+def test_labels_say_what_the_outputs_of_any_network_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.squeezenet1_1(num_classes=2)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "labels.txt").write_text("dog\ncat\n")
+    settings = model(weights=str(tmp_path / "w.safetensors"), labels=tmp_path / "labels.txt")
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        plain = load_classifier("mine", settings).module(images)
+        found = load_classifier("mine", settings, (("cat",), ("dog",))).module(images)
+    torch.testing.assert_close(found, plain.flip(1))
 
 
 def test_attacks_find_the_networks_gradients(tmp_path: Path) -> None:

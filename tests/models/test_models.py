@@ -1,14 +1,17 @@
 """Networks with weights from files, packages and libraries, as classifiers of images in [0, 1]."""
 
+import argparse
 import hashlib
 import os
 import pickle
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -16,8 +19,12 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pixelrobust import load_network
 from pixelrobust.errors import InputError
+from pixelrobust.models import weights as known_weights
+from pixelrobust.models.architectures import published_accuracy
 from pixelrobust.models.build import Classifier, check_classifier, load_classifier
+from pixelrobust.models.preprocessing import own_preprocessing
 from pixelrobust.models.weights import weights_digest
 from tests.models.cases import model
 
@@ -92,31 +99,116 @@ def test_a_safetensors_file_gives_the_networks_logits(weights, network, images):
     torch.testing.assert_close(found, logits_by_hand(network, images))
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda state: state,
-        lambda state: {"state_dict": state, "epoch": 90},
-        lambda state: {"model": state},
-        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
-        lambda state: {
-            "state_dict": {f"module.{name}": tensor for name, tensor in state.items()},
-            "best": 0.5,
-        },
-    ],
-    ids=["bare", "state_dict", "model", "module.", "state_dict with module."],
-)
+def prefixed(prefix: str, state: State) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+WRAPPED: dict[str, Callable[[State], Any]] = {
+    "bare": lambda state: state,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 90},
+    "model": lambda state: {"model": state},
+    "module.": lambda state: prefixed("module.", state),
+    "state_dict with module.": lambda state: {"state_dict": prefixed("module.", state), "best": 0.5},
+    "a compiled network": lambda state: {"model_state_dict": prefixed("_orig_mod.", state)},
+    "compiled on several GPUs": lambda state: {"net": prefixed("_orig_mod.module.", state)},
+    "Lightning's": lambda state: {"state_dict": prefixed("model.", state), "callbacks": {}},
+    "timm's, with arguments and an accuracy": lambda state: {
+        "args": argparse.Namespace(output=Path("/runs")), "metric": np.float64(76.1),
+        "state_dict": state, "arch": "squeezenet1_1",
+    },
+    "averaged, with a counter": lambda state: {
+        "n_averaged": torch.tensor(3), **prefixed("module.", state)
+    },
+    "with counted operations": lambda state: {
+        **state, "total_ops": torch.zeros(1), "features.0.total_params": torch.zeros(1)
+    },
+    "behind an optimiser's": lambda state: {
+        "optimizer": {"state": {k: {"momentum_buffer": torch.ones_like(value)}
+                                for k, value in enumerate(state.values())}},
+        "state_dict": state,
+    },
+    "twice the same": lambda state: {"model": state, "model_ema": dict(state)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("match", ["names", "order"])
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
 def test_checkpoints_of_every_usual_form_give_the_networks_logits(
-    tmp_path, state, network, images, wrap
+    tmp_path, state, network, images, wrap, match
 ):
-    path = checkpoint(wrap(state), tmp_path / "mine.pth")
-    torch.testing.assert_close(logits(load(path), images), logits_by_hand(network, images))
+    loaded = load(checkpoint(wrap(state), tmp_path / "mine.pth"), match=match)
+    torch.testing.assert_close(logits(loaded, images), logits_by_hand(network, images))
+    assert loaded.notes == ()
 
 
-@pytest.mark.parametrize("name", ["mine.pt", "mine.bin", "MINE.PTH"])
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (
+            "state_dict",
+            "state_dict_ema",
+            "(state_dict, state_dict_ema), and state_dict_ema is used",
+        ),
+        ("model_ema", "model", "(model_ema, model), and model_ema is used"),
+        ("student", "teacher", "(student, teacher), and student is used"),
+    ],
+)
+def test_of_two_networks_in_a_file_the_averaged_or_first_is_taken_and_told(
+    tmp_path, state, one, other, told
+):
+    """As timm loads its trainer's checkpoints."""
+    changed = {name: tensor + 1 for name, tensor in state.items()}
+    loaded = load(checkpoint({one: state, other: changed}, tmp_path / "two.pth.tar"))
+    expected = changed if "ema" in other else state
+    assert torch.equal(loaded.module[1].classifier[1].bias, expected["classifier.1.bias"])
+    (note,) = loaded.notes
+    assert "two.pth.tar hold the network 2 times" in note
+    assert told in note
+
+
+def test_what_stands_beside_the_network_is_left_out_and_told(tmp_path, state, network, images):
+    """As adversarially trained networks come, normalisation and attacker in one module."""
+    content = {
+        **prefixed("module.model.", state), **prefixed("module.attacker.model.", state),
+        "module.normalizer.new_mean": torch.zeros(3, 1, 1),
+    }  # fmt: skip
+    loaded = load(checkpoint({"model": content}, tmp_path / "robust.pt"))
+    torch.testing.assert_close(logits(loaded, images), logits_by_hand(network, images))
+    (note,) = loaded.notes
+    assert "module.normalizer.new_mean; tensors: 1), which is left out" in note
+
+
+def test_in_python_the_choice_is_a_warning(tmp_path, state):
+    changed = {name: tensor + 1 for name, tensor in state.items()}
+    path = checkpoint({"model": state, "ema": {"module": changed}}, tmp_path / "two.pt")
+    with pytest.warns(UserWarning, match=r"\(model, ema/module\), and ema/module is used"):
+        load_network("squeezenet1_1", path, source="torchvision", classes=5)
+
+
+@pytest.mark.parametrize(
+    "name", ["mine.pt", "mine.bin", "MINE.PTH", "best.pth.tar", "last.ckpt", "mine.tar", "mine.th"]
+)
 def test_checkpoints_may_have_any_usual_suffix(tmp_path, state, name):
     path = checkpoint(state, tmp_path / name)
     assert not any(module.training for module in load(path).module.modules())
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (nn.Linear(2, 2), "it holds torch.nn.modules.linear.Linear, and loading"),
+        (
+            {"state_dict": {}, "schedule": Fraction(1, 2)},
+            "it holds fractions.Fraction, and loading",
+        ),
+    ],
+)
+def test_a_pickle_that_is_refused_is_named_by_its_class(tmp_path, content, named):
+    path = checkpoint(content, tmp_path / "whole.pth")
+    with pytest.raises(InputError) as refused:
+        load(path)
+    assert named in str(refused.value)
+    assert "x1b" not in str(refused.value)
 
 
 def test_a_classifier_is_called_by_its_label_else_by_its_key(weights):
@@ -331,6 +423,78 @@ def test_networks_that_transform_their_input_do_so_with_published_weights(publis
     torch.testing.assert_close(found, logits_by_hand(expected, images))
 
 
+def half(images: Tensor) -> Tensor:
+    return (images - 0.5) / 0.5
+
+
+def googlenet() -> nn.Module:
+    torch.manual_seed(6)
+    return torchvision.models.googlenet(init_weights=False, aux_logits=True).eval()
+
+
+def test_a_file_that_torchvision_publishes_is_built_as_published(publish, tmp_path):
+    """By its name, by the digits of its digest in another name, or by its digest."""
+    weights, plain = torchvision.models.GoogLeNet_Weights.IMAGENET1K_V1, googlenet()
+    cached = publish(weights, plain.state_dict())
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    expected = logits(load("IMAGENET1K_V1", name="googlenet", classes=1000), images)
+    torch.testing.assert_close(expected, plain(half(images)).detach(), atol=1e-4, rtol=1e-4)
+    digits = cached.stem.removeprefix("made-")
+    converted = safetensors(plain.state_dict(), tmp_path / f"mine-{digits}-converted.safetensors")
+    renamed = tmp_path / "renamed.pth"
+    renamed.write_bytes(cached.read_bytes())
+    for path in (cached, converted, renamed):
+        found = load(path, name="googlenet", classes=1000)
+        torch.testing.assert_close(logits(found, images), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_of_another_file_of_such_a_network_the_user_must_say(tmp_path):
+    plain = googlenet()
+    path = safetensors(plain.state_dict(), tmp_path / "mine.safetensors")
+    with pytest.raises(
+        InputError,
+        match=r"mine\.safetensors is no file that is published for goog.*"
+        r"mean=\[0\.5, .*mean=\[0\.485, .*give models\.<name>\.mean and std",
+    ):
+        load(path, name="googlenet", classes=1000)
+    images = torch.rand(1, 3, 64, 64)
+    for mean, std in ((IMAGENET_MEAN, IMAGENET_STD), ((0.5,) * 3, (0.5,) * 3)):
+        found = load(path, name="googlenet", classes=1000, mean=mean, std=std)
+        torch.testing.assert_close(logits(found, images), logits_by_hand(plain, images, mean, std))
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "weights", "sizes", "accuracy"),
+    [
+        ("torchvision", "resnet50", "/w/resnet50-0676ba61.pth", [256], 0.7613),
+        ("torchvision", "resnet50", "/w/resnet50-11ad3fa6.pth", [232], 0.80858),
+        ("torchvision", "resnet50", "/w/ours.pth", [256, 232], None),
+        ("torchvision", "resnet50", "IMAGENET1K_V2", [232], 0.80858),
+        # Its other published file is half a network.
+        ("torchvision", "vgg16", "/w/ours.pth", [256], None),
+        ("timm", "resnet50", "/w/resnet50_a1_0-14fe96d1.pth", [288], None),
+        ("timm", "resnet50", "/w/models--timm--resnet50.tv_in1k/x/model.safetensors", [256], None),
+        ("timm", "resnet50.tv_in1k", "/w/ours.pth", [256], None),
+    ],
+)
+def test_what_published_files_were_tested_with_and_how_well(
+    monkeypatch, source, name, weights, sizes, accuracy
+):
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    monkeypatch.setattr(known_weights, "_sha256", lambda *_: "0" * 64)
+    monkeypatch.setattr(Path, "stat", lambda path: os.stat_result(range(10)))
+    settings = model(source=source, name=name, weights=weights, classes=1000)
+    assert [each.resize for each in own_preprocessing(settings)] == sizes
+    assert published_accuracy(settings) == pytest.approx(accuracy)
+
+
+def test_a_vision_transformer_for_larger_images_is_built_for_them(tmp_path):
+    large = torchvision.models.vit_b_16(image_size=384)
+    path = safetensors(large.state_dict(), tmp_path / "vit_b_16_swag-9ac1b537.safetensors")
+    found = load(path, name="vit_b_16", classes=1000).module[1]
+    assert found.image_size == 384
+
+
 def test_another_file_in_torchvisions_cache_is_named(torchvision_cache):
     """It fits the network, so that nothing but its hash tells."""
     path = torchvision_cache / SQUEEZENET.url.rpartition("/")[2]
@@ -464,4 +628,4 @@ def test_buffers_shapes_and_types_enter_the_digest():
 )
 def test_a_network_that_does_not_fit_the_images_is_refused(module, size, words):
     with pytest.raises(InputError, match=f"model mine .*{words}"):
-        check_classifier(Classifier("mine", module.eval(), ""), size, labels=0)
+        check_classifier(Classifier("mine", module.eval(), ""), size, np.array([0]))

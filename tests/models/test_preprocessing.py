@@ -85,6 +85,26 @@ def test_models_that_only_select_or_say_nothing(tmp_path: Path) -> None:
         settings_of(*model, *FOLDER, "dataset.preprocessing.crop=models")
 
 
+def test_weights_that_are_not_published_need_a_size_where_published_ones_differ(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "ours.pth").write_bytes(b"")
+    model = [
+        "model=torchvision", "models.torchvision.name=resnet50",
+        f"models.torchvision.weights={tmp_path / 'ours.pth'}", *FOLDER,
+    ]  # fmt: skip
+    with pytest.raises(InputError) as refused:
+        settings_of(*model)
+    assert re.search(
+        r"ours\.pth is no file that is published for resnet50, whose images are prepared in different "
+        r"ways \(resize=256, crop=224, bilinear; resize=232, crop=224, bilinear\); give "
+        r"dataset\.preprocessing\.resize, crop and interpolation",
+        str(refused.value),
+    )
+    given = [f"dataset.preprocessing.{each}" for each in ("resize=240", "crop=224")]
+    assert shown(settings_of(*model, *given)) == (240, 224, "bilinear")
+
+
 def evaluated(name: str, run: Run, folder: Path, *keys: str) -> str:
     """Evaluate such a network, with weights that take everything for a cat; return what was printed."""
     torch.manual_seed(0)
