@@ -16,6 +16,7 @@ from rich.text import Text
 from experiments.exits import DONE, FAILURE, RUN, STORE, default_results, exit_code
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.store import PredictionStore, cell_name
+from pixelrobust.outcomes.kinds import CELL_COLUMNS
 from pixelrobust.perturbation.grid import Cell, build_grid
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
@@ -94,7 +95,8 @@ def _cells(about: dict[str, Any], results: Path) -> tuple[int, list[str]]:
     if settings["measure"] not in ("outcomes", "retraining") or settings["attack"]:
         return 0, []
     finished, missing = 0, []
-    cells = [cell for cell in build_grid(**settings["perturbation"]) if cell.num]
+    grid = {key: settings["perturbation"][key] for key in CELL_COLUMNS}
+    cells = [cell for cell in build_grid(**grid) if cell.num]
     networks = about["answers"] or dict.fromkeys(about["weights_sha256"])
     for network, place in networks.items():
         for cell in cells:

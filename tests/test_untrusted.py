@@ -162,7 +162,7 @@ def test_a_packages_weights_lie_in_the_package(
 @pytest.mark.parametrize("value", ["null", "CANARY"])
 def test_an_attack_writes_no_log(run: Run, canary: Path, value: str) -> None:
     value = value.replace("CANARY", str(canary))
-    attack = ("attack=fgsm", "attack.name=HopSkipJumpAttack")
+    attack = ("attack=fgsm", "attack.name=HopSkipJumpAttack", "attack.refine=false")
     ended = run(*SMALL, *attack, f"++attack.arguments={{tensorboard: {value}}}")
     refused(ended, canary, "attack.arguments.tensorboard")
 

@@ -314,8 +314,9 @@ def _entry(text: str, numeric: bool) -> Entry:
 def _exact_entry(text: str) -> Entry:
     if not text or not math.isfinite(float(text)):
         return Entry(text)
-    is_whole = text.lstrip("-").isdigit()
-    return Entry(f"{int(text):,}" if is_whole else f"{float(text):.{_DIGITS}g}", key=text)
+    if text.lstrip("-").isdigit():
+        return Entry(f"{int(text):,}", key=text)
+    return Entry(f"{float(text):.{_DIGITS}g}", key=text)
 
 
 def _is_float(text: str) -> bool:
