@@ -165,7 +165,8 @@ def test_every_python_command_runs(
         if "timm" in arguments and "weights" not in arguments:
             extra += [f"models.timm.weights={own_weights}"]
     elif str(own_images) in arguments:
-        extra += ["model=timm", "models.timm.name=resnet18", f"models.timm.weights={own_weights}"]
+        named = "models.timm.name=resnet18.a1_in1k"
+        extra += ["model=timm", named, f"models.timm.weights={own_weights}"]
     else:
         extra += ["model=efficientnet_lite0"]
     ended = run(*arguments.split(), *extra)
