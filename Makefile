@@ -93,7 +93,7 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 	@.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	@.audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
-test: | $(BIN)/python  ## Run the tests, but for the slow ones; eight minutes on two cores.
+test: | $(BIN)/python  ## Run the tests, but for the slow ones; nine to ten minutes on two cores.
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 -m 'not slow'
 
 test-slow: | $(BIN)/python  ## Run the slow tests.
