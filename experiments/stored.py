@@ -29,11 +29,15 @@ def outcomes_file(directory: Path, name: str) -> Path:
     return directory / "outcomes" / f"{experiment_called(name).table}.parquet"
 
 
+def load_manifest(directory: Path, name: str) -> Manifest:
+    """Read the manifest that `store_run` wrote for the experiment of this name."""
+    return read_manifest(outcomes_file(directory, name).with_suffix(".json"))
+
+
 def load_run(directory: Path, name: str) -> Run:
     """Read what `store_run` wrote for the experiment of this name."""
-    path = outcomes_file(directory, name)
-    manifest = read_manifest(path.with_suffix(".json"))
-    return manifest, read_outcomes(path, kind_of(manifest.config).name)
+    manifest = load_manifest(directory, name)
+    return manifest, read_outcomes(outcomes_file(directory, name), kind_of(manifest.config).name)
 
 
 def stored_runs(directory: Path) -> dict[str, Run]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.config import LOST, RECORD, JobRecord, job_record, settings_of
 from experiments.present import derive, present
-from experiments.stored import Run, load_run, store_run, stored_runs
+from experiments.stored import Run, load_manifest, load_run, store_run, stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
 from pixelrobust.outcomes.manifest import Manifest, merge_manifests, why_apart
@@ -99,7 +99,7 @@ def _parts(jobs: list[JobRecord], tell: Callable[[str], None]) -> list[list[JobR
     parts: list[tuple[Manifest, list[JobRecord]]] = []
     reasons: list[str] = []
     for job in jobs:
-        manifest = load_run(Path(job.directory), job.name)[0]
+        manifest = load_manifest(Path(job.directory), job.name)
         apart = [why_apart(first, manifest) for first, _ in parts]
         if "" in apart:
             parts[apart.index("")][1].append(job)

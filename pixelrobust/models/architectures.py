@@ -37,7 +37,7 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Published:
-    """What a set of published weights wants, and how good it is.
+    """Hold what a set of published weights wants, and how good it is.
 
     Attributes:
         mean, std: for images in [0, 1].

@@ -27,8 +27,8 @@ def check_module(name: str, module: nn.Module, images: Tensor, largest_label: in
 
     Raises:
         InputError: it has parameters without values, is in training mode, cannot take such images,
-            gives anything but a row of logits for each, has no output for a label, gives other logits for the same image, or
-            changes its own parameters or buffers.
+            gives anything but a row of logits for each, has no output for a label, gives other logits
+            for the same image, or changes its own parameters or buffers.
     """
     check_values(name, module)
     training = next((part for part in module.modules() if part.training), None)

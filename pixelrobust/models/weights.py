@@ -99,16 +99,17 @@ def published_name(path: Path, names: Collection[str]) -> str | None:
         InputError: there is no such file.
     """
     _check_is_there(path)
+    digits: dict[str, str] = {}
     for name in names:
         called = Path(urlparse(name).path).name
-        digits = _DIGEST.search(called)
+        if found := _DIGEST.search(called):
+            digits[name] = found[1]
         folders = (each == called or each.endswith(f"--{called}") for each in path.parts[:-1])
-        in_name = digits is not None and digits[1] in path.name
+        in_name = name in digits and digits[name] in path.name
         if called in (path.name, path.stem) or in_name or any(folders):
             return name
     digest = _sha256(path, path.stat().st_mtime_ns)
-    known = ((name, _DIGEST.search(urlparse(name).path)) for name in names)
-    return next((name for name, digits in known if digits and digest.startswith(digits[1])), None)
+    return next((name for name, first in digits.items() if digest.startswith(first)), None)
 
 
 @functools.lru_cache
