@@ -204,6 +204,11 @@ class CompiledEngine(EagerEngine):
 
 def as_floats(images: Tensor) -> Tensor:
     """Return uint8, or float in [0, 1], as float32 in [0, 1], channels last."""
+    if images.is_cuda and not images.is_floating_point():
+        # A GPU multiplies by the reciprocal of a Python number, which rounds otherwise than a CPU's
+        # division; by a tensor of its own it divides. It converts on the way.
+        divisor = torch.full((), 255, dtype=torch.float32, device=images.device)
+        return images.contiguous(memory_format=torch.channels_last) / divisor
     floats = images.to(torch.float32, memory_format=torch.channels_last)
     return floats if images.is_floating_point() else floats.div_(255)
 
