@@ -337,8 +337,8 @@ def returns(runs: Mapping[str, Run]) -> list[Claim]:
 
 def _at_the_largest_num(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with most changed pixels; none where no pixel is changed."""
-    changed = outcomes[outcomes["num"] > 0]
-    return changed[changed["num"] == changed["num"].max()]
+    num = outcomes["num"]
+    return outcomes[(num > 0) & (num == num.max())]
 
 
 def _considerable(outcomes: pd.DataFrame) -> list[Finding]:
