@@ -338,7 +338,8 @@ def returns(runs: Mapping[str, Run]) -> list[Claim]:
 def _at_the_largest_num(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with most changed pixels; none where no pixel is changed."""
     num = outcomes["num"]
-    return outcomes[(num > 0) & (num == num.max())]
+    most: pd.DataFrame = outcomes[(num > 0) & (num == num.max())]
+    return most
 
 
 def _considerable(outcomes: pd.DataFrame) -> list[Finding]:
