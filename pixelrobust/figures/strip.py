@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -157,6 +157,37 @@ def strips_from_outcomes(
     models = list(rows["model"].unique())
     return [
         _strip_of(rows[rows["image"] == key], key, nums, models, changed, words) for key in keys
+    ]
+
+
+def where_predictions_change(strips: Sequence[Strip]) -> list[Strip]:
+    """Return strips of the same nums with the unchanged image, and the nums that change a prediction.
+
+    All stay where none changes.
+    """
+    kept = [
+        place
+        for place in range(len(strips[0].nums))
+        if place == 0
+        or any(
+            names[place] != names[place - 1]
+            for strip in strips
+            for names in strip.predictions.values()
+        )
+    ]
+    if len(kept) == 1:
+        return list(strips)
+    return [
+        replace(
+            strip,
+            nums=tuple(strip.nums[place] for place in kept),
+            images=strip.images[kept],
+            predictions={
+                model: tuple(names[place] for place in kept)
+                for model, names in strip.predictions.items()
+            },
+        )
+        for strip in strips
     ]
 
 

@@ -534,6 +534,11 @@ class RunSettings(Section):
             )
         if self.pictures and (self.measure != "outcomes" or self.attack):
             raise ValueError("pictures are drawn of outcomes of plain images; set pictures=0.")
+        limits = {(cell.amplitude, cell.area) for cell in self.perturbation.cells() if cell.num}
+        if self.pictures and len(limits) > 1:
+            raise ValueError(
+                "pictures show changes of one amplitude and area, and these are of several; set pictures=0."
+            )
         if self.augmentations and self.measure != "activations":
             raise ValueError(
                 "augmentations are compared by measure=activations; set augmentations=[]."
