@@ -37,6 +37,7 @@ _SHORTEST_NAME = 0.9
 _FRAME = 0.035
 _BELOW_PICTURE = 0.08
 _BETWEEN_ROWS = 0.22
+_HAIR = 1e-6
 _TITLE_LINE = 0.19
 _BELOW_TITLE = 0.08
 _BELOW_HEADING = 0.04
@@ -400,7 +401,8 @@ def _text_width(text: str, size: float, weight: Weight = "normal") -> float:
 
 def _cut(text: str, width: float, size: float, weight: Weight = "normal") -> str:
     """Return the text, or as much of its beginning as fits, and an ellipsis."""
-    if _text_width(text, size, weight) <= width:
+    # A width that was measured as this text's comes back with a rounding error.
+    if _text_width(text, size, weight) <= width + _HAIR:
         return text
     kept = text
     while kept and _text_width(kept + ELLIPSIS, size, weight) > width:

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from experiments.config import JobRecord
-from experiments.present import derive, tables_of
-from experiments.stored import Run, load_run, store_run
+from experiments.page import page_of
+from experiments.present import derive, present, tables_of
+from experiments.stored import Run, load_run, store_run, stored_runs
 from experiments.sweep import finish, read_jobs
 from experiments.writing import Presented
 from pixelrobust import InputError
@@ -92,6 +93,17 @@ def test_table_6_goes_on_below_a_line_and_figure_8_ends_at_64_pixels() -> None:
         assert list(drawn) == [0, *NUMS]
     # Of 40 images 5 flip by 64 pixels, and all by 16,384.
     assert flips.numbers["flipped"].tolist() == [40]
+
+
+def test_a_page_is_headed_and_ranked_by_the_papers_64_pixels(tmp_path: Path) -> None:
+    for own, rows in three_runs().values():
+        store_run(tmp_path, own, with_beyond(rows))
+        present(tmp_path, own, with_beyond(rows))
+    derive(tmp_path, stored_runs(tmp_path))
+    page = page_of(tmp_path, None, print)
+    assert "4 to 16,384 random pixels" in page
+    assert "With 64 pixels changed, the share of wrong predictions" in page
+    assert "By the Pixel-index at 64 changed pixels" in page
 
 
 def test_rows_of_other_experiments_have_no_line() -> None:
