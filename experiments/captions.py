@@ -9,11 +9,11 @@ from pixelrobust.outcomes.kinds import ALL_CLASSES, CELL_COLUMNS, HELDOUT, ORIGI
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import MINIMAL, AttackSettings, overshoot_of, stored_attack
 from pixelrobust.tables.adversarial import is_restored
+from pixelrobust.tables.rates import percent
 
 _NOTHING_WRONG = (
-    "Not one outcome is wrong: the networks withstand all these changes on these images, and the "
-    "intervals say which rates so few images cannot exclude. The experiment breakdown shows how many "
-    "changed pixels it takes."
+    "Not one outcome is wrong: the networks withstand all these changes on these images. The experiment "
+    "breakdown shows how many changed pixels it takes."
 )
 
 RIGHT_TITLE = "Wrong predictions of images that the compared networks classify correctly unchanged"
@@ -36,10 +36,22 @@ def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:
     """Return the notes of a table of wrong rates."""
     return [
         "Wrong predictions in percent, with 95 % intervals in parentheses. Num is the number of changed "
-        "pixels and their share of the image; 0 is the unchanged image, the control.",
+        "pixels and their share of the image; 0 is the unchanged image, the control."
+        + _said_of_zeros(summary),
         *images_notes(manifest, _draws(summary)),
         *([_NOTHING_WRONG] if not summary["wrong"].any() else []),
     ]
+
+
+def _said_of_zeros(summary: pd.DataFrame) -> str:
+    """Say what a rate of 0 leaves open; nothing where no changed cell has one."""
+    zeros = summary[(summary["num"] > 0) & (summary["wrong"] == 0)]
+    if zeros.empty:
+        return ""
+    return (
+        f" 0.0 means that no prediction was wrong; {zeros['images'].min():,} images cannot exclude rates "
+        f"up to {percent(zeros['ci_high'].max())} %."
+    )
 
 
 def returns_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:

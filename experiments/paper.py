@@ -118,6 +118,10 @@ _EXPERIMENTS = {
         figure_title="Change of the distance r from that of",
     ),
 }
+PAPERS_NUMS = (4, 8, 16, 32, 64)
+"""The numbers of changed pixels of Experiments 1 to 4. What is said of the paper's tables, figures and
+claims goes by these, and by the last where it is one number, however many more a run may hold."""
+
 TABLE_5 = Experiment(
     table="table5",
     title="Table 5: the Pixel-index of every cell",
@@ -185,6 +189,11 @@ _ANY_OTHER = Experiment(
 def experiment_called(name: str) -> Experiment:
     """Return the paper's experiment of this name, or the presentation of any other run."""
     return _EXPERIMENTS.get(name, _ANY_OTHER)
+
+
+def within_paper(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of no more changed pixels than the paper's."""
+    return rows[rows["num"] <= PAPERS_NUMS[-1]]
 
 
 def published_rates(table: str) -> pd.DataFrame:

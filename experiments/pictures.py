@@ -13,12 +13,19 @@ from experiments.paper import FIGURE_1, FIGURE_1_TITLE
 from pixelrobust.datasets.classes import ClassNames, imagenet_class_names, read_class_names
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.figures import write_figure
-from pixelrobust.figures.strip import Strip, flipping_examples, picture_strip, strips_from_outcomes
+from pixelrobust.figures.strip import (
+    Strip,
+    flipping_examples,
+    picture_strip,
+    strips_from_outcomes,
+    where_predictions_change,
+)
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.pixels import PixelChange
 from pixelrobust.settings import RunSettings
 
+_LEFT_OUT = "Numbers of pixels that change no prediction of these are left out."
 FRAGILE = "These flip at the fewest changed pixels of all images of the run; they are not typical."
 
 
@@ -29,14 +36,12 @@ def draw_pictures(
     manifest: Manifest,
     outcomes: pd.DataFrame,
 ) -> None:
-    """Write the figure: `settings.pictures` images, each under every num, in the first draw.
-
-    Raises:
-        InputError: the outcomes are of several amplitudes or areas.
-    """
+    """Write the figure: `settings.pictures` images, each under the nums that change predictions, in draw 0."""
     strips = example_strips(settings, images, outcomes, settings.pictures)
-    caption = " ".join([FRAGILE, *images_notes(manifest, None)])
-    write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
+    shown = where_predictions_change(strips)
+    left_out = [_LEFT_OUT] if len(shown[0].nums) < len(strips[0].nums) else []
+    caption = " ".join([FRAGILE, *left_out, *images_notes(manifest, None)])
+    write_figure(picture_strip(shown, FIGURE_1_TITLE, caption), directory / FIGURE_1)
 
 
 def example_strips(

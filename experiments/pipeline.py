@@ -208,7 +208,7 @@ def _evaluate(session: Session, measure: _Measure) -> _Found:
     manifest = _manifest(session, images.image_size, selection)
 
     def finish(directory: Path) -> None:
-        if settings.pictures:
+        if settings.pictures and (rows["num"] > 0).any():
             from experiments.pictures import draw_pictures
 
             draw_pictures(directory, settings, images, manifest, rows)

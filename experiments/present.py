@@ -16,12 +16,14 @@ from experiments.paper import (
     CLAIM_SOURCES,
     DESCRIPTIONS,
     HISTORIES_TITLE,
+    PAPERS_NUMS,
     TABLE_5,
     TABLE_5_SOURCES,
     WATERFALL_TITLE,
     Experiment,
     beside_published,
     experiment_called,
+    within_paper,
 )
 from experiments.stored import Run
 from experiments.writing import Below, Presented, write_presented
@@ -33,6 +35,7 @@ from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
     ADVERSARIAL,
     ALL_CLASSES,
+    CELL_COLUMNS,
     DISTANCES,
     OUTCOMES,
     RETRAINING,
@@ -83,7 +86,7 @@ def derive(directory: Path, runs: Mapping[str, Run]) -> list[Presented]:
 
     Returns:
         The tables that were written: Table 5 and the ranking where Experiments 1 to 3 are all among
-        the runs, and the claims where one of them is.
+        the runs, and the claims where one of them is. They go by the paper's numbers of pixels.
 
     Raises:
         InputError: runs that are compared image by image saw different images.
@@ -115,12 +118,17 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
         return []
     manifest = paired[TABLE_5_SOURCES[0]][0]
     size, share = manifest.image_size, manifest.amplitude_share
-    summaries = [summarize(rows, size, share) for _, rows in paired.values()]
+    summaries = [summarize(within_paper(rows), size, share) for _, rows in paired.values()]
     indices = pixel_index.pixel_indices(summaries, size, share)
+    if indices.empty:
+        return []
     notes = captions.ranking_notes(manifest)
     ranking = _ranking(manifest, indices)
     title = "Networks by accuracy and by Pixel-index"
-    note = "Accuracy is on all candidates, unchanged; Pi is that of the largest num without limits."
+    note = (
+        "Accuracy is on all candidates, unchanged; Pi is that of "
+        f"{PAPERS_NUMS[-1]} changed pixels without limits."
+    )
     below = (
         [] if ranking is None else [Below(title, pixel_index.ranking_for_reading(ranking), [note])]
     )
@@ -173,12 +181,13 @@ def histories_figure(histories: pd.DataFrame) -> Figure:
 
 
 def _ranking(manifest: Manifest, indices: pd.DataFrame) -> pd.DataFrame | None:
-    """Rank networks; None where accuracies, or cells without limits, are not there."""
-    unlimited = indices["amplitude"].isna() & indices["area"].isna()
-    if not unlimited.any() or not set(indices["model"]) <= set(manifest.rejected):
+    """Rank networks; None where accuracies, or the cell that they are ranked by, are not there."""
+    num = PAPERS_NUMS[-1]
+    in_cell = indices["amplitude"].isna() & indices["area"].isna() & (indices["num"] == num)
+    if not in_cell.any() or not set(indices["model"]) <= set(manifest.rejected):
         return None
     accuracies = {model: 1 - n / manifest.candidates for model, n in manifest.rejected.items()}
-    return pixel_index.rank_models(indices, accuracies)
+    return pixel_index.rank_models(indices, accuracies, num)
 
 
 def _rates(
@@ -187,15 +196,20 @@ def _rates(
     experiment: Experiment,
     missing: Sequence[tuple[str, Cell]],
 ) -> list[Presented]:
-    """Present wrong rates, beside the paper's, and their curves; and how many pixels flip an image."""
+    """Present wrong rates, beside the paper's, and their curves; and how many pixels flip an image.
+
+    The paper's figures show no more changed pixels than the paper's, where two such numbers are there.
+    """
     summary = summarize(outcomes, manifest.image_size, manifest.amplitude_share)
     notes = captions.wrong_rate_notes(manifest, summary)
     whole = with_missing(summary, missing)
     published = captions.published_table(summary, experiment)
-    by, figures = _what_varies(summary), {}
-    if by:
+    is_papers, figures = experiment.table in TABLE_5_SOURCES, {}
+    own = within_paper(summary)
+    drawn = own if is_papers and _what_varies(own) else summary
+    if by := _what_varies(drawn):
         title, caption = experiment.figure_title, " ".join(notes[1:])
-        figures[experiment.figure] = curves.rate_curves(summary, by, title, caption)
+        figures[experiment.figure] = curves.rate_curves(drawn, by, title, caption)
     table = Presented(
         experiment.title,
         for_reading(whole, manifest.image_size),
@@ -204,11 +218,23 @@ def _rates(
         beside_published(whole, experiment.table),
         [] if published is None else [Below("The paper's numbers", published, of_words=True)],
         figures=figures,
+        lines=_beyond_paper(whole) if is_papers else {},
     )
     unchanged_wrong = outcomes.loc[outcomes["num"] == 0, "wrong"]
-    if experiment.flips and by == "model" and not unchanged_wrong.all():
+    if experiment.flips and _what_varies(summary) == "model" and not unchanged_wrong.all():
         return [table, _flips(manifest, outcomes, experiment.of_flips())]
     return [table]
+
+
+def _beyond_paper(summary: pd.DataFrame) -> dict[int, str]:
+    """Return the line above the first row of more changed pixels than the paper's, where there are both.
+
+    None where further limits order the rows.
+    """
+    nums = summary[CELL_COLUMNS].drop_duplicates()["num"]
+    within = int((nums <= PAPERS_NUMS[-1]).sum())
+    is_divided = nums.is_unique and nums.is_monotonic_increasing and 1 < within < len(nums)
+    return {within: f"beyond the paper's {PAPERS_NUMS[-1]} pixels"} if is_divided else {}
 
 
 def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Presented:

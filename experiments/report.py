@@ -17,7 +17,7 @@ from rich.text import Text
 from experiments.config import JobRecord
 from experiments.exits import default_results, exit_code, short
 from experiments.page import keys_gallery, provenance, write_page
-from experiments.paper import CLAIMS, TABLE_5, experiment_called
+from experiments.paper import CLAIMS, FIGURE_1, TABLE_5, experiment_called
 from experiments.present import derive, present
 from experiments.stored import stored_runs
 from experiments.writing import Presented
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(work)
 
 
-def show(presented: Sequence[Presented], directory: Path) -> None:
-    """Print tables, and where they lie."""
+def show(presented: Sequence[Presented], directory: Path, pictures: bool = False) -> None:
+    """Print tables, where they lie, and which pictures to look at; `pictures`: whether Figure 1 was drawn."""
     console = Console()
     for each in presented:
         title = Text(printable(each.title), "table.title")
@@ -52,8 +52,31 @@ def show(presented: Sequence[Presented], directory: Path) -> None:
         for row in each.table.itertuples(index=False):
             shown.add_row(*map(_literal, row))
         console.print(shown)
-    line = f"written to {printable(short(directory))}"
-    console.print(line, markup=False, soft_wrap=True, highlight=False)
+    lines = [f"written to {printable(short(directory))}"]
+    lines += [
+        f"{what}: {printable(short(path))}"
+        for what, path in to_look_at(presented, directory, pictures)
+    ]
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def to_look_at(
+    presented: Sequence[Presented], directory: Path, pictures: bool
+) -> list[tuple[str, Path]]:
+    """Return what to call each figure that was drawn with tables, and its file.
+
+    Args:
+        presented: the tables.
+        directory: where they lie.
+        pictures: whether pictures of images that flip were drawn too.
+    """
+    found = [("figure", name) for each in presented for name in each.figures]
+    if pictures:
+        found.append(("pictures of images that flip", FIGURE_1))
+    files = [(what, directory / f"{name}.png") for what, name in found]
+    # Merged results of several runs may lie elsewhere.
+    return [(what, path) for what, path in files if path.is_file()]
 
 
 def _literal(value: object) -> Text:

@@ -95,7 +95,7 @@ def _run(settings: RunSettings, workshop: Workshop, name: str = "", is_single: b
     directory, presented = perform(settings, workshop, name, is_single)
     # Of several processes that torchrun started, the first one tells.
     if presented:
-        show(presented, directory)
+        show(presented, directory, settings.pictures > 0)
     return directory
 
 

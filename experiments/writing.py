@@ -43,6 +43,7 @@ class Presented:
         beside: the rows of further CSV files, by stem.
         figures: by the stem of their files.
         about_figures: what must be known to read them, beyond the notes.
+        lines: what stands on a line above the row at a position, such as "beyond the paper's 64 pixels".
     """
 
     title: str
@@ -54,6 +55,7 @@ class Presented:
     beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     about_figures: str = ""
+    lines: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_presented(directory: Path, presented: Sequence[Presented]) -> None:
@@ -76,9 +78,9 @@ def _write_tables(stem: Path, presented: Presented) -> None:
             *map(escape_paragraph, below.notes),
         ]
     write_csv(presented.numbers, stem.with_suffix(".csv"))
-    title, table = presented.title, presented.table
-    write_markdown(table, title, markdown, stem.with_suffix(".md"))
-    write_latex(table, title, presented.notes, stem.name, stem.with_suffix(".tex"))
+    title, table, lines = presented.title, presented.table, presented.lines
+    write_markdown(table, title, markdown, stem.with_suffix(".md"), lines)
+    write_latex(table, title, presented.notes, stem.name, stem.with_suffix(".tex"), lines)
 
 
 def _of_words(table: pd.DataFrame) -> str:

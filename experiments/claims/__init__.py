@@ -28,7 +28,7 @@ from experiments.claims.rates import (
     ten_percent,
 )
 from experiments.claims.retrained import distances, retraining, transfer
-from experiments.paper import published_rates
+from experiments.paper import TABLE_5_SOURCES, published_rates, within_paper
 from experiments.stored import Run
 from pixelrobust.statistics.rates import WrongShares
 
@@ -44,7 +44,7 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
             they lack is not decided.
     """
     tables = {
-        name: WrongShares(runs[name][1]) for name in ("table6", "table7", "table8") if name in runs
+        name: WrongShares(within_paper(runs[name][1])) for name in TABLE_5_SOURCES if name in runs
     }
     shares = {name: table for name, table in tables.items() if table.nums}
     claims: list[Claim] = [more_pixels(shares), far_more_than_changed(shares, runs)]

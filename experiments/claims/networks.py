@@ -19,11 +19,13 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
+from experiments.paper import PAPERS_NUMS
 from experiments.stored import Run
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell, pixel_index
 from pixelrobust.statistics.rates import WrongShares
 
+_NUM = PAPERS_NUMS[-1]
 # Networks; more have too many permutations to try them all.
 _MOST_PERMUTED = 8
 
@@ -35,13 +37,13 @@ def extreme_network(shares: Mapping[str, WrongShares], network: str, best: bool)
         f"{network} is the {'most' if best else 'least'} robust of the five networks",
         "Table 6",
         "",
-        f"points of wrong rate {'less' if best else 'more'} than another network, at the largest num",
+        f"points of wrong rate {'less' if best else 'more'} than another network, at {_NUM} pixels",
         "tests in pairs of images (McNemar, or sign-flip over draws); decided by the paper's five networks only",
     )
     table = shares.get("table6")
     if table is None:
         return claim
-    cell = Cell(table.nums[-1])
+    cell = Cell(_NUM)
     models = [model for model in the_five(table) if table.has(model, cell)]
     if network not in models:
         return claim
@@ -64,13 +66,13 @@ def index_follows_accuracy(shares: Mapping[str, WrongShares], runs: Mapping[str,
         "Networks of smaller Pixel-index are the more accurate ones",
         "Section 5, Table 5",
         "",
-        "Kendall's tau of wrong rate at the largest num with accuracy (the claim: -1)",
+        f"Kendall's tau of wrong rate at {_NUM} pixels with accuracy (the claim: -1)",
         "exact permutation test over networks; four networks or fewer can decide nothing",
     )
     if "table6" not in shares:
         return claim
     table, manifest = shares["table6"], runs["table6"][0]
-    cell = Cell(table.nums[-1])
+    cell = Cell(_NUM)
     models = [
         model for model in table.models if model in manifest.rejected and table.has(model, cell)
     ]
@@ -147,14 +149,14 @@ def _extreme_cells(shares: Mapping[str, WrongShares]) -> dict[str, tuple[Cell, C
     found = {}
     for name, table in shares.items():
         if name == "table6" and len(table.nums) > 1:
-            found[name] = (Cell(table.nums[0]), Cell(table.nums[-1]))
+            found[name] = (Cell(table.nums[0]), Cell(_NUM))
         # At amplitude 0 nothing changes and there is no index.
         amplitudes = [k for k in table.amplitudes if k > 0]
         if name == "table7" and len(amplitudes) > 1:
-            smallest, *_, largest = (Cell(table.nums[-1], k) for k in amplitudes)
+            smallest, *_, largest = (Cell(_NUM, k) for k in amplitudes)
             found[name] = (smallest, largest)
         if name == "table8" and len(table.areas) > 1:
-            smallest, *_, largest = (Cell(table.nums[-1], area=side) for side in table.areas)
+            smallest, *_, largest = (Cell(_NUM, area=side) for side in table.areas)
             found[name] = (smallest, largest)
     return found
 

@@ -23,7 +23,7 @@ from experiments.claims.findings import (
     tested,
     the_five,
 )
-from experiments.paper import FIVE_NETWORKS
+from experiments.paper import FIVE_NETWORKS, PAPERS_NUMS
 from experiments.stored import Run
 from pixelrobust.outcomes.kinds import CELL_COLUMNS
 from pixelrobust.perturbation.grid import Cell
@@ -43,7 +43,7 @@ FAR = 10
 """From so many times the share of changed pixels on, a wrong rate "far exceeds" it."""
 
 # Of 224 x 224 pixels these are the 0.12 % that the paper speaks of.
-_PAPERS_LARGEST_NUM = 64
+_NUM = PAPERS_NUMS[-1]
 # From 1/255 on an attack survives rounding to 8 bits: such images can be kept as files.
 _FILE_EPSILON = 1.0
 
@@ -79,7 +79,7 @@ def far_more_than_changed(shares: Mapping[str, WrongShares], runs: Mapping[str, 
         "The share of misclassified images far exceeds the share of changed pixels",
         "Section 1",
         "3.5 to 14 % of images at 0.12 % of pixels",
-        "times: wrong rate over the share of changed pixels, at the largest num",
+        f"times: wrong rate over the share of changed pixels, at {_NUM} pixels",
         f"exact interval, Bonferroni-corrected, above or below {FAR} times: how much is far, the paper "
         "does not say",
     )
@@ -87,16 +87,15 @@ def far_more_than_changed(shares: Mapping[str, WrongShares], runs: Mapping[str, 
         return claim
     table = shares["table6"]
     height, width = runs["table6"][0].image_size
-    num = table.nums[-1]
-    models = [model for model in table.models if table.has(model, Cell(num))]
+    models = [model for model in table.models if table.has(model, Cell(_NUM))]
     findings = []
     for model in models:
-        wrong = table.of(model, Cell(num))
+        wrong = table.of(model, Cell(_NUM))
         interval = rate_interval(wrong, table.draws, simultaneous(len(models)))
-        changed = num / (height * width)
+        changed = _NUM / (height * width)
         rate, low, high = (value / changed for value in (float(wrong.mean()), *interval))
         verdict = above(low - FAR, high - FAR)
-        findings.append(Finding(model, f"{num} pixels", rate, low, high, np.nan, verdict))
+        findings.append(Finding(model, f"{_NUM} pixels", rate, low, high, np.nan, verdict))
     return replace(claim, findings=tuple(findings))
 
 
@@ -131,13 +130,13 @@ def ten_percent(shares: Mapping[str, WrongShares], runs: Mapping[str, Run]) -> C
         "Changing 0.12 % of the pixels misclassifies 10 % of images (elsewhere the paper says 3.5 to 14 %)",
         "Section 4",
         "10 %",
-        f"wrong rate in %, mean of the networks, at {_PAPERS_LARGEST_NUM} pixels",
+        f"wrong rate in %, mean of the networks, at {_NUM} pixels",
         "exact interval over images within, or outside, one point; decided by the paper's five networks, "
         "ImageNet images and selection only",
     )
     if "table6" not in shares:
         return claim
-    table, cell = shares["table6"], Cell(_PAPERS_LARGEST_NUM)
+    table, cell = shares["table6"], Cell(_NUM)
     models = [model for model in the_five(table) if table.has(model, cell)]
     if not models or len(models) < len(the_five(table)):
         return claim
@@ -216,7 +215,7 @@ def area_hardly_matters(shares: Mapping[str, WrongShares]) -> Claim:
     """Decide whether wrong rates are the same in all areas (Table 8)."""
     claim = Claim(
         "area-hardly-matters",
-        "Below 64 changed pixels, where they lie plays no significant role",
+        f"Below {_NUM} changed pixels, where they lie plays no significant role",
         "Section 6.1.3, Table 8, Figure 10",
         "",
         "points of wrong rate in the largest area minus in another, the one furthest from it",
@@ -227,7 +226,7 @@ def area_hardly_matters(shares: Mapping[str, WrongShares]) -> Claim:
     table = shares.get("table8")
     if table is None or len(table.areas) < 2:
         return claim
-    nums = [num for num in table.nums if num < 64]
+    nums = [num for num in table.nums if num < _NUM]
     cells = {num: [Cell(num, area=area) for area in table.areas] for num in nums}
     measured = [
         (model, num) for model in table.models for num in nums if table.has(model, *cells[num])
@@ -247,7 +246,7 @@ def amplitude_over_position(shares: Mapping[str, WrongShares]) -> Claim:
         "Section 6.1.4",
         "",
         "points: effect of the largest amplitude against the smallest, minus size of the effect of the "
-        "largest area against the smallest, at the largest num",
+        f"largest area against the smallest, at {_NUM} pixels",
         "sign-flip tests over images that both (effect of amplitude - effect of area) and their sum are "
         "above 0: the larger p-value counts; twice the smaller one's p-value refutes",
     )
@@ -256,13 +255,12 @@ def amplitude_over_position(shares: Mapping[str, WrongShares]) -> Claim:
         return claim
     if len(by_amplitude.amplitudes) < 2 or len(by_area.areas) < 2:
         return claim
-    num = min(by_amplitude.nums[-1], by_area.nums[-1])
-    amplitudes = [Cell(num, by_amplitude.amplitudes[end]) for end in (0, -1)]
-    areas = [Cell(num, area=by_area.areas[end]) for end in (0, -1)]
+    amplitudes = [Cell(_NUM, by_amplitude.amplitudes[end]) for end in (0, -1)]
+    areas = [Cell(_NUM, area=by_area.areas[end]) for end in (0, -1)]
     findings = [
         _effects(
             model,
-            f"{num} pixels",
+            f"{_NUM} pixels",
             np.diff(by_amplitude.over(model, amplitudes))[:, 0],
             np.diff(by_area.over(model, areas))[:, 0],
         )
@@ -288,7 +286,7 @@ def _effects(
 def returns(runs: Mapping[str, Run]) -> list[Claim]:
     """Decide how many adversarial images changed pixels recover (Table 9)."""
     where, published = "Section 6.1.4, Table 9", "a considerable proportion"
-    unit = "adversarial images back in their true class, in %, at the largest num"
+    unit = f"adversarial images back in their true class, in %, at {_NUM} pixels"
     test = "exact interval, Bonferroni-corrected, above or below 10 %"
     minimal = Claim(
         "returns-minimal",
@@ -317,8 +315,8 @@ def returns(runs: Mapping[str, Run]) -> list[Claim]:
         outcomes = runs["returns"][1]
         # Multiples of the smallest epsilon are no sizes.
         sizes = pd.to_numeric(outcomes["epsilon"].astype(str), errors="coerce")
-        large = outcomes[~outcomes["rounded"] & (sizes >= _FILE_EPSILON)]
-        sized = _considerable(_at_the_largest_num(large))
+        large = ~outcomes["rounded"] & (sizes >= _FILE_EPSILON)
+        sized = _considerable(outcomes[large & (outcomes["num"] == _NUM)])
         most = {f.subject: f for f in sorted(sized, key=lambda finding: finding.estimate)}
         models = dict.fromkeys(finding.subject for finding in sized)
         larger = replace(larger, findings=tuple(most[model] for model in models))
@@ -326,20 +324,14 @@ def returns(runs: Mapping[str, Run]) -> list[Claim]:
         outcomes = runs["table9"][1]
         at_minimal = outcomes[outcomes["epsilon"] == "minimal"]
         unrounded, files = (at_minimal[at_minimal["rounded"] == kind] for kind in (False, True))
-        smallest = _considerable(_at_the_largest_num(unrounded))
+        smallest = _considerable(unrounded[unrounded["num"] == _NUM])
         alone = _considerable(files[~is_restored(files) & (files["num"] == 0)])
-        beyond = _considerable(_at_the_largest_num(still_fooling(files)))
+        fooling = still_fooling(files)
+        beyond = _considerable(fooling[fooling["num"] == _NUM])
         minimal = replace(minimal, findings=tuple(smallest))
         rounding = replace(rounding, findings=tuple(alone))
         rounded = replace(rounded, findings=tuple(beyond))
     return [minimal, larger, rounding, rounded]
-
-
-def _at_the_largest_num(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with most changed pixels; none where no pixel is changed."""
-    num = outcomes["num"]
-    most: pd.DataFrame = outcomes[(num > 0) & (num == num.max())]
-    return most
 
 
 def _considerable(outcomes: pd.DataFrame) -> list[Finding]:

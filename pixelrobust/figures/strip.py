@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ _SHORTEST_NAME = 0.9
 _FRAME = 0.035
 _BELOW_PICTURE = 0.08
 _BETWEEN_ROWS = 0.22
+_HAIR = 1e-6
 _TITLE_LINE = 0.19
 _BELOW_TITLE = 0.08
 _BELOW_HEADING = 0.04
@@ -157,6 +158,37 @@ def strips_from_outcomes(
     models = list(rows["model"].unique())
     return [
         _strip_of(rows[rows["image"] == key], key, nums, models, changed, words) for key in keys
+    ]
+
+
+def where_predictions_change(strips: Sequence[Strip]) -> list[Strip]:
+    """Return strips of the same nums with the unchanged image, and the nums that change a prediction.
+
+    All stay where none changes.
+    """
+    kept = [
+        place
+        for place in range(len(strips[0].nums))
+        if place == 0
+        or any(
+            names[place] != names[place - 1]
+            for strip in strips
+            for names in strip.predictions.values()
+        )
+    ]
+    if len(kept) == 1:
+        return list(strips)
+    return [
+        replace(
+            strip,
+            nums=tuple(strip.nums[place] for place in kept),
+            images=strip.images[kept],
+            predictions={
+                model: tuple(names[place] for place in kept)
+                for model, names in strip.predictions.items()
+            },
+        )
+        for strip in strips
     ]
 
 
@@ -369,7 +401,8 @@ def _text_width(text: str, size: float, weight: Weight = "normal") -> float:
 
 def _cut(text: str, width: float, size: float, weight: Weight = "normal") -> str:
     """Return the text, or as much of its beginning as fits, and an ellipsis."""
-    if _text_width(text, size, weight) <= width:
+    # A width that was measured as this text's comes back with a rounding error.
+    if _text_width(text, size, weight) <= width + _HAIR:
         return text
     kept = text
     while kept and _text_width(kept + ELLIPSIS, size, weight) > width:

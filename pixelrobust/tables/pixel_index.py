@@ -47,34 +47,37 @@ def pixel_indices(
     )
 
 
-def rank_models(indices: pd.DataFrame, accuracies: Mapping[str, float]) -> pd.DataFrame:
+def rank_models(indices: pd.DataFrame, accuracies: Mapping[str, float], num: int) -> pd.DataFrame:
     """Rank models by accuracy and by Pixel-index, and show how much each one's index varies.
 
     Args:
-        indices: from `pixel_indices`, with a cell that nothing but its num limits.
+        indices: from `pixel_indices`.
         accuracies: for each model, the share of unchanged candidates that it classifies correctly.
+        num: of the cell by which models are ranked, which nothing else limits.
 
     Returns:
-        One row a model. accuracy_rank: 1 the most accurate; pixel_index with interval and rank: at
-        the largest num of the cells that are otherwise unlimited, 1 the most robust; smallest and
-        largest: of all its cells; largest_over_smallest: NaN where the smallest is 0.
+        One row a model. accuracy_rank: 1 the most accurate; pixel_index with interval and rank: in
+        that cell, 1 the most robust; smallest and largest: of all its cells; largest_over_smallest:
+        NaN where the smallest is 0.
 
     Raises:
-        InputError: no cell is unlimited, or a model has no accuracy.
+        InputError: there is no such cell, or a model has no accuracy.
     """
-    unlimited = indices[indices["amplitude"].isna() & indices["area"].isna()]
-    if unlimited.empty:
-        raise InputError("models are ranked where only num limits a change; no such cell is there.")
+    is_unlimited = indices["amplitude"].isna() & indices["area"].isna()
+    in_cell = indices[is_unlimited & (indices["num"] == num)]
+    if in_cell.empty:
+        raise InputError(
+            f"models are ranked by {num} changed pixels that nothing else limits; no such cell is there."
+        )
     missing = sorted(set(indices["model"]) - set(accuracies))
     if missing:
         raise InputError(f"no accuracy is given for {', '.join(missing)}.")
-    at_largest = unlimited[unlimited["num"] == unlimited["num"].max()]
     of_model = indices.groupby("model", sort=False)["pixel_index"]
     smallest, largest = of_model.min(), of_model.max()
-    ranking = at_largest[["model", "pixel_index", "pi_low", "pi_high", "pi_rank"]].assign(
-        accuracy=at_largest["model"].map(accuracies),
-        smallest=at_largest["model"].map(smallest),
-        largest=at_largest["model"].map(largest),
+    ranking = in_cell[["model", "pixel_index", "pi_low", "pi_high", "pi_rank"]].assign(
+        accuracy=in_cell["model"].map(accuracies),
+        smallest=in_cell["model"].map(smallest),
+        largest=in_cell["model"].map(largest),
     )
     by_accuracy = ranking["accuracy"].rank(method="min", ascending=False).astype("Int64")
     ratio = ranking["largest"] / ranking["smallest"].where(ranking["smallest"] > 0)

@@ -182,35 +182,60 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     write_text(path, safe.to_csv(index=False, lineterminator="\n"))
 
 
-def write_markdown(table: pd.DataFrame, title: str, notes: list[str], path: Path) -> None:
-    """Write a table for reading, with its title and caption."""
-    write_text(
-        path, "\n\n".join([f"# {escape_markdown(title)}", markdown_table(table), *notes]) + "\n"
-    )
+def write_markdown(
+    table: pd.DataFrame,
+    title: str,
+    notes: list[str],
+    path: Path,
+    lines: Mapping[int, str] | None = None,
+) -> None:
+    """Write a table for reading, with its title and caption; lines as in `markdown_table`."""
+    parts = [f"# {escape_markdown(title)}", markdown_table(table, lines), *notes]
+    write_text(path, "\n\n".join(parts) + "\n")
 
 
-def markdown_table(table: pd.DataFrame) -> str:
-    """Return a table of text as Markdown."""
+def markdown_table(table: pd.DataFrame, lines: Mapping[int, str] | None = None) -> str:
+    """Return a table of text as Markdown.
+
+    Args:
+        table: of text.
+        lines: what stands in a row of its own above the row at a position.
+    """
     escaped = table.map(escape_markdown).rename(columns=escape_markdown)
+    for position, line in sorted((lines or {}).items(), reverse=True):
+        row = [f"*{escape_markdown(line)}*", *[""] * (len(escaped.columns) - 1)]
+        own = pd.DataFrame([row], columns=escaped.columns)
+        escaped = pd.concat([escaped[:position], own, escaped[position:]], ignore_index=True)
     alignment = ["left"] + ["right"] * (len(table.columns) - 1)
     return str(escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment))
 
 
-def write_latex(table: pd.DataFrame, title: str, notes: list[str], label: str, path: Path) -> None:
-    """Write a table for a paper (package booktabs), with title and caption."""
+def write_latex(
+    table: pd.DataFrame,
+    title: str,
+    notes: list[str],
+    label: str,
+    path: Path,
+    lines: Mapping[int, str] | None = None,
+) -> None:
+    """Write a table for a paper (package booktabs), with title and caption; lines as in `markdown_table`."""
     escaped = table.map(escape_latex).rename(columns=escape_latex)
     caption = escape_latex(" ".join([f"{title}.", *notes]))
-    write_text(
-        path,
-        escaped.to_latex(
-            index=False,
-            escape=False,
-            caption=caption,
-            label=f"tab:{label}",
-            position="htbp",
-            column_format="l" + "r" * (len(table.columns) - 1),
-        ),
-    )
+    width = len(table.columns)
+    written = escaped.to_latex(
+        index=False,
+        escape=False,
+        caption=caption,
+        label=f"tab:{label}",
+        position="htbp",
+        column_format="l" + "r" * (width - 1),
+    ).splitlines()
+    for position, line in sorted((lines or {}).items(), reverse=True):
+        # A row is a line of the file.
+        at = written.index(r"\midrule") + 1 + position
+        own = rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape_latex(line)}}}}} \\"
+        written[at:at] = [r"\midrule", own]
+    write_text(path, "\n".join(written) + "\n")
 
 
 def percent(share: float) -> str:

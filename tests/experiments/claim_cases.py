@@ -76,6 +76,13 @@ def outcomes(models: Mapping[str, Mapping[Cell, np.ndarray]]) -> pd.DataFrame:
     return concatenate(parts)
 
 
+def with_beyond(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, and those of as many images all wrong at 16,384 pixels, far beyond the paper's 64."""
+    beyond = rows[rows["num"] == 64].assign(num=np.int32(16_384), wrong=True, prediction=5)
+    assert len(beyond)
+    return concatenate([rows, beyond])
+
+
 def by_num(images: int, wrong: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     """Table 6: for each model, how many images are wrong at each of `NUMS`; they are nested."""
     return outcomes(

@@ -38,6 +38,7 @@ from tests.experiments.claim_cases import (
     of_the_paper,
     outcomes,
     verdicts,
+    with_beyond,
     wrong_first,
 )
 
@@ -816,16 +817,39 @@ def written(tmp_path: Path) -> Callable[[dict[str, Claim]], tuple[str, pd.DataFr
     return write
 
 
-def everything() -> dict[str, Claim]:
+def every_run() -> dict[str, Any]:
     wrong = {"resnet101": [3, 6, 12, 24, 48], "a|b": [0, 0, 0, 0, 0]}
     rejected = dict.fromkeys(wrong, 100)
-    return claims(
-        table6=(manifest(rejected=rejected), by_num(1000, wrong)),
-        table7=by_amplitude(500, [0, 0, 0, 0, 60], nums=(4, 64)),
-        table8=by_area(500, {4: [0] * 5, 8: [0, 0, 0, 0, 90], 64: [60] * 5}),
-        table9=adversarial(200, {("minimal", False, 0): 0, ("minimal", False, 64): 60}),
-        amplification=activations([2.0, 2.1], [1.0, 1.3]),
-    )
+    return {
+        "table6": (manifest(rejected=rejected), by_num(1000, wrong)),
+        "table7": by_amplitude(500, [0, 0, 0, 0, 60], nums=(4, 64)),
+        "table8": by_area(500, {4: [0] * 5, 8: [0, 0, 0, 0, 90], 64: [60] * 5}),
+        "table9": adversarial(200, {("minimal", False, 0): 0, ("minimal", False, 64): 60}),
+        "amplification": activations([2.0, 2.1], [1.0, 1.3]),
+    }
+
+
+def everything() -> dict[str, Claim]:
+    return claims(**every_run())
+
+
+@pytest.mark.parametrize("name", ["table6", "table7", "table8", "table9"])
+def test_more_pixels_than_the_papers_decide_nothing(name: str) -> None:
+    """All images are wrong at 16,384; yet claims go by 64 pixels and fewer."""
+    runs = every_run()
+    found = runs[name] if isinstance(runs[name], tuple) else (manifest(name=name), runs[name])
+    wider = claims(**runs | {name: (found[0], with_beyond(found[1]))})
+    assert list(map(repr, wider.values())) == list(map(repr, claims(**runs).values()))
+
+
+def test_without_the_papers_largest_number_nothing_is_said_of_it() -> None:
+    """Nor is it said of the largest that is there."""
+    rows = by_num(1000, {"net": [3, 6, 12, 24, 48]})
+    found = claims(table6=rows[rows["num"] < 64])
+    assert verdicts(found["more-pixels"]) == [HOLDS]
+    assert not found["far-more-than-changed"].findings
+    assert not found["index-follows-accuracy"].findings
+    assert not found["index-is-a-property"].findings
 
 
 def test_the_page_has_a_row_a_claim_in_both_tables(written: Callable) -> None:

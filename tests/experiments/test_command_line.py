@@ -46,8 +46,15 @@ def test_from_config_to_table(run: Run, tmp_path: Path) -> None:
     flips = [f"pixels-to-flip.{kind}" for kind in ("csv", "md", "pdf", "png", "tex")]
     tables = [f"table6.{kind}" for kind in ("csv", "md", "tex")]
     assert sorted(path.name for path in folder.iterdir()) == [
-        "figure8.pdf", "figure8.png", "outcomes", "pixels-to-flip-pairs.csv", *flips, *tables,
+        "figure1.pdf", "figure1.png", "figure8.pdf", "figure8.png", "outcomes",
+        "pixels-to-flip-pairs.csv", *flips, *tables,
     ]  # fmt: skip
+    named = [line.split(": ") for line in ended.out.splitlines()[-3:]]
+    assert [what for what, _ in named] == ["figure", "figure", "pictures of images that flip"]
+    assert [Path(path).name for _, path in named] == [
+        "figure8.png", "pixels-to-flip.png", "figure1.png",
+    ]  # fmt: skip
+    assert all(Path(path).is_file() for _, path in named)
     table = pd.read_csv(folder / "table6.csv")
     outcomes = pd.read_parquet(folder / "outcomes" / "table6.parquet")
     assert table["num"].tolist() == [0, 4, 16384]
@@ -304,8 +311,8 @@ WRONG = {
     "measure=activations draws=2": "set draws=1",
     "measure=weights": "measure='weights' is wrong",
     "attack=fgsm pictures=1": "set pictures=0",
-    # Told when there is something to draw.
-    f"{' '.join(FEW)} dataset.candidates=2 perturbation.num=4 perturbation.area=[200,220] pictures=1": "one amplitude and area",
+    "perturbation.area=[200,220] pictures=1": "one amplitude and area",
+    "experiment=table6 profile=bundled perturbation.amplitude=[10,40]": "set pictures=0",
     "pictures=-1": "pictures=-1 is wrong",
     "--config-dir /nowhere": "/nowhere",
     "-m hydra/launcher=no_such_launcher": "hydra/launcher=no_such_launcher is unknown",

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from experiments.config import JobRecord
-from experiments.present import derive
-from experiments.stored import Run, load_run, store_run
+from experiments.page import page_of
+from experiments.present import derive, present, tables_of
+from experiments.stored import Run, load_run, store_run, stored_runs
 from experiments.sweep import finish, read_jobs
 from experiments.writing import Presented
 from pixelrobust import InputError
@@ -21,6 +22,7 @@ from tests.experiments.claim_cases import (
     by_num,
     manifest,
     outcomes,
+    with_beyond,
     wrong_first,
 )
 
@@ -65,6 +67,59 @@ def test_three_experiments_give_table_5_and_the_claims(tmp_path: Path) -> None:
     # 300 of 1000 candidates are rejected; 5 of 40 images are wrong at 64 pixels.
     assert ranking["accuracy"].tolist() == pytest.approx([0.7])
     assert ranking["pixel_index"].tolist() == pytest.approx([5 / 40 / (64 / 50176)])
+
+
+def test_table_5_and_the_ranking_go_by_the_papers_numbers_of_pixels(tmp_path: Path) -> None:
+    """Whatever else a run holds."""
+    plain, wider = tmp_path / "plain", tmp_path / "wider"
+    runs = three_runs()
+    derive(plain, runs)
+    derive(wider, {name: (own, with_beyond(rows)) for name, (own, rows) in runs.items()})
+    names = [name for name in files(plain) if name.endswith((".csv", ".md", ".tex"))]
+    assert "table5-ranking.csv" in names
+    for name in names:
+        assert (plain / name).read_bytes() == (wider / name).read_bytes(), name
+
+
+def test_table_6_goes_on_below_a_line_and_figure_8_ends_at_64_pixels() -> None:
+    record, rows = three_runs()["table6"]
+    plain, _ = tables_of(record, rows)
+    wider, flips = tables_of(record, with_beyond(rows))
+    assert plain.lines == {}
+    assert wider.lines == {6: "beyond the paper's 64 pixels"}
+    assert wider.table["Num"].tolist()[5:] == ["64 (0.13 %)", "16384 (33 %)"]
+    for table in (plain, wider):
+        drawn = table.figures["figure8"].axes[0].lines[0].get_xdata()
+        assert list(drawn) == [0, *NUMS]
+    # Of 40 images 5 flip by 64 pixels, and all by 16,384.
+    assert flips.numbers["flipped"].tolist() == [40]
+
+
+def test_a_page_is_headed_and_ranked_by_the_papers_64_pixels(tmp_path: Path) -> None:
+    for own, rows in three_runs().values():
+        store_run(tmp_path, own, with_beyond(rows))
+        present(tmp_path, own, with_beyond(rows))
+    derive(tmp_path, stored_runs(tmp_path))
+    page = page_of(tmp_path, None, print)
+    assert "4 to 16,384 random pixels" in page
+    assert "With 64 pixels changed, the share of wrong predictions" in page
+    assert "By the Pixel-index at 64 changed pixels" in page
+
+
+def test_rows_of_other_experiments_have_no_line() -> None:
+    _, rows = three_runs()["table6"]
+    assert tables_of(manifest(name="breakdown"), with_beyond(rows))[0].lines == {}
+    of_areas = with_beyond(by_area(40, {64: [5] * len(AREAS)}))
+    assert tables_of(manifest(name="table8"), of_areas)[0].lines == {}
+
+
+def test_a_zero_says_what_it_leaves_open() -> None:
+    """Wilson's upper bound of 0 of 40 is z^2 / (40 + z^2) = 8.76 %, and it is said once."""
+    rows = by_num(40, {"net": [0, 0, 3, 4, 5]})
+    told = " ".join(tables_of(manifest(name="table6"), rows)[0].notes)
+    assert told.count("40 images cannot exclude rates up to 8.8 %") == 1
+    every = by_num(40, {"net": [1, 2, 3, 4, 5]})
+    assert "cannot exclude" not in " ".join(tables_of(manifest(name="table6"), every)[0].notes)
 
 
 @pytest.mark.parametrize("missing", ["table6", "table7", "table8"])

@@ -17,6 +17,7 @@ from tests.experiments.claim_cases import (
     manifest,
     of_the_paper,
     verdicts,
+    with_beyond,
 )
 from tests.tables.retrained_rows import (
     ALL,
@@ -56,6 +57,14 @@ def table10(
             for model, own in counts.items()
         )
     )  # fmt: skip
+
+
+def test_more_pixels_than_the_papers_decide_nothing() -> None:
+    counts = {ORIGINAL: (0, 5, 40), CONTROL: (0, 5, 40), FOUR: (0, 1, 5), NOISE: (0, 5, 39)}
+    rows = table10(300, counts)
+    plain, wider = claims(table10=rows), claims(table10=with_beyond(rows))
+    assert plain["retraining-robust"].findings
+    assert list(map(repr, wider.values())) == list(map(repr, plain.values()))
 
 
 def test_each_run_decides_its_own_claims() -> None:

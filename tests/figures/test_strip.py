@@ -23,6 +23,7 @@ from pixelrobust.figures.strip import (
     flipping_examples,
     picture_strip,
     strips_from_outcomes,
+    where_predictions_change,
 )
 from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
@@ -137,6 +138,19 @@ def test_strips_of_a_draw_share_the_only_unchanged_outcome() -> None:
     outcomes = make_outcomes("a", ["0.png"], np.zeros(1, dtype=np.int64), table)
     (only,) = strips_from_outcomes(outcomes, ["0.png"], changed, NAMES, draw=1)
     assert only.predictions == {"a": ("tench", "fox")}
+
+
+def test_nums_that_change_no_prediction_are_left_out() -> None:
+    """At 4 neither image's changes; at 8 one image's does."""
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((3, 3, 8, 8), np.uint8)
+    still = Strip("a", "cat", NUMS, images, {"one": ("cat", "cat", "cat")})
+    flips = Strip("b", "cat", NUMS, images, {"one": ("cat", "cat", "dog")})
+    shown = where_predictions_change([still, flips])
+    assert [strip.nums for strip in shown] == [(0, 8), (0, 8)]
+    assert [strip.predictions["one"] for strip in shown] == [("cat", "cat"), ("cat", "dog")]
+    assert [int(image[0, 0, 0]) for image in shown[1].images] == [0, 2]
+    assert shown[1].flips() == [[], ["one"]]
+    assert where_predictions_change([still]) == [still]
 
 
 def test_outcomes_that_make_no_strip_get_a_sentence() -> None:

@@ -19,13 +19,15 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pixelrobust import load_network
+from experiments.config import settings_of
+from pixelrobust import load_bundled_images, load_network
 from pixelrobust.errors import InputError
 from pixelrobust.models import weights as known_weights
 from pixelrobust.models.architectures import published_accuracy
 from pixelrobust.models.build import Classifier, check_classifier, load_classifier
 from pixelrobust.models.preprocessing import own_preprocessing
-from pixelrobust.models.weights import weights_digest
+from pixelrobust.models.weights import package_file, weights_digest
+from pixelrobust.settings import ModelSettings
 from tests.models.cases import model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -629,3 +631,88 @@ def test_buffers_shapes_and_types_enter_the_digest():
 def test_a_network_that_does_not_fit_the_images_is_refused(module, size, words):
     with pytest.raises(InputError, match=f"model mine .*{words}"):
         check_classifier(Classifier("mine", module.eval(), ""), size, np.array([0]))
+
+
+# SqueezeNet as its authors published it
+
+CAFFE = package_file("package:ndf/example_models/weights/squeezenet_weights.pkl")
+
+
+def caffe() -> ModelSettings:
+    return settings_of("model=squeezenet_caffe").models["squeezenet_caffe"]
+
+
+def test_the_authors_squeezenet_is_for_rgb_images_and_fits_torchvisions_layers():
+    assert hashlib.sha256(CAFFE.read_bytes()).hexdigest().startswith("f286bbf493e63899")
+    with CAFFE.open("rb") as file:
+        # A file whose hash is known.
+        layers = pickle.load(file)
+    tensors = known_weights.read_weights(CAFFE, "caffe")
+    network = torchvision.models.squeezenet1_1(weights=None)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {
+        name: tensor.shape for name, tensor in network.state_dict().items()
+    }
+    # Kernels are (height, width, inputs, outputs) there, and conv1's inputs blue, green, red.
+    kernel, bias = layers["conv1"]
+    red, blue = tensors["features.0.weight"][7, 0], tensors["features.0.weight"][7, 2]
+    assert red.tolist() == kernel[:, :, 2, 7].tolist()
+    assert blue.tolist() == kernel[:, :, 0, 7].tolist()
+    assert tensors["features.0.bias"].tolist() == bias.tolist()
+    kernel, _ = layers["fire5/expand3x3"]
+    assert tensors["features.7.expand3x3.weight"][3, 2, 0, 1].item() == kernel[0, 1, 2, 3]
+    kernel, _ = layers["fire9/squeeze1x1"]
+    assert tensors["features.12.squeeze.weight"][3, 2, 0, 0].item() == kernel[0, 0, 2, 3]
+
+
+def test_the_authors_squeezenet_sees_pixels_less_the_mean_of_their_images():
+    """In 0..255, less 123.68, 116.779 and 103.939, and not divided by anything."""
+    first = torch.zeros(1, 3, 1, 1)
+    first[0, :, 0, 0] = torch.tensor([200, 100, 0]) / 255
+    (normalised,) = load_classifier("mine", caffe()).module[0](first)
+    expected = [200 - 123.68, 100 - 116.779, -103.939]
+    assert normalised.flatten().tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_authors_squeezenet_is_right_about_14_of_the_20_bundled_images():
+    """Measured beforehand with a loader of its own; other orders of channels are right about fewer."""
+    images = load_bundled_images()
+    found = logits(load_classifier("mine", caffe()), torch.tensor(images.pixels) / 255)
+    assert int((found.argmax(dim=1).numpy() == images.labels).sum()) == 14
+
+
+def test_the_authors_squeezenet_has_no_accuracy_of_torchvisions():
+    assert published_accuracy(caffe()) is None
+    assert published_accuracy(model(weights="IMAGENET1K_V1", classes=1000)) is not None
+
+
+def test_another_file_than_the_authors_is_refused_unread(tmp_path):
+    path = tmp_path / "squeezenet_weights.pkl"
+    content = bytearray(CAFFE.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"not the one that match=caffe reads: .* reinstall ndf"):
+        load(path, match="caffe", classes=1000)
+
+
+class _Runs:
+    """Unpickled by a careless reader, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_names_more_than_arrays_is_refused_even_under_the_right_hash(
+    tmp_path, monkeypatch
+):
+    """As if somebody had found another file of that hash."""
+    path, trap = tmp_path / "squeezenet_weights.pkl", tmp_path / "trap"
+    path.write_bytes(pickle.dumps({"conv1": [_Runs(trap), np.zeros(64)]}))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(known_weights, "_CAFFE_SHA256", digest)
+    with pytest.raises(InputError, match="could run code") as told:
+        load(path, match="caffe", classes=1000)
+    assert "\n" not in str(told.value)
+    assert not trap.exists()

@@ -90,6 +90,17 @@ def test_table_6_is_the_papers_experiment_1() -> None:
     assert (crop.resize, crop.crop, crop.interpolation) == (256, 224, "bilinear")
 
 
+def test_table_6_of_a_profile_goes_beyond_the_paper_where_the_profile_says_so() -> None:
+    bundled = settings("experiment=table6", "profile=bundled")
+    assert bundled.perturbation.num == (4, 8, 16, 32, 64, 256, 1024, 4096, 16384)
+    assert bundled.pictures == 3
+    one = settings("experiment=table6", "profile=bundled", "perturbation.num=[64]", "pictures=0")
+    assert (one.perturbation.num, one.pictures) == ((64,), 0)
+    for other in ("table7", "table8"):
+        table = settings(f"experiment={other}", "profile=bundled")
+        assert (table.perturbation.num, table.pictures) == ((4, 8, 16, 32, 64), 0)
+
+
 def test_the_evaluated_models_select_unless_a_list_is_given() -> None:
     one = settings("experiment=table6", "profile=paper", "model=vgg16")
     assert list(one.models) == ["vgg16"]

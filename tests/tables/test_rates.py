@@ -126,6 +126,27 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert r"\label{tab:t}" in latex
 
 
+def test_a_line_stands_above_a_row_in_a_row_of_its_own(tmp_path: Path) -> None:
+    table = pd.DataFrame({"Num": ["0", "64", "256"], "net": ["a", "b", "c"]})
+    lines = {2: "beyond 64_"}
+    write_markdown(table, "Title", [], tmp_path / "t.md", lines)
+    write_latex(table, "Title", [], "t", tmp_path / "t.tex", lines)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (tmp_path / "t.md").read_text().splitlines()[4:]
+    ]
+    assert rows == [["0", "a"], ["64", "b"], ["*beyond 64\\_*", ""], ["256", "c"]]
+    body = (tmp_path / "t.tex").read_text().split("\\midrule\n", 1)[1].splitlines()
+    assert body[:5] == [
+        r"0 & a \\", r"64 & b \\", r"\midrule",
+        r"\multicolumn{2}{l}{\textit{beyond 64\_}} \\", r"256 & c \\",
+    ]  # fmt: skip
+    write_latex(table, "Title", [], "t", tmp_path / "plain.tex")
+    own = [r"\midrule", body[3]]
+    whole = (tmp_path / "t.tex").read_text()
+    assert whole.replace("\n".join(own) + "\n", "") == (tmp_path / "plain.tex").read_text()
+
+
 def test_curves_show_accuracy_and_wrong_images() -> None:
     plain = summarize(outcomes()[lambda rows: rows["amplitude"].isna()])
     figure = rate_curves(plain, "model", "Title", "Caption.")
