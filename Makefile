@@ -36,7 +36,7 @@ define install
 	@echo "about $(2) GB to load and $(3) GB of disk, most of it PyTorch with its CUDA"
 	@echo "libraries. Another index, or builds without CUDA: make $@ PIP_ARGS=…"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet) \
+	@$(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2 ] || echo --quiet) \
 		--constraint constraints.txt $(PIP_ARGS) --editable '.[$(4)]'
 endef
 
@@ -50,7 +50,7 @@ setup-dev:  ## The same, with linters, documentation, notebooks, browser, cluste
 
 setup-ray:  ## Make .venv-ray, for sweeps on a Ray cluster: Ray's launcher needs other versions of packages.
 	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet) \
+	.venv-ray/bin/python -m pip install --disable-pip-version-check $$([ -t 2 ] || echo --quiet) \
 		--constraint constraints-ray.txt $(PIP_ARGS) --editable '.[bundled,openvino,ray]'
 
 $(EXPERIMENTS:%=reproduce-%): reproduce-%: | $(BIN)/python
