@@ -134,7 +134,7 @@ def load_network(
     weights: str | Path = "pretrained",
     *,
     source: Literal["timm", "torchvision"] = "timm",
-    match: Literal["names", "order"] = "names",
+    match: Literal["names", "order", "caffe"] = "names",
     classes: int = 1000,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -148,7 +148,7 @@ def load_network(
             "package:<module>/<file>", which an installed package carries. Pickles that hold code are
             refused. Where a file holds the network more than once, a warning says which is taken.
         source: the library.
-        match: how the tensors of a file find their layers.
+        match: how the tensors of a file find their layers, see `configs/model/base.yaml`.
         classes: number of outputs, K.
         mean, std: of the training images, by channel, in [0, 1]; None: what the library says of the
             weights. They are needed for a file that is not published where the library has several.

@@ -7,8 +7,10 @@ run code that a file holds. So what lies in their cache is checked here, at ever
 import argparse
 import functools
 import hashlib
+import io
 import os
 import pathlib
+import pickle
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +49,20 @@ _PLAIN: list[Any] = [
         for core in ("core", "_core")
     ),
 ]
+# SqueezeNet 1.1 as its authors published it for Caffe; the package ndf carries this file, a pickle.
+_CAFFE_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
+# Where torchvision's network has the authors' layers.
+_CAFFE_LAYERS = {
+    "conv1": "features.0", "fire2": "features.3", "fire3": "features.4", "fire4": "features.6",
+    "fire5": "features.7", "fire6": "features.9", "fire7": "features.10", "fire8": "features.11",
+    "fire9": "features.12", "conv10": "classifier.1",
+}  # fmt: skip
+# All that a pickle of arrays names. NumPy 2 has the last in another module, which files do not know.
+_ARRAYS: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+}
 # Checkpoints nest no deeper.
 _DEEPEST = 4
 _BATCHES = "num_batches_tracked"
@@ -130,7 +146,7 @@ def read_weights(path: Path, match: str) -> dict[str, Tensor]:
 
     Args:
         path: the file.
-        match: "names" or "order", see `load_weights`.
+        match: "names" or "order", see `load_weights`; "caffe": the file is that of SqueezeNet's authors.
 
     Returns:
         Tensors by name; those in a dictionary within the checkpoint have its name and a slash in
@@ -141,6 +157,8 @@ def read_weights(path: Path, match: str) -> dict[str, Tensor]:
             its order is asked for, and its format keeps none.
     """
     _check_is_there(path)
+    if match == "caffe":
+        return _read_caffe(path)
     is_safetensors = path.suffix.lower() == ".safetensors"
     if is_safetensors and match == "order":
         raise InputError(
@@ -164,6 +182,49 @@ def read_weights(path: Path, match: str) -> dict[str, Tensor]:
     tensors = dict(_named_tensors(content, "", set(), _DEEPEST))
     if not tensors:
         raise InputError(f"weights file {path} holds no named tensors; give a saved state_dict.")
+    return tensors
+
+
+class _ArraysUnpickler(pickle.Unpickler):
+    """Unpickle arrays, and refuse whatever else a pickle may name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names; UnpicklingError where that is nothing of an array's."""
+        if (module, name) not in _ARRAYS:
+            raise pickle.UnpicklingError(
+                f"it holds {module}.{name}, and loading that could run code"
+            )
+        return _ARRAYS[module, name]
+
+
+def _read_caffe(path: Path) -> dict[str, Tensor]:
+    """Read the weights of SqueezeNet's authors, under torchvision's names and for RGB images.
+
+    Raises:
+        InputError: it is another file, or holds anything but arrays.
+    """
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != _CAFFE_SHA256:
+        raise InputError(
+            f"weights file {path} is not the one that match=caffe reads: its SHA-256 begins with "
+            f"{digest[:8]} instead of {_CAFFE_SHA256[:8]}; reinstall ndf 0.1.4."
+        )
+    try:
+        layers = _ArraysUnpickler(io.BytesIO(content)).load()
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"weights file {path} cannot be loaded ({first_line(error)}); give weights from a source "
+            "that you trust."
+        ) from error
+    tensors = {}
+    for layer, (kernel, bias) in layers.items():
+        block, _, part = layer.partition("/")
+        name = f"{_CAFFE_LAYERS[block]}.{part.replace('squeeze1x1', 'squeeze')}".rstrip(".")
+        # Images are BGR there, and kernels (height, width, inputs, outputs).
+        kernel = kernel[:, :, ::-1] if layer == "conv1" else kernel
+        tensors[f"{name}.weight"] = torch.tensor(kernel.transpose(3, 2, 0, 1).copy())
+        tensors[f"{name}.bias"] = torch.tensor(bias)
     return tensors
 
 
@@ -202,7 +263,7 @@ def load_weights(
         module: the network; changed.
         tensors: as of `read_weights`.
         match: "names": names must agree. "order": only order and shapes must, for files whose
-            authors named the same layers differently.
+            authors named the same layers differently. "caffe": as names, which `read_weights` gives.
         origin: what to call the weights in messages.
 
     Returns:

@@ -16,9 +16,9 @@ from pixelrobust.settings.schema import (
     FROM_MODELS,
     AttackSettings,
     EngineSettings,
-    GridDraws,
     ModelSettings,
     PreprocessingSettings,
+    ProfileSettings,
     Recipe,
     RetrainSettings,
     RunSettings,
@@ -27,7 +27,7 @@ from pixelrobust.settings.schema import (
     is_weights_file,
 )
 
-_NOT_PASSED_ON = ("selection", "grid_draws")
+_NOT_PASSED_ON = ("selection", *ProfileSettings.model_fields)
 _FILES_OF_IMAGES = ("root", "train_root", "file", "train_file", "labels", "classes")
 
 # A single letter is a drive of Windows.
@@ -69,7 +69,8 @@ def build_settings(
             "no model is given (models is empty); name one, for example model=resnet101."
         )
     chosen = _validate(SelectionSettings, _group(config, "selection"), "selection.").models
-    _validate(GridDraws, {"grid_draws": config.get("grid_draws", 1)}, "")
+    of_profile = ProfileSettings.model_fields.keys() & config.keys()
+    _validate(ProfileSettings, {key: config[key] for key in of_profile}, "")
     data["selection_models"] = {
         name: _selection_model(name, models, known_models) for name in chosen or models
     }

@@ -114,6 +114,10 @@ def _several(check: Any) -> Any:
     return BeforeValidator(convert)
 
 
+_Nums = Annotated[tuple[StrictInt, ...], _several(check_num)]
+_Pictures = Annotated[StrictInt, Field(ge=0, le=_MAX_PICTURES)]
+
+
 def _of_each_channel(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(values) not in (1, 3):
         raise ValueError("give one number for all channels, or three: red, green, blue.")
@@ -214,7 +218,7 @@ class ModelSettings(Section):
     name: StrictStr
     path: Path | None = None
     weights: StrictStr
-    match: Literal["names", "order"]
+    match: Literal["names", "order", "caffe"]
     classes: Annotated[StrictInt, Field(ge=1, le=_MAX_CLASSES)]
     mean: Annotated[tuple[Annotated[Real, Field(ge=0, le=1)], ...], *_CHANNELS] | None
     std: Annotated[tuple[Annotated[Real, Field(gt=0, le=1)], ...], *_CHANNELS] | None
@@ -255,7 +259,7 @@ def is_weights_file(weights: Any) -> bool:
 class PerturbationSettings(Section):
     """Grid of every combination of num, amplitude and area (see `configs/perturbation`)."""
 
-    num: Annotated[tuple[StrictInt, ...], _several(check_num), Field(min_length=1)]
+    num: Annotated[_Nums, Field(min_length=1)]
     amplitude: Annotated[
         tuple[StrictInt | None, ...], _several(check_amplitude), Field(min_length=1)
     ]
@@ -407,10 +411,12 @@ class SelectionSettings(Section):
     models: tuple[StrictStr, ...] | None
 
 
-class GridDraws(Section):
-    """Source of `draws` where an experiment has many cells."""
+class ProfileSettings(Section):
+    """Values of a profile that some experiments take: `draws` of those with many cells, and of Table 6."""
 
-    grid_draws: Draws
+    grid_draws: Draws = 1
+    table6_num: _Nums = ()
+    table6_pictures: _Pictures = 0
 
 
 class EngineSettings(Section):
@@ -475,7 +481,7 @@ class RunSettings(Section):
         "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
     ]
     augmentations: Annotated[tuple[Control, ...], _SEVERAL] = ()
-    pictures: Annotated[StrictInt, Field(ge=0, le=_MAX_PICTURES)]
+    pictures: _Pictures
     models: dict[str, ModelSettings]
     selection_models: dict[str, ModelSettings]
     perturbation: PerturbationSettings
