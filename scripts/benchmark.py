@@ -4,7 +4,7 @@
     python -m scripts.benchmark --full --images /data/imagenet/val
 
 Four arms alternate, each run a process of its own: (a) a naive script, (b) a competent one, (c) this
-software, (d) forward passes alone. Writes benchmark.csv and benchmark.md; docs/speed.md says how it measures.
+software, (d) forward passes alone. Writes benchmark.csv and benchmark.md; docs/scaling.md says how it measures.
 """
 
 import argparse
@@ -505,7 +505,7 @@ def page(summary: "pd.DataFrame", jobs: Sequence[Job], runs: Sequence[Measured])
     from pixelrobust.errors import escape_markdown
     from pixelrobust.tables.rates import markdown_table
 
-    how = "docs/speed.md says what the arms do and how they are measured."
+    how = "docs/scaling.md says what the arms do and how they are measured."
     networks = [f"- {escape_markdown(_network(job, runs))}" for job in jobs]
     machine = escape_markdown(_machine(jobs[0].device))
     parts = ["# Benchmark", markdown_table(for_reading(summary)), how, "\n".join(networks), machine]

@@ -14,7 +14,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 # Pictures are kept in the repository: as large as their figures say, and not larger than is needed to read them.
-_PICTURES = [
+_ARGUMENTS = [
+    "--log-level=ERROR",
     "--InlineBackend.rc={'figure.dpi': 72}",
     "--InlineBackend.print_figure_kwargs={'bbox_inches': None}",
 ]
@@ -29,10 +30,12 @@ def executed(path: Path) -> nbformat.NotebookNode:
         notebook,
         timeout=600,
         record_timing=False,
-        extra_arguments=_PICTURES,
+        extra_arguments=_ARGUMENTS,
         resources={"metadata": {"path": str(path.parent)}},
     )
     own = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    # Of bars of progress, which are not shown anyway.
+    own |= {"PYTHONWARNINGS": "ignore:IProgress not found"}
     client.execute(env=os.environ | own)
     notebook.metadata = metadata
     return notebook

@@ -42,7 +42,12 @@ def commands(language: str, page: str = README) -> list[str]:
 
 MAKE = [command for command in commands("bash") if command.startswith("make ")]
 RUNS = [c for c in commands("bash") if c.startswith("python -m experiments.run ")]
-MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+# The commands of the second part are run by datasets/test_data_page.py.
+MODELS, _, _ = (
+    (REPOSITORY / "docs" / "models-and-data.md")
+    .read_text(encoding="utf-8")
+    .partition("\n## Images\n")
+)
 RUNS += commands("bash", MODELS)
 # The console script is the same program.
 RUNS += [
