@@ -4,35 +4,54 @@ PYTHON ?= python3
 PROFILE ?= bundled
 IMAGENET_DIR ?=
 ARGS ?=
+PIP_ARGS ?=
 
 BIN := .venv/bin
+# Something that `make setup-dev` alone installs.
+DEV := $(BIN)/pre-commit
 RUN = $(BIN)/python -m experiments.run
 EXPERIMENT_ARGS = profile=$(PROFILE) $(if $(IMAGENET_DIR),'dataset.root="$(IMAGENET_DIR)"') $(ARGS)
 EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 table11 \
 	figure1 figure8 figure9 figure10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
+.PHONY: help setup setup-dev setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
 	amplification breakdown distances returns overshoot claims report status verify wheel benchmark audit \
-	test test-slow test-notebooks coverage docs lint format
+	test test-slow notebooks test-notebooks coverage docs lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
 	@echo
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  %-22s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## Make .venv and install the package with everything that the other targets need.
+# What the experiments, models and images of one's own, and their tests need; the second adds the rest.
+EXTRAS := bundled,openvino,test,tracking
+DEV_EXTRAS := $(EXTRAS),clusters,dev,docs,huggingface
+
+# Makes .venv with the package and groups of its optional dependencies. In a terminal pip shows its progress.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "pixelrobust needs Python 3.11 or newer; give one: make setup PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[bundled,clusters,dev,docs,huggingface,openvino,tracking]'
+	@echo "Installing pixelrobust and $(1) into .venv:"
+	@echo "about $(2) GB to load and $(3) GB of disk, most of it PyTorch with its CUDA"
+	@echo "libraries. Another index, or builds without CUDA: make $@ PIP_ARGS=…"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2 ] || echo --quiet) \
+		--constraint constraints.txt $(PIP_ARGS) --editable '.[$(4)]'
+endef
+
+setup:  ## Make .venv with what the experiments and their tests need: 3 GB to load, 6.6 GB of disk.
+	$(call install,what its experiments and their tests need,3,6.6,$(EXTRAS))
 	@echo "Ready. Type \`make reproduce-table6\` to see real networks under pixel changes, \`make help\` for more."
+
+setup-dev:  ## The same, with linters, documentation, notebooks, browser, clusters and transformers: 7.3 GB.
+	$(call install,all that its targets need,3.3,7.3,$(DEV_EXTRAS))
+	@echo "Ready. Type \`make help\` for all targets."
 
 setup-ray:  ## Make .venv-ray, for sweeps on a Ray cluster: Ray's launcher needs other versions of packages.
 	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints-ray.txt --editable '.[bundled,openvino,ray]'
+	.venv-ray/bin/python -m pip install --disable-pip-version-check $$([ -t 2 ] || echo --quiet) \
+		--constraint constraints-ray.txt $(PIP_ARGS) --editable '.[bundled,openvino,ray]'
 
 $(EXPERIMENTS:%=reproduce-%): reproduce-%: | $(BIN)/python
 	@$(RUN) experiment=$* $(EXPERIMENT_ARGS)
@@ -102,25 +121,30 @@ test: | $(BIN)/python  ## Run the tests, but for the slow ones; nine to ten minu
 test-slow: | $(BIN)/python  ## Run the slow tests.
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 -m slow
 
-test-notebooks: | $(BIN)/python  ## Run all notebooks from top to bottom; a minute.
-	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 --numprocesses=2 notebooks
+notebooks: | $(DEV)  ## Run all notebooks, and keep what they show; two minutes.
+	@$(BIN)/python -m scripts.notebooks
 
-coverage: | $(BIN)/python  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
+test-notebooks: | $(DEV)  ## Run all notebooks, and compare with what they show; one of the slow tests.
+	@$(BIN)/python -m pytest --numprocesses=2 tests/test_notebooks.py
+
+coverage: | $(DEV)  ## Run the tests, and list the lines of pixelrobust/ that none of them runs; at least 90 % must be.
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 --cov
 
-docs: | $(BIN)/python  ## Build the site of README, docs, results and API reference, into site/.
+docs: | $(DEV)  ## Build the site of README, docs, results and API reference, into site/.
 	@$(BIN)/python -m scripts.site
 
-lint: | $(BIN)/python  ## Check format, style, types and directions of imports.
+lint: | $(DEV)  ## Check format, style, types and directions of imports.
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-format: | $(BIN)/python  ## Format the code.
+format: | $(DEV)  ## Format the code.
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+$(DEV):
+	@echo "This needs tools for developers; type \`make setup-dev\` first."; exit 1
 
 $(BIN)/python:
 	@echo "There is no .venv yet; type \`make setup\` first."; exit 1

@@ -27,7 +27,7 @@ from yaml import YAMLError
 
 from experiments.exits import CONFIGS, FAILURE, RESULTS, root
 from pixelrobust.errors import InputError, first_line, printable
-from pixelrobust.files import user_cache, write_text
+from pixelrobust.files import how_to_install, user_cache, write_text
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import (
     RENAMED_ATTACK,
@@ -511,8 +511,9 @@ def _sentence(error: Exception) -> str:
         return f"{ambiguous[1]} has several values, which need -m: a sweep{_if_text(ambiguous[1])}."
     plugin = re.search(r"Unknown plugin class : '.*\.(\w+)'", text)
     if plugin:
-        how = "`make setup-ray`" if plugin[1] == "RayLauncher" else "pixelrobust[clusters]"
-        return f"the launcher {plugin[1]} is not installed; it comes with {how}."
+        ray = plugin[1] == "RayLauncher"
+        how = "run `make setup-ray`" if ray else how_to_install("clusters")
+        return f"the launcher {plugin[1]} is not installed; {how}."
     if "Config group override must be" in text:
         return "a group takes names of its files, not numbers; for example perturbation/count=n64."
     return f"the configuration cannot be composed ({text.rstrip('.')}); {_MANUAL} lists groups and keys."

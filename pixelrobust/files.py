@@ -109,8 +109,9 @@ def _flush_folder(folder: Path) -> None:
 
 def how_to_install(extra: str) -> str:
     """Say what to do where a package of one of the optional groups of dependencies is missing."""
+    target = "setup-dev" if extra in ("clusters", "huggingface") else "setup"
     # In quotes, since some shells take brackets for patterns.
-    return f"run `make setup`, or `pip install 'pixelrobust[{extra}]'`"
+    return f"run `make {target}`, or `pip install 'pixelrobust[{extra}]'`"
 
 
 def package_folder(module: str) -> Path | None:

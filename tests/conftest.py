@@ -1,8 +1,10 @@
 """Fixtures that several test files share."""
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,17 @@ SHARED = REPOSITORY.parent / "shared"
 
 
 Run = Callable[..., Ended]
+
+
+def from_setup_dev(module: str) -> Any:
+    """Import a module that `make setup-dev` installs; without it, skip the test or the file.
+
+    Where all tests are to run, as in .ci/run, nothing is skipped for that.
+    """
+    if os.environ.get("PIXELROBUST_SETUP_DEV"):
+        return importlib.import_module(module)
+    reason = f"needs {module}, which `make setup-dev` installs"
+    return pytest.importorskip(module, reason=reason, exc_type=ImportError)
 
 
 @pytest.fixture(scope="module")

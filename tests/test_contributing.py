@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, from_setup_dev
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
@@ -34,6 +34,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def commit_hooks(checkout: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """Types are left out: `make lint` checks them, and they take a minute without a cache."""
+    from_setup_dev("pre_commit")
     own = {"SKIP": "types", "PRE_COMMIT_HOME": str(tmp_path / "pre-commit"), "PYTHONPATH": ""}
     # Nothing can be downloaded.
     own |= dict.fromkeys(("http_proxy", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
@@ -63,6 +64,7 @@ def test_commit_hooks_find_what_is_wrong(checkout: Path, tmp_path: Path) -> None
 
 
 def test_every_hook_is_local_and_of_this_environment() -> None:
+    from_setup_dev("pre_commit")
     config = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
     for repository in config["repos"]:
         assert repository["repo"] == "local"

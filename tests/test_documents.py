@@ -16,7 +16,6 @@ import timm
 import torch
 import yaml
 from PIL import Image
-from rattler import MatchSpec
 from safetensors.torch import save_file
 from torch import nn
 
@@ -26,7 +25,7 @@ from experiments.report import main as report
 from experiments.verify import main as verify
 from pixelrobust.datasets.classes import imagenet_wnids
 from scripts.readme import with_tables
-from tests.conftest import REPOSITORY, Run
+from tests.conftest import REPOSITORY, Run, from_setup_dev
 from tests.models.cases import SIDE, checkpoint, tiny
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -43,7 +42,12 @@ def commands(language: str, page: str = README) -> list[str]:
 
 MAKE = [command for command in commands("bash") if command.startswith("make ")]
 RUNS = [c for c in commands("bash") if c.startswith("python -m experiments.run ")]
-MODELS = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+# The commands of the second part are run by datasets/test_data_page.py.
+MODELS, _, _ = (
+    (REPOSITORY / "docs" / "models-and-data.md")
+    .read_text(encoding="utf-8")
+    .partition("\n## Images\n")
+)
 RUNS += commands("bash", MODELS)
 # The console script is the same program.
 RUNS += [
@@ -317,12 +321,13 @@ def test_every_key_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_conda_users_get_the_same_environment() -> None:
+    MatchSpec = from_setup_dev("rattler").MatchSpec  # noqa: N806
     environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
     *packages, pip = environment["dependencies"]
     names = [MatchSpec(package).name.normalized for package in packages]
     assert names == ["python", "pip", "make"]
     assert MatchSpec(packages[0]).version is not None
-    setup = (REPOSITORY / "Makefile").read_text()
+    setup = make("--dry-run", "setup")
     for line in pip["pip"]:
         option, value = line.split()
         assert re.search(rf"{option} '?{re.escape(value)}'?", setup), line

@@ -10,7 +10,7 @@ import pytest
 
 import pixelrobust
 from scripts.site import build, navigation, pages
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, from_setup_dev
 
 PAGES = pages()
 WRITTEN = [path for path in PAGES if path.parts[0] != "results"]
@@ -86,6 +86,7 @@ def test_shell_commands_are_ones(block: str) -> None:
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    from_setup_dev("mkdocs")
     assert build(tmp_path / "site") == 0
     for page in PAGES:
         folder = tmp_path / "site" / page.parent

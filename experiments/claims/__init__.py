@@ -1,6 +1,6 @@
 """What the paper claims, and what stored outcomes say of it.
 
-The rules are the same for every profile, whatever its outcomes; docs/thresholds.md dates them. Level
+The rules are the same for every profile, whatever its outcomes; docs/protocol.md dates them. Level
 5 % over the findings of a claim: p-values are Holm-corrected, beside 95 % intervals; intervals that
 decide alone are Bonferroni-corrected, those of rates exact. A rate "is" a published one where its whole
 interval lies within one point of it, and is not where the interval lies wholly outside, for the paper's own

@@ -1,4 +1,4 @@
-"""docs/data.md: every command, run to a table on data made on the spot; and every kind has one."""
+"""docs/models-and-data.md, images: every command, run to a table on data made on the spot; and every kind has one."""
 
 import re
 import shlex
@@ -21,7 +21,11 @@ from tests.fault_cases import folder_of, network, picture, saved, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PAGE = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+_, _, PAGE = (
+    (REPOSITORY / "docs" / "models-and-data.md")
+    .read_text(encoding="utf-8")
+    .partition("\n## Images\n")
+)
 PREFIX = "python -m experiments.run "
 COMMANDS = re.findall(rf"```bash\n{PREFIX}(.*?)\n```", PAGE)
 KINDS = {

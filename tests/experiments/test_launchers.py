@@ -19,8 +19,11 @@ from omegaconf import OmegaConf
 
 from experiments.config import Job, settings_of, usable_cores
 from experiments.run import _in_place
-from tests.conftest import REPOSITORY, Run
+from tests.conftest import REPOSITORY, Run, from_setup_dev
 from tests.experiments.launcher_cases import descendants, end, started, wait_for, world
+
+from_setup_dev("hydra_plugins.hydra_joblib_launcher")
+from_setup_dev("hydra_plugins.hydra_submitit_launcher")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from pixelrobust.settings import ModelSettings
+from tests.conftest import from_setup_dev
 
 SIDE = 32
 CLASSES = ("cat", "dog")
@@ -37,9 +37,10 @@ def checkpoint(
 ) -> Path:
     """Write a folder as save_pretrained does: a tiny network that takes everything for one class."""
     named = {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+    transformers = from_setup_dev("transformers")
     torch.manual_seed(0)
     transformers.utils.logging.disable_progress_bar()
-    model, processor = KINDS[kind](named)
+    model, processor = KINDS[kind](transformers, named)
     head = [part for part in model.modules() if isinstance(part, nn.Linear)][-1]
     with torch.no_grad():
         head.bias[favourite] += 10
@@ -48,7 +49,7 @@ def checkpoint(
     return folder
 
 
-def _vit(named: dict[str, Any]) -> tuple[Any, Any]:
+def _vit(transformers: Any, named: dict[str, Any]) -> tuple[Any, Any]:
     config = transformers.ViTConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         image_size=SIDE, patch_size=8, **named,
@@ -59,13 +60,13 @@ def _vit(named: dict[str, Any]) -> tuple[Any, Any]:
     return transformers.ViTForImageClassification(config), processor
 
 
-def _convnext(named: dict[str, Any]) -> tuple[Any, Any]:
+def _convnext(transformers: Any, named: dict[str, Any]) -> tuple[Any, Any]:
     config = transformers.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, **named)
     processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 64}, crop_pct=0.875)
     return transformers.ConvNextForImageClassification(config), processor
 
 
-def _resnet(named: dict[str, Any]) -> tuple[Any, Any]:
+def _resnet(transformers: Any, named: dict[str, Any]) -> tuple[Any, Any]:
     config = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **named
     )

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-import transformers
 from safetensors.torch import save_file
 
 from pixelrobust import InputError, evaluate
@@ -21,9 +20,11 @@ from pixelrobust.datasets.classes import (
 from pixelrobust.models.build import Classifier, arrange_outputs, has_names, load_classifier
 from pixelrobust.models.huggingface import read_folder
 from pixelrobust.models.preprocessing import own_preprocessing
-from tests.conftest import Run
+from tests.conftest import Run, from_setup_dev
 from tests.fault_cases import folder_of, manifest, sentence
 from tests.models.cases import KINDS, checkpoint, edited, hugging_face, model, noise, picture
+
+transformers = from_setup_dev("transformers")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

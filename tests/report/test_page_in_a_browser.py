@@ -1,17 +1,25 @@
 """The page in a browser: it loads nothing, sorts, answers the pointer and the keyboard, and adapts."""
 
+from __future__ import annotations
+
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from experiments.page import keys_gallery, write_page
+from tests.conftest import from_setup_dev
 from tests.report.cases import BUNDLED, HOSTILE, hostile_folder, some_of_bundled
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+playwright = from_setup_dev("playwright.sync_api")
+axe = from_setup_dev("axe_playwright_python.sync_playwright")
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -21,8 +29,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the program chro
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
@@ -212,7 +220,7 @@ def test_a_phone_scrolls_tables_not_the_page(
 def test_axe_finds_nothing(browser: Browser, report: Path, width: int, scheme: str) -> None:
     page, _ = opened(browser, report, width, scheme)
     page.evaluate("document.querySelector('.verdict').open = true")
-    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]})
     page.close()
     assert found.violations_count == 0, found.generate_report()
 
