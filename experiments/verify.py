@@ -63,7 +63,7 @@ from pixelrobust.outcomes.kinds import (
 )
 from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
 from pixelrobust.outcomes.rows import cell_in, cell_of
-from pixelrobust.perturbation.pixels import PixelChange
+from pixelrobust.perturbation.pixels import PixelChange, as_floats
 from pixelrobust.settings import (
     DatasetSettings,
     RunSettings,
@@ -474,7 +474,7 @@ class Shown(NamedTuple):
         epsilon, module = _epsilon(str(row["epsilon"])), attacker.network.module
         made = attack_batch(task, module, index, attack, epsilon, settings.seed, number)
         own = [[task.keys[one] for one in index].index(key)]
-        return torch.tensor(task.images[index[own]]).float() / 255, made.images[own].cpu(), task
+        return as_floats(torch.tensor(task.images[index[own]])), made.images[own].cpu(), task
 
     def _attack(self, row: "pd.Series[Any]") -> tuple[Viewer, Chosen]:
         """Return the network that a row's image was to fool, and all images that were attacked with it."""

@@ -23,7 +23,7 @@ from pixelrobust.models.checks import check_values
 from pixelrobust.perturbation.augmentations import Augmentation, augment
 from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
-from pixelrobust.perturbation.pixels import PixelChange, image_keys
+from pixelrobust.perturbation.pixels import PixelChange, image_keys, unit_floats
 from pixelrobust.tables.amplification import CHANGES
 
 MAX_NORM_MISMATCH = 0.01
@@ -85,12 +85,12 @@ def layer_changes(
     for start in range(0, len(keys), batch_size):
         part = slice(start, start + batch_size)
         batch = torch.tensor(np.asarray(torch.as_tensor(images[part]).cpu()))
-        clean = batch.float() / 255
-        changed = change(batch, keys[part], draw).float() / 255
+        clean = unit_floats(batch)
+        changed = unit_floats(change(batch, keys[part], draw))
         noisy, mismatch = _matched_noise(clean, changed, image_keys(keys[part], seed), draw)
         mismatches.extend(mismatch)
         augmented = [
-            augment(each, batch, keys[part], seed=seed, epoch=draw).float() / 255
+            unit_floats(augment(each, batch, keys[part], seed=seed, epoch=draw))
             for each in augmentations
         ]
         versions = torch.cat((clean, changed, noisy, *augmented)).to(device)

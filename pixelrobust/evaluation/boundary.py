@@ -23,7 +23,7 @@ from pixelrobust.datasets.lists import as_labels
 from pixelrobust.errors import InputError
 from pixelrobust.models.checks import check_values
 from pixelrobust.perturbation.grid import as_plain, is_integer
-from pixelrobust.perturbation.pixels import check_images, check_unit_range
+from pixelrobust.perturbation.pixels import as_floats, check_images, check_unit_range
 from pixelrobust.settings import MINIMAL, attack_settings
 
 _DEEPFOOL = "L2DeepFoolAttack"
@@ -68,7 +68,7 @@ def linearized_distances(
     candidates = None if candidates is None else _as_count("candidates", candidates)
     distances = np.empty(len(images))
     for part, batch, targets in _batches(module, images, labels, batch_size):
-        floats = batch.float() if batch.is_floating_point() else batch.float().div_(255)
+        floats = as_floats(batch)
         distances[part] = _nearest_tangent(module, floats, targets, candidates).cpu().numpy()
     return distances
 
@@ -110,7 +110,7 @@ def measured_distances(
     distances = np.empty(len(images))
     for part, batch, targets in _batches(module, images, labels, batch_size):
         result = craft(module, batch, targets, attack, MINIMAL)
-        sizes = _norms(result.images - batch.float().div_(255))
+        sizes = _norms(result.images - as_floats(batch))
         distances[part] = torch.where(result.fooled, sizes, torch.nan).cpu().numpy()
     return distances
 

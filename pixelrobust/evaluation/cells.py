@@ -15,7 +15,6 @@ from pixelrobust.datasets.decoded import Advance, PixelRows
 from pixelrobust.datasets.lists import as_keys, as_labels
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import make_engine
-from pixelrobust.engine.base import as_floats
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
@@ -24,7 +23,12 @@ from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.kinds import IMAGE_SIZE
 from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell, Channels, Manner, as_plain, build_grid, is_integer
-from pixelrobust.perturbation.pixels import check_images, check_seed, check_unit_range
+from pixelrobust.perturbation.pixels import (
+    as_floats,
+    check_images,
+    check_seed,
+    check_unit_range,
+)
 from pixelrobust.settings import EngineName, Precision, engine_settings
 
 CONTROL = Cell(0)
