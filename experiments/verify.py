@@ -233,7 +233,7 @@ def _verify_run(
     """Return what is the matter with the sampled rows of a run, and with the number of all its rows."""
     manifest, rows = run
     kind, counts = kind_of(manifest.config), dict[str, int]()
-    measure, is_planned, _ = MEASUREMENTS[kind.name]
+    measure, is_planned = MEASUREMENTS[kind.name]
     session = _as_it_was(session, manifest, kind, sample)
     if is_planned:
         chosen = _planned(session, manifest, train)
@@ -470,9 +470,10 @@ class Shown(NamedTuple):
         attack = attack_of(settings)
         if key not in task.keys:
             raise InputError(f"{settings.name} holds outcomes of {key!r}, which was not attacked.")
-        ((number, index),) = attack_batches(task, attack, settings.seed, frozenset([key]))
+        size, asked = task.engine.batch_size, frozenset([key])
+        (index,) = attack_batches(task, attack, settings.seed, size, asked)
         epsilon, module = _epsilon(str(row["epsilon"])), attacker.network.module
-        made = attack_batch(task, module, index, attack, epsilon, settings.seed, number)
+        made = attack_batch(task, module, index, attack, epsilon, settings.seed)
         own = [[task.keys[one] for one in index].index(key)]
         return as_floats(torch.tensor(task.images[index[own]])), made.images[own].cpu(), task
 
@@ -482,7 +483,7 @@ class Shown(NamedTuple):
             assert self.images
             return self._viewer(row), self.images
         original = original_viewer(self.session, self.plan)
-        images = images_to_attack(original, self.plan)
+        images = images_to_attack(self.session, original, self.plan)
         if row["against"] == "original":
             return original, images
         viewer = self._viewer(row)

@@ -436,7 +436,7 @@ def _runner(
 
     def run(index: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
         if _descends(attack):
-            own = [seeds[row] for row in index]
+            own = [seeds[row] for row in index.tolist()]
             instance.get_random_start = partial(_random_starts, instance, own)
         images = originals[index].contiguous(memory_format=torch.channels_last)
         try:

@@ -26,6 +26,9 @@ from pixelrobust.perturbation.grid import as_plain, is_integer
 from pixelrobust.perturbation.pixels import as_floats, check_images, check_unit_range
 from pixelrobust.settings import MINIMAL, attack_settings
 
+BATCH_SIZE = 16
+"""Images at a time, where nothing else is said."""
+
 _DEEPFOOL = "L2DeepFoolAttack"
 # Any image in [0, 1] is within this of any other.
 _NO_LIMIT = 255.0
@@ -36,7 +39,7 @@ def linearized_distances(
     images: Tensor | NDArray[np.uint8],
     labels: Tensor | NDArray[np.int64],
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     candidates: int | None = None,
 ) -> NDArray[np.float64]:
     """Return signed distances to the nearest boundary between the label y and another class k.
@@ -78,7 +81,7 @@ def measured_distances(
     images: Tensor | NDArray[np.uint8],
     labels: Tensor | NDArray[np.int64],
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     candidates: int | None = 9,
     steps: int = 50,
 ) -> NDArray[np.float64]:
