@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from experiments import pipeline
+from experiments.config import settings_of
 from experiments.present import present
-from experiments.stored import stored_runs
+from experiments.stored import outcomes_file, stored_runs
 from pixelrobust import distributed
+from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.models.saved import load_model
+from pixelrobust.settings import RunSettings
 from tests.conftest import Ended, Run
 from tests.retraining.cases import FORKING
 from tests.retraining.world import (
@@ -327,41 +332,68 @@ def test_a_saved_network_predicts_as_it_did(
 # --- several processes ------------------------------------------------------------------------
 
 
-# 36 images in batches of 4: the last turn comes to one of two processes only.
-SHARED = {
-    "table6": ("draws=2", "perturbation.num=[4,256]"),
-    "table9": ("draws=2", "perturbation.num=[4,256]", "attack.epsilon=[minimal,8]"),
-    "table9 attack=pgd": ("perturbation.num=[4,256]", "attack.epsilon=2", "attack.wanted=7"),
+PLAIN = ("draws=2", "perturbation.num=[4,256]")
+# 36 images in batches of 4, which two processes cannot share evenly.
+TOGETHER = {
+    "table6": PLAIN,
+    "table9": (*PLAIN, "attack.epsilon=[minimal,8]"),
+    "table9 attack=pgd": (*PLAIN, "attack.epsilon=4", "attack.wanted=7"),
     "table9 attack=carlini_wagner": (
-        "perturbation.num=4", "+attack.arguments.steps=5", "attack.wanted=9",
+        *PLAIN, "attack.arguments.steps=9", "attack.arguments.stepsize=0.01", "attack.wanted=9",
     ),
-    "overshoot": ("perturbation.num=[4,256]", "attack.epsilon=[1.5x,4x]", "attack.wanted=9"),
+    "overshoot": (*PLAIN, "attack.epsilon=[1.5x,4x]", "attack.wanted=9"),
     "amplification": ("perturbation.num=[4,256]",),
-    "table10": ONE,
-    "table11": (*ONE, "attack.epsilon=[minimal,2]", "attack.wanted=11"),
-    "distances": (*ONE, "retrain.measured=18"),
+    "table10": (*SHORT, *ONE),
+    "table11": (*SHORT, *ONE, "attack.epsilon=[minimal,2]", "attack.wanted=11"),
+    "distances": (*SHORT, *ONE, "retrain.measured=18"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("experiment", SHARED)
-def test_two_processes_give_the_rows_of_one(
-    succeed: Run, world: Path, results: Path, monkeypatch: pytest.MonkeyPatch, experiment: str
-) -> None:
-    """What one process has retrained, two take from the cache."""
-    monkeypatch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
-    name, *attack = experiment.split()
-    is_retrained = name in ("table10", "table11", "distances")
-    command = (
-        *data(world, train=is_retrained), *network(world), *(SHORT if is_retrained else ()),
-        f"experiment={name}", *attack, *SHARED[experiment], "engine.batch_size=4",
-    )  # fmt: skip
+def measure(context: Context, runs: dict[str, RunSettings]) -> dict[str, pd.DataFrame]:
+    """Do runs without drawing anything; return their rows, in the process that writes."""
     found = {}
-    for devices in ("cpu", "2"):
-        succeed(*command, f"engine.devices={devices}")
-        found[devices] = rows_of(results, name)
-        results.rename(results.with_name(f"results-{devices}"))
-    pd.testing.assert_frame_equal(found["2"], found["cpu"], check_exact=True)
-    assert found["cpu"]["image"].nunique() > 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.present.present", lambda *of_run: [])
+        patch.setattr("experiments.present.present_histories", lambda *of_run: None)
+        for name, settings in runs.items():
+            directory, _ = pipeline.run(context, settings, False)
+            if context.is_main:
+                found[name] = pd.read_parquet(outcomes_file(directory, settings.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Rows of every kind by two processes; what is retrained is kept where one process finds it."""
+    runs = runs_of(world, tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("shared"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "_START_METHOD", FORKING.get_start_method())
+        return {"runs": runs, "rows": distributed.start(measure, ["cpu", "cpu"], runs)}
+
+
+def runs_of(world: Path, results: Path, cache: Path) -> dict[str, RunSettings]:
+    found = {}
+    for experiment, keys in TOGETHER.items():
+        name, *attack = experiment.split()
+        found[experiment] = settings_of(
+            *data(world, train=SHORT[0] in keys), *network(world), f"experiment={name}", *attack,
+            *keys, "engine.batch_size=4", f"paths.results={results}", f"paths.cache={cache}",
+        )  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("experiment", TOGETHER)
+def test_two_processes_give_the_rows_of_one(
+    shared: dict[str, Any], tmp_path: Path, experiment: str
+) -> None:
+    settings = shared["runs"][experiment]
+    paths = settings.paths.model_copy(update={"results": tmp_path})
+    alone = measure(SINGLE, {experiment: settings.model_copy(update={"paths": paths})})[experiment]
+    pd.testing.assert_frame_equal(shared["rows"][experiment], alone, check_exact=True)
+    # Those of more than one batch, so that both have done something.
+    assert alone["image"].nunique() > 4
+    if settings.attack and settings.measure == "outcomes":
+        assert alone["prediction"].nunique() > 1
 
 
 @pytest.mark.slow
