@@ -61,7 +61,7 @@ _SECTIONS = (
      ("table6", "table", "pixels-to-flip", "breakdown", "breakdown-pixels-to-flip")),
     ("limits", "How far values move, and where pixels lie", ("table7", "table8")),
     ("index", "The Pixel-index of every cell", ("table5",)),
-    ("adversarial", "Adversarial images", ("table9", "overshoot")),
+    ("adversarial", "Adversarial images", ("table9", "returns", "overshoot")),
     ("inside", "Inside the networks", ("amplification",)),
     ("retrained", "After retraining",
      ("table10", "retraining", "table10-all", "retraining-all", "table11", "distances")),

@@ -230,7 +230,7 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
 
 
 def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment) -> list[Presented]:
-    """Present adversarial images that are recovered, as a table and a map.
+    """Present adversarial images that are recovered, as a table; and where sizes are several, a map.
 
     Curves take the map's place where all sizes are multiples of the images' own smallest.
     """
@@ -238,10 +238,9 @@ def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment)
     summary = adversarial.summarize_returns(outcomes, size, manifest.amplitude_share)
     notes = captions.returns_notes(manifest, summary)
     figures = {}
-    if _limits(summary) == 1:
+    if _limits(summary) == 1 and summary["epsilon"].nunique() > 1:
         title, caption = experiment.figure_title, " ".join(notes[1:])
-        overshoots = summary["epsilon"].map(overshoot_of)
-        is_line = overshoots.notna().all() and overshoots.nunique() > 1
+        is_line = summary["epsilon"].map(overshoot_of).notna().all()
         draw = curves.overshoot_curves if is_line else maps.returns_map
         figures[experiment.figure] = draw(summary, title, caption)
     readable = adversarial.returns_for_reading(summary, size)

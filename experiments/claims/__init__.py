@@ -40,7 +40,7 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
 
     Args:
         runs: manifest and rows by the experiment's name: table6, table7 and table8 of one image
-            list, table9, amplification, table10, table10-all, table11 and distances; others are ignored. What
+            list, table9, returns, amplification, table10, table10-all, table11 and distances; others are ignored. What
             they lack is not decided.
     """
     tables = {

@@ -313,28 +313,32 @@ def returns(runs: Mapping[str, Run]) -> list[Claim]:
         "as a file holds them: of the images that still fool the network then",
         where, published, unit, test,
     )  # fmt: skip
-    if "table9" not in runs or not (runs["table9"][1]["num"] > 0).any():
-        return [minimal, larger, rounding, rounded]
-    outcomes = runs["table9"][1]
-    at_minimal = outcomes["epsilon"] == "minimal"
-    # Multiples of the smallest epsilon are no sizes.
-    sizes = pd.to_numeric(outcomes["epsilon"].astype(str), errors="coerce")
-    most_pixels = outcomes["num"].max()
-    unrounded = ~outcomes["rounded"] & (outcomes["num"] == most_pixels)
-    smallest = _considerable(outcomes[unrounded & at_minimal])
-    sized = _considerable(outcomes[unrounded & (sizes >= _FILE_EPSILON)])
-    most = {f.subject: f for f in sorted(sized, key=lambda finding: finding.estimate)}
-    models = dict.fromkeys(finding.subject for finding in sized)
-    files = outcomes[outcomes["rounded"] & at_minimal]
-    alone = _considerable(files[~is_restored(files) & (files["num"] == 0)])
-    fooling = still_fooling(files)
-    beyond = _considerable(fooling[fooling["num"] == most_pixels])
-    return [
-        replace(minimal, findings=tuple(smallest)),
-        replace(larger, findings=tuple(most[model] for model in models)),
-        replace(rounding, findings=tuple(alone)),
-        replace(rounded, findings=tuple(beyond)),
-    ]
+    if "returns" in runs:
+        outcomes = runs["returns"][1]
+        # Multiples of the smallest epsilon are no sizes.
+        sizes = pd.to_numeric(outcomes["epsilon"].astype(str), errors="coerce")
+        large = outcomes[~outcomes["rounded"] & (sizes >= _FILE_EPSILON)]
+        sized = _considerable(_at_the_largest_num(large))
+        most = {f.subject: f for f in sorted(sized, key=lambda finding: finding.estimate)}
+        models = dict.fromkeys(finding.subject for finding in sized)
+        larger = replace(larger, findings=tuple(most[model] for model in models))
+    if "table9" in runs and (runs["table9"][1]["num"] > 0).any():
+        outcomes = runs["table9"][1]
+        at_minimal = outcomes[outcomes["epsilon"] == "minimal"]
+        unrounded, files = (at_minimal[at_minimal["rounded"] == kind] for kind in (False, True))
+        smallest = _considerable(_at_the_largest_num(unrounded))
+        alone = _considerable(files[~is_restored(files) & (files["num"] == 0)])
+        beyond = _considerable(_at_the_largest_num(still_fooling(files)))
+        minimal = replace(minimal, findings=tuple(smallest))
+        rounding = replace(rounding, findings=tuple(alone))
+        rounded = replace(rounded, findings=tuple(beyond))
+    return [minimal, larger, rounding, rounded]
+
+
+def _at_the_largest_num(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with most changed pixels; none where no pixel is changed."""
+    changed = outcomes[outcomes["num"] > 0]
+    return changed[changed["num"] == changed["num"].max()]
 
 
 def _considerable(outcomes: pd.DataFrame) -> list[Finding]:

@@ -1,7 +1,8 @@
 """From images in memory or on disk to batches on the device that runs the network."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ Images = Tensor | NDArray[np.generic] | PixelRows
 # Images may take this share of a GPU's free memory for good; the rest is the network's.
 _SHARE_OF_MEMORY = 0.4
 _UPLOADED_AT_ONCE = 256
+# One thread reads more slowly than a GPU fetches.
+_BUFFERS = 4
 
 
 def make_feed(images: Images, device: torch.device) -> "InPlaceFeed | StreamingFeed":
     """Choose how images come to this device.
 
     On a GPU they live as they are, uint8, where there is room for them; else they stream through
-    two buffers, the next one being filled while the network runs.
+    a few buffers, the next ones being filled while the network runs.
 
     Args:
         images: (N, C, H, W), uint8 or floating point; may be memory-mapped.
@@ -71,16 +74,15 @@ class StreamingFeed:
 
     def batches(self, order: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
         """Yield batches, as of `InPlaceFeed`."""
-        buffers = [_Buffer(self._device), _Buffer(self._device)]
-        with ThreadPoolExecutor(1) as reader:
-            waiting = None
+        buffers = [_Buffer(self._device) for _ in range(_BUFFERS)]
+        waiting: deque[Future[_Buffer]] = deque()
+        with ThreadPoolExecutor(_BUFFERS - 1) as readers:
             for turn, index in enumerate(order):
-                filling = reader.submit(buffers[turn % 2].fill, self._images, index)
-                if waiting is not None:
-                    yield waiting.result().send()
-                waiting = filling
-            if waiting is not None:
-                yield waiting.result().send()
+                waiting.append(readers.submit(buffers[turn % _BUFFERS].fill, self._images, index))
+                if len(waiting) == _BUFFERS:
+                    yield waiting.popleft().result().send()
+            for filled in waiting:
+                yield filled.result().send()
 
 
 class _Buffer:
@@ -97,7 +99,10 @@ class _Buffer:
         """Read images, once the last ones have left."""
         if self._sent is not None:
             self._sent.synchronize()
-        read = torch.as_tensor(images[index])
+        if isinstance(images, Tensor):
+            read = images.index_select(0, torch.as_tensor(index))
+        else:
+            read = torch.as_tensor(images[index])
         if len(self._memory) < len(read) or self._memory.dtype != read.dtype:
             self._memory = torch.empty(read.shape, dtype=read.dtype, pin_memory=self._is_cuda)
         self._rows = len(read)
@@ -122,8 +127,16 @@ def _first(images: Images) -> Tensor:
 
 def _upload(images: Images, device: torch.device) -> Tensor:
     first = _first(images)
-    resident = torch.empty((len(images), *first.shape[1:]), dtype=first.dtype, device=device)
-    for start in range(0, len(images), _UPLOADED_AT_ONCE):
-        rows = np.arange(start, min(start + _UPLOADED_AT_ONCE, len(images)))
-        resident[rows[0] : rows[-1] + 1] = torch.as_tensor(images[rows]).to(device)
+    # Networks run in this layout, and images are changed and converted as they lie.
+    resident = torch.empty(
+        (len(images), *first.shape[1:]), dtype=first.dtype, device=device,
+        memory_format=torch.channels_last,
+    )  # fmt: skip
+    every = np.arange(len(images))
+    parts = [
+        every[start : start + _UPLOADED_AT_ONCE]
+        for start in range(0, len(every), _UPLOADED_AT_ONCE)
+    ]
+    for part, sent in zip(parts, StreamingFeed(images, device).batches(parts), strict=True):
+        resident[part[0] : part[-1] + 1] = sent
     return resident

@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.datasets.lists import as_keys, as_labels
 from pixelrobust.distributed import SINGLE, Context
-from pixelrobust.engine import make_engine
+from pixelrobust.engine import Predicted, make_engine
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
@@ -33,8 +34,11 @@ from pixelrobust.settings import EngineName, Precision, engine_settings
 
 CONTROL = Cell(0)
 # A run that is killed loses at most so many forward passes of a cell.
-_PAIRS_IN_BLOCK = 2048
+_PAIRS_IN_BLOCK = {"cpu": 2048, "cuda": 16384}
 _MAX_OUTCOMES = 200_000_000
+
+# Positions of P images, and of each a draw.
+_Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def evaluate(
@@ -201,16 +205,27 @@ def _predict_changed(
         for cell in cells
     }
     advance(sum(int((table != UNKNOWN).sum()) for table in classes.values()))
-    for image, draw in _blocks(images, draws):
+    # On a GPU the next block is under way before the results of the last one are fetched and kept.
+    ahead = 1 if forward.device.type == "cuda" else 0
+    underway: deque[tuple[_Pairs, Callable[[], dict[Cell, Predicted]]]] = deque()
+
+    def finish(left: int) -> None:
+        while len(underway) > left:
+            pairs, results = underway.popleft()
+            for cell, predicted in results().items():
+                classes[cell][pairs] = predicted.classes
+                if store and (predicted.classes >= 0).all():
+                    store.keep(cell, *pairs, predicted)
+
+    for image, draw in _blocks(images, draws, _PAIRS_IN_BLOCK[forward.device.type]):
         missing = {
             cell: np.flatnonzero(table[image, draw] == UNKNOWN) for cell, table in classes.items()
         }
         for rows, together in _alike(missing):
             pairs = image[rows], draw[rows]
-            for cell, predicted in forward.predict(*pairs, together).items():
-                classes[cell][pairs] = predicted.classes
-                if store and (predicted.classes >= 0).all():
-                    store.keep(cell, *pairs, predicted)
+            underway.append((pairs, forward.begin(*pairs, together)))
+            finish(ahead)
+    finish(0)
     return classes
 
 
@@ -226,14 +241,14 @@ def _alike(
             yield missing[cells[0]], cells
 
 
-def _blocks(images: int, draws: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield all (image, draw) pairs, some at a time: all images of draw 0, then of draw 1, and so on.
+def _blocks(images: int, draws: int, size: int) -> Iterator[_Pairs]:
+    """Yield all (image, draw) pairs, so many at a time: all images of draw 0, then of draw 1, and so on.
 
     Where a block ends depends on the number of images alone, so runs of few and of many draws, and
     interrupted ones, make the same batches.
     """
-    images_at_once = min(images, _PAIRS_IN_BLOCK)
-    draws_at_once = max(1, _PAIRS_IN_BLOCK // images_at_once)
+    images_at_once = min(images, size)
+    draws_at_once = max(1, size // images_at_once)
     for draw in range(0, draws, draws_at_once):
         some_draws = np.arange(draw, min(draw + draws_at_once, draws))
         for image in range(0, images, images_at_once):

@@ -1,7 +1,7 @@
 """Forward passes over changed images: changes are made while the network runs."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,8 +17,10 @@ from pixelrobust.engine.feeding import Images, make_feed
 from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.pixels import ChangeRandomness, apply_change, image_keys
 
-# Random numbers cost least when they are made for many images at once.
+# Random numbers cost least when they are made for many images at once: on a GPU for several batches,
+# since it takes about as long for few images as for many.
 _IMAGES_AT_ONCE = 64
+_BATCHES_AT_ONCE = 16
 _PIXELS_AT_ONCE = 2**20
 
 
@@ -75,9 +77,10 @@ class ForwardPass:
     """
 
     def __init__(self, task: Task, design: Design, advance: Advance = lambda done: None) -> None:
-        device = task.engine.device
+        self.device = device = task.engine.device
         self._engine = task.engine
         self._feed = make_feed(task.images, device)
+        self._image_shape = task.images.shape[1:]
         self._key_words = image_keys(task.keys, design.seed).to(device)
         self._manner = design.manner
         self._labels = torch.as_tensor(task.labels).to(device)
@@ -88,9 +91,6 @@ class ForwardPass:
     ) -> dict[Cell, Predicted]:
         """Predict P changed images in every cell.
 
-        All cells share the images and their random numbers. Nothing waits for the device before
-        the last batch.
-
         Args:
             image, draw: (P,) the images, by their positions, and which of their draws.
             cells: the grid, one cell at least.
@@ -98,6 +98,16 @@ class ForwardPass:
         Returns:
             For each cell, P classes, and margins: how far the true class's logit lies above the
             largest other one, negative where the image is misclassified.
+        """
+        return self.begin(image, draw, cells)()
+
+    def begin(
+        self, image: NDArray[np.int64], draw: NDArray[np.int64], cells: Sequence[Cell]
+    ) -> Callable[[], dict[Cell, Predicted]]:
+        """Do what `predict` does, but for waiting: that does what is returned.
+
+        All cells share the images and their random numbers. On a GPU the work may be under way
+        still, and more can be begun behind it.
         """
         # Small results of every batch, kept one by one, would fragment the heap, which then grows.
         device = self._engine.device
@@ -111,7 +121,7 @@ class ForwardPass:
             classes[cell][where] = predicted_classes(logits)
             margins[cell][where] = label_margins(logits, labels)
             self._advance(len(logits))
-        return {
+        return lambda: {
             cell: Predicted(classes[cell].cpu().numpy(), margins[cell].cpu().numpy())
             for cell in cells
         }
@@ -126,26 +136,36 @@ class ForwardPass:
         """Yield changed images, batch by batch, and append to `underway` what each batch is."""
         size, device = self._engine.batch_size, self._engine.device
         largest = max(cell.num for cell in cells)
-        at_once = min(max(size, _IMAGES_AT_ONCE), max(1, _PIXELS_AT_ONCE // max(largest, 1)))
-        slices = [slice(start, start + at_once) for start in range(0, len(image), at_once)]
-        feed = self._feed.batches(image[part] for part in slices)
-        for part, batch in zip(slices, feed, strict=True):
+        room = max(1, _PIXELS_AT_ONCE // max(largest, 1))
+        at_once = min(max(size, _IMAGES_AT_ONCE), room)
+        drawn = at_once
+        if device.type == "cuda":
+            drawn *= max(1, min(_BATCHES_AT_ONCE, room // at_once))
+        wholes = list(_slices(0, len(image), drawn))
+        parts = [list(_slices(whole.start, whole.stop, at_once)) for whole in wholes]
+        feed = self._feed.batches(image[part] for own in parts for part in own)
+        for whole, own in zip(wholes, parts, strict=True):
             rows, draws = (
-                to_device(torch.as_tensor(index[part]), device) for index in (image, draw)
+                to_device(torch.as_tensor(index[whole]), device) for index in (image, draw)
             )
-            randomness = ChangeRandomness(
-                self._key_words[rows], draws, batch.shape[1:], self._manner
-            )
+            keys, labels = self._key_words[rows], self._labels[rows]
+            randomness = ChangeRandomness(keys, draws, self._image_shape, self._manner)
             _reserve(randomness, cells)
-            labels = self._labels[rows]
-            for cell in cells:
-                changed = apply_change(batch, randomness, cell)
-                for start in range(0, len(changed), size):
-                    own = changed[start : start + size]
-                    first = part.start + start
-                    where = slice(first, first + len(own))
-                    underway.append(_Batch(cell, where, labels[start : start + size]))
-                    yield own
+            for part in own:
+                batch = next(feed)
+                here = slice(part.start - whole.start, part.stop - whole.start)
+                for cell in cells:
+                    changed = apply_change(batch, randomness.take(here), cell)
+                    for where in _slices(part.start, part.stop, size):
+                        first, last = where.start - whole.start, where.stop - whole.start
+                        underway.append(_Batch(cell, where, labels[first:last]))
+                        yield changed[where.start - part.start : where.stop - part.start]
+
+
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most this size, one after the other."""
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))
 
 
 class _Batch(NamedTuple):

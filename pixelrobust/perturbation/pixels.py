@@ -12,6 +12,7 @@ Changes share their randomness wherever that makes comparisons sharper:
   underlying words, and areas move the same values elsewhere.
 """
 
+import copy
 import functools
 import hashlib
 import math
@@ -125,6 +126,15 @@ class ChangeRandomness:
         self._positions: dict[int | None, Tensor] = {}
         self._words = philox_keys.new_empty((len(philox_keys), 0))
 
+    def take(self, part: slice) -> "ChangeRandomness":
+        """Return the randomness of some of the changes: what has been drawn, for them."""
+        taken = copy.copy(self)
+        taken._keys, taken._draws, taken._words = (
+            table[part] for table in (self._keys, self._draws, self._words)
+        )
+        taken._positions = {area: known[part] for area, known in self._positions.items()}
+        return taken
+
     def positions(self, num: int, area: int | None) -> Tensor:
         """Return (B, num) int64 flat indices row * W + column, distinct in each row or as drawn."""
         known = self._positions.get(area)
@@ -159,14 +169,19 @@ class ChangeRandomness:
 
 def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Tensor:
     """Return changed copies of images (B, C, H, W) for one cell; dtypes as in `PixelChange`."""
+    is_channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if is_channels_last else torch.contiguous_format
+    changed = images.clone(memory_format=layout)
     if cell.num == 0:
-        return images.clone()
-    changed = images.flatten(2).clone()
+        return changed
     positions = randomness.positions(cell.num, cell.area)
-    index = positions[:, None, :].expand(-1, images.shape[1], -1)
-    words = randomness.words_at(positions).transpose(1, 2)
-    values = _new_values(words, changed, index, cell.amplitude)
-    return changed.scatter_(2, index, values).view_as(images)
+    count, channels, height, width = images.shape
+    index = positions[:, :, None].expand(-1, -1, channels)
+    # A view, in either layout.
+    pixels = changed.permute(0, 2, 3, 1).view(count, height * width, channels)
+    words = randomness.words_at(positions)
+    pixels.scatter_(1, index, _new_values(words, pixels, index, cell.amplitude))
+    return changed
 
 
 def image_keys(keys: Sequence[str], seed: int, device: torch.device | None = None) -> Tensor:
@@ -336,16 +351,23 @@ def _coupon_bound(room: int, num: int) -> int:
     return math.ceil(high * mean)
 
 
-def _new_values(words: Tensor, images: Tensor, index: Tensor, amplitude: int | None) -> Tensor:
-    """Return (B, C, num) of the images' dtype: what the changed pixels become."""
-    is_float = images.is_floating_point()
+def _new_values(words: Tensor, pixels: Tensor, index: Tensor, amplitude: int | None) -> Tensor:
+    """Return (B, num, C) of the images' dtype: what the changed pixels become.
+
+    Args:
+        words: (B, num, C) int64.
+        pixels: (B, H * W, C), before the change.
+        index: (B, num, C) int64, where in them changed pixels lie.
+        amplitude: of the change.
+    """
+    is_float = pixels.is_floating_point()
     if amplitude is None:
         values = words >> 24
-        return unit_floats(values, images.dtype) if is_float else values.to(torch.uint8)
+        return unit_floats(values, pixels.dtype) if is_float else values.to(torch.uint8)
     steps = ((words * (2 * amplitude + 1)) >> 32) - amplitude
-    current = images.gather(2, index)
+    current = pixels.gather(1, index)
     if is_float:
-        return (current + steps.sign() * unit_floats(steps.abs(), images.dtype)).clamp(0, 1)
+        return (current + steps.sign() * unit_floats(steps.abs(), pixels.dtype)).clamp(0, 1)
     return (current + steps).clamp(0, 255).to(torch.uint8)
 
 

@@ -538,7 +538,8 @@ def returns(images: int, draws: int = 1, **counts: int) -> dict[str, Claim]:
         ("minimal", True, 0): counts.get("rounding", 0),
         ("minimal", True, 64): counts.get("rounded", 0),
     }
-    return claims(table9=adversarial(images, table, draws=draws))
+    rows = adversarial(images, table, draws=draws)
+    return claims(table9=rows, returns=rows)
 
 
 @pytest.mark.parametrize(
@@ -596,7 +597,7 @@ def test_what_rounding_returns_is_judged_on_what_it_leaves_perturbed() -> None:
 
 def test_multiples_of_the_smallest_epsilon_are_no_sizes() -> None:
     rows = adversarial(200, {("2x", False, 0): 0, ("2x", False, 64): 60})
-    found = claims(table9=rows)
+    found = claims(table9=rows, returns=rows)
     assert found["returns-larger"].findings == found["returns-minimal"].findings == ()
 
 
@@ -609,7 +610,7 @@ def test_draws_are_no_images() -> None:
 
 def test_attacks_of_one_size_decide_what_they_can() -> None:
     table = adversarial(200, {("4", False, 0): 0, ("4", False, 64): 60}, models=("b", "a"))
-    found = claims(table9=table)
+    found = claims(table9=table, returns=table)
     assert found["returns-minimal"].findings == found["returns-beyond-rounding"].findings == ()
     assert [f.subject for f in found["returns-larger"].findings] == ["b", "a"]
 

@@ -50,7 +50,16 @@ ADDRESSES = {
     "imagenet-samples/table8": "398823d402",
     "imagenet-samples/table9": "b0ce5c500d",
 }
-EVALUATION = {"table6", "table7", "table8", "table9", "amplification", "breakdown"}
+EVALUATION = {
+    "table6",
+    "table7",
+    "table8",
+    "table9",
+    "returns",
+    "overshoot",
+    "amplification",
+    "breakdown",
+}
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -313,6 +313,36 @@ def test_shared_randomness_gives_what_each_cell_alone_gives(manner: Manner) -> N
             assert torch.equal(result[index : index + 1], expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("amplitude", [None, 40])
+def test_the_layout_in_memory_does_not_matter_and_is_kept(
+    dtype: torch.dtype, amplitude: int | None
+) -> None:
+    images = noise(4) if dtype == torch.uint8 else noise(4).to(dtype) / 255
+    change = PixelChange(9, amplitude, 12)
+    expected = change(images, names(4))
+    laid_out = images.contiguous(memory_format=torch.channels_last)
+    changed = change(laid_out, names(4))
+    assert torch.equal(changed, expected)
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+    # Neither of the two layouts.
+    turned = images.transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(change(turned, names(4)), expected)
+
+
+@pytest.mark.parametrize("manner", [Manner(), Manner("together", True)])
+def test_part_of_the_randomness_is_that_of_part_of_the_images(manner: Manner) -> None:
+    images, keys = noise(7), image_keys(names(7), 3)
+    draws = torch.arange(7)
+    whole = ChangeRandomness(keys, draws, images.shape[1:], manner)
+    whole.positions(20, None), whole.words(5)
+    for part in (slice(0, 3), slice(3, 7)):
+        own = ChangeRandomness(keys[part], draws[part], images.shape[1:], manner)
+        for cell in (Cell(20), Cell(30, 50, 12)):
+            expected = apply_change(images[part], own, cell)
+            assert torch.equal(apply_change(images[part], whole.take(part), cell), expected)
+
+
 def test_ten_thousand_changes_take_under_two_seconds_on_one_core(one_thread: None) -> None:
     start = time.process_time()
     draws = torch.zeros(10_000, dtype=torch.int64)
