@@ -22,6 +22,11 @@ SHARED = REPOSITORY.parent / "shared"
 Run = Callable[..., Ended]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU that torch can use")
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Threads gain nothing on networks this small, and test workers at once would fight for cores."""

@@ -37,7 +37,7 @@ from tests.retraining.world import (
 
 # Besides what processes of other tests import: what a whole run does.
 FORKING.set_forkserver_preload(
-    ["pixelrobust.retraining", "tests.retraining.cases", "experiments.pipeline"]
+    ["tests.retraining.cases", "experiments.pipeline", "foolbox", "timm"]
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
