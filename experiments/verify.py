@@ -54,6 +54,7 @@ from pixelrobust.evaluation.selection import select
 from pixelrobust.files import file_sha256, write_text
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import (
+    ACTIVATIONS,
     ADVERSARIAL,
     ALL_CLASSES,
     CELL_COLUMNS,
@@ -292,6 +293,12 @@ def _as_it_was(session: Session, manifest: Manifest, kind: Kind, sample: pd.Data
         changes["attack"] = stored_attack(config).model_copy(update={"epsilon": epsilons})
     if "training_seed" in kind.keys:
         changes["retrain"] = retrain_settings(**{**config["retrain"], "save": None})
+    if kind is ACTIVATIONS:
+        stored = {"controls": config.get("augmentations", ())}
+        if isinstance(config.get("retrain"), dict):
+            stored["noise"] = config["retrain"].get("noise")
+        changes["retrain"] = retrain_settings(**own.retrain.model_dump() | stored)
+        changes["augmentations"] = changes["retrain"].controls
     known = all_models(own)
     for group in ("models", "selection_models"):
         if isinstance(config.get(group), dict):
