@@ -116,6 +116,7 @@ def test_sound_results_of_every_kind_are_confirmed(kind: str, store: Store, veri
         # Random attacks are keyed by the image.
         (
             "experiment=table11", "attack.name=LinfAdditiveUniformNoiseAttack", "attack.epsilon=60",
+            "attack.refine=false",
             "engine.batch_size=5",
         ),
         ("-m", "draws=2", "perturbation.num=4,64"),
