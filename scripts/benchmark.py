@@ -2,9 +2,12 @@
 
     python -m scripts.benchmark
     python -m scripts.benchmark --full --images /data/imagenet/val
+    python -m scripts.benchmark engine.devices=cuda
 
 Four arms alternate, each run a process of its own: (a) a naive script, (b) a competent one, (c) this
-software, (d) forward passes alone. Writes benchmark.csv and benchmark.md; docs/speed.md says how it measures.
+software, (d) forward passes alone. Writes benchmark.csv and benchmark.md. On a GPU the last two are compared,
+the paper's networks with random weights, in fp32 and TF32, and it writes benchmark-gpu.csv and
+benchmark-gpu.md. docs/scaling.md says how it measures.
 """
 
 import argparse
@@ -55,7 +58,11 @@ ARMS = {
     "d": "forward passes alone",
 }  # fmt: skip
 _MODELS = "squeezenet1_1,efficientnet_lite0,resnet101"
+_GPU_MODELS = "resnet101,densenet121,vgg16,alexnet,squeezenet1_1"
 _NAIVE_BATCH = 50
+# On a GPU: so many images in memory, and what runs them.
+_GPU_IMAGES = 4096
+_GPU_PRECISIONS = ("fp32", "tf32")
 _PACKAGES = ("python", "torch", "torchvision", "openvino", "timm", "numpy", "pillow")
 _TRIAL_SECONDS = 1.5
 _PROC = Path("/proc")
@@ -242,6 +249,93 @@ def predict_for(seconds: float, engine: "Engine", images: Tensor) -> tuple[int, 
     return len(predicted), time.perf_counter() - start
 
 
+def on_a_gpu(job: Job, engine_keys: Sequence[str]) -> dict[str, Any]:
+    """Run arms c and d on a GPU, in one process, of images that wait in the machine's memory.
+
+    Returns:
+        By arm, its steady state; under "peak_bytes", the GPU's memory that was taken.
+
+    Arm c evaluates the grid of Table 6 and returns its outcomes; arm d shows the network batches of
+    floats that lie on the GPU, and nothing is done with its logits.
+    """
+    from experiments.config import settings_of
+    from pixelrobust.engine import make_engine
+    from pixelrobust.engine.base import as_floats
+    from pixelrobust.evaluation.cells import evaluate_cells
+    from pixelrobust.evaluation.forward import Design, Task
+    from pixelrobust.models.build import load_classifier
+    from pixelrobust.perturbation.grid import build_grid
+
+    settings = settings_of(*job.keys, *engine_keys)
+    images = torch.randint(
+        256,
+        (job.count, 3, SIDE, SIDE),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
+    module = load_classifier(job.model, settings.models[job.model]).module
+    engine = make_engine(module, settings.engine, images, passes=0)
+    batch = as_floats(images[: engine.batch_size].to(engine.device))
+
+    def passes_alone(seconds: float) -> tuple[int, float]:
+        passes, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            for _ in range(8):
+                engine.logits(batch)
+            torch.cuda.synchronize(engine.device)
+            passes += 8 * len(batch)
+        return passes, time.perf_counter() - start
+
+    passes_alone(1)
+    alone = passes_alone(job.seconds)
+    keys, labels = [str(row) for row in range(job.count)], np.zeros(job.count, dtype=np.int64)
+    task, grid = Task(engine, images, keys, labels, job.label), build_grid(NUMS)
+    draws = math.ceil(job.seconds * truediv(*alone) / (job.count * len(NUMS)))
+    evaluate_cells(task, Design(grid, 1, 0))
+    start = time.perf_counter()
+    outcomes = evaluate_cells(task, Design(grid, draws, 0))
+    own = (len(outcomes), time.perf_counter() - start)
+    about = engine.name, engine.precision, engine.batch_size
+    steady = {arm: asdict(Steady(*found, *about)) for arm, found in (("c", own), ("d", alone))}
+    return steady | {"peak_bytes": torch.cuda.max_memory_allocated(engine.device)}
+
+
+def measure_on_a_gpu(number: int, job: Job) -> list[Measured]:
+    """Run arms c and d in each precision, as part of the round of this number."""
+    runs = []
+    for precision in _GPU_PRECISIONS:
+        keys = [f"engine.precision={precision}", "engine.name=eager"]
+        job_file = f"{job.folder}/job.json"
+        printed, seconds, _ = run_module("scripts.benchmark", "arm", "gpu", job_file, *keys)
+        found = json.loads(printed.splitlines()[-1])
+        peak = found.pop("peak_bytes")
+        runs += [
+            Measured(job.label, arm, number, Steady(**steady), seconds, peak)
+            for arm, steady in found.items()
+        ]
+    return runs
+
+
+def prepare_for_a_gpu(given: argparse.Namespace, model: str, folder: Path) -> Job:
+    """Write random weights of a network into a folder."""
+    from safetensors.torch import save_file
+
+    from experiments.config import quoted, settings_of
+    from pixelrobust.models.architectures import find_architecture
+
+    keys = ["experiment=table6", f"model={model}", "selection.models=null", *given.keys]
+    start = folder / "random.safetensors"
+    torch.manual_seed(0)
+    known = settings_of(*keys).models[model]
+    save_file(find_architecture(known).build(None).state_dict(), start)
+    keys += [f"models.{model}.match=names", f"models.{model}.weights={quoted(start)}"]
+    return Job(
+        model=model, label=model, random=True, count=given.count or _GPU_IMAGES, draws=1,
+        files=given.count or _GPU_IMAGES, device="cuda", folder=str(folder), seconds=given.seconds,
+        keys=tuple(keys),
+    )  # fmt: skip
+
+
 def decode_all(paths: Sequence[Path], settings: "PreprocessingSettings") -> Tensor:
     """Decode N image files to (N, 3, H, W) uint8."""
     from pixelrobust.datasets.decoded import decode
@@ -407,6 +501,17 @@ def measure(arm: str, number: int, job: Job, runs: Sequence[Measured]) -> Measur
     return Measured(job.label, arm, number, steady, seconds, peak)
 
 
+def measure_arms(
+    given: argparse.Namespace, number: int, job: Job, runs: Sequence[Measured]
+) -> Iterator[Measured]:
+    """Run all arms of a network as part of the round of this number."""
+    if given.gpu:
+        yield from measure_on_a_gpu(number, job)
+    else:
+        for arm in given.arms:
+            yield measure(arm, number, job, runs)
+
+
 def _run_software(job: Job) -> tuple[Steady, float, int | None]:
     """Run this software as a user does who never did before: nothing is in its cache."""
     from experiments.config import quoted
@@ -449,13 +554,17 @@ def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
     import pandas as pd
 
     rates = {
-        (run.model, run.round, run.arm): run.steady.passes / run.steady.seconds for run in runs
+        (run.model, run.round, run.arm, run.steady.precision): run.steady.passes
+        / run.steady.seconds
+        for run in runs
     }
     rows = []
     for run in runs:
-        rate = rates[run.model, run.round, run.arm]
-        # A ratio is between runs of the same round.
-        others = {arm: rates.get((run.model, run.round, arm), math.nan) for arm in "ad"}
+        precision = run.steady.precision
+        rate = rates[run.model, run.round, run.arm, precision]
+        # A ratio is between runs of the same round; the naive script knows one precision.
+        same = (("a", "fp32"), ("d", precision))
+        others = {arm: rates.get((run.model, run.round, arm, kind), math.nan) for arm, kind in same}
         rows.append(
             asdict(run.steady) | {
                 "model": run.model, "arm": run.arm, "runs": run.round, "images_per_second": rate,
@@ -464,8 +573,8 @@ def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
                 "whole_process_seconds": run.whole_seconds,
             }
         )  # fmt: skip
-    groups = pd.DataFrame(rows).groupby(["model", "arm"], sort=False)
-    same = dict.fromkeys(("engine", "precision", "batch_size", "workers"), "first")
+    groups = pd.DataFrame(rows).groupby(["model", "arm", "precision"], sort=False)
+    same = dict.fromkeys(("engine", "batch_size", "workers"), "first")
     medians = dict.fromkeys(
         (*_RANGED, "peak_mb", "passes", "seconds", "whole_process_seconds"), "median"
     )
@@ -490,6 +599,7 @@ def for_reading(summary: "pd.DataFrame") -> "pd.DataFrame":
 
     columns = {
         "Model": summary["model"], "Arm": [f"({arm}) {ARMS[arm]}" for arm in summary["arm"]],
+        "Precision": summary["precision"],
         "Images/s": with_range("images_per_second"), "Times (a)": with_range("ratio_to_a"),
         "Times (d)": with_range("ratio_to_d"), "Peak memory, MB": numbers("peak_mb"),
         "Forward passes": [f"{passes:,.0f}" for passes in summary["passes"]],
@@ -505,7 +615,7 @@ def page(summary: "pd.DataFrame", jobs: Sequence[Job], runs: Sequence[Measured])
     from pixelrobust.errors import escape_markdown
     from pixelrobust.tables.rates import markdown_table
 
-    how = "docs/speed.md says what the arms do and how they are measured."
+    how = "docs/scaling.md says what the arms do and how they are measured."
     networks = [f"- {escape_markdown(_network(job, runs))}" for job in jobs]
     machine = escape_markdown(_machine(jobs[0].device))
     parts = ["# Benchmark", markdown_table(for_reading(summary)), how, "\n".join(networks), machine]
@@ -518,9 +628,10 @@ def _network(job: Job, runs: Sequence[Measured]) -> str:
     parts = [f"{job.label}: {job.count} images{shared}"]
     if job.random:
         parts.append("random weights, made on the spot")
-    for arm, own in {run.arm: run.steady for run in runs if run.model == job.label}.items():
+    steady = [(run.arm, run.steady) for run in runs if run.model == job.label]
+    for arm, own in {(arm, own.precision): (arm, own) for arm, own in steady}.values():
         workers = "" if own.workers is None else f", {own.workers} workers"
-        draws = f", {job.draws} draws of each image" if arm == "c" else ""
+        draws = f", {job.draws} draws of each image" if arm == "c" and job.draws > 1 else ""
         parts.append(
             f"({arm}) {own.engine} in {own.precision}, batch {own.batch_size}{workers}{draws}"
         )
@@ -558,27 +669,40 @@ def run(given: argparse.Namespace) -> int:
             print(f"{model}: preparing", flush=True)
             folder = Path(temporary) / model
             folder.mkdir()
-            jobs.append(prepare(given, model, folder))
+            jobs.append((prepare_for_a_gpu if given.gpu else prepare)(given, model, folder))
             (folder / "job.json").write_text(json.dumps(vars(jobs[-1])))
         for number in range(given.rounds):
-            for job, arm in itertools.product(jobs, given.arms):
-                runs.append(measure(arm, number, job, runs))
-                rate = runs[-1].steady.passes / runs[-1].steady.seconds
-                told = f"{rate:,.1f} images/s, {runs[-1].whole_seconds:.1f} s in all"
-                print(f"round {number + 1}, {job.label}, ({arm}): {told}", flush=True)
+            for job in jobs:
+                for found in measure_arms(given, number, job, runs):
+                    runs.append(found)
+                    steady = found.steady
+                    told = f"{steady.passes / steady.seconds:,.1f} images/s in {steady.precision}"
+                    told += f", {found.whole_seconds:.1f} s in all"
+                    print(f"round {number + 1}, {job.label}, ({found.arm}): {told}", flush=True)
             summary = summarise(runs)
             text = page(summary, jobs, runs)
-            write_csv(summary, given.output / "benchmark.csv")
-            write_text(given.output / "benchmark.md", text)
+            stem = given.output / ("benchmark-gpu" if given.gpu else "benchmark")
+            write_csv(summary, stem.with_suffix(".csv"))
+            write_text(stem.with_suffix(".md"), text)
     print(text)
     return 0
 
 
 def check(given: argparse.Namespace) -> None:
     """Complete what the command line gave, and refuse what is wrong with a sentence."""
-    from experiments.config import options
+    from experiments.config import options, settings_of
     from pixelrobust.errors import InputError
 
+    for key in given.keys:
+        if not re.match(r"engine[.=]|models\.\w+\.weights=", key):
+            raise InputError(
+                f"{key} is not a key of the engine; give engine=NAME, engine.KEY=VALUE, or "
+                "models.NAME.weights=FILE."
+            )
+    own = [key for key in given.keys if key.startswith("engine")]
+    given.gpu = str(settings_of(*own).engine.devices).startswith("cuda")
+    given.models = given.models or (_GPU_MODELS if given.gpu else _MODELS)
+    given.arms = given.arms or ("c,d" if given.gpu else ",".join(ARMS))
     given.models = list(dict.fromkeys(given.models.split(",")))
     known = [name for name in options("model") if name != "base"]
     if unknown := [model for model in given.models if model not in known]:
@@ -589,14 +713,10 @@ def check(given: argparse.Namespace) -> None:
     if "d" in letters and "c" not in letters:
         raise InputError(f"--arms={given.arms} lacks c, whose engine d runs; add it.")
     given.arms = "".join(sorted(letters))
-    given.rounds = given.rounds or (5 if given.full else 2)
+    if given.gpu and given.arms != "cd":
+        raise InputError("--arms is for CPUs; on a GPU arms c and d are compared: leave it out.")
+    given.rounds = given.rounds or (5 if given.full else 1 if given.gpu else 2)
     given.seconds = given.seconds or (30 if given.full else 5)
-    for key in given.keys:
-        if not re.match(rf"engine[.=]|models\.({'|'.join(given.models)})\.weights=", key):
-            raise InputError(
-                f"{key} is not a key of the engine; give engine=NAME, engine.KEY=VALUE, or "
-                "models.NAME.weights=FILE."
-            )
 
 
 def _count(text: str) -> int:
@@ -608,6 +728,9 @@ def _count(text: str) -> int:
 def run_arm(arm: str, job_file: str, *engine_keys: str) -> int:
     """Run an arm in this process, and print its steady state."""
     job = Job(**json.loads(Path(job_file).read_text()))
+    if arm == "gpu":
+        print(json.dumps(on_a_gpu(job, engine_keys)))
+        return 0
     steady = bare(job, engine_keys) if arm == "d" else (naive if arm == "a" else competent)(job)
     print(json.dumps(asdict(steady)))
     return 0
@@ -624,10 +747,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m scripts.benchmark", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
-    add("--models", default=_MODELS, help=f"of configs/model, with commas; {_MODELS}")
+    add("--models", help=f"of configs/model, with commas; {_MODELS}; on a GPU the paper's five")
     add("--images", type=Path, metavar="FOLDER", help="of images; else those of foolbox")
     add("--count", type=_count, help="of images; else what suits the machine, or all (--full)")
-    add("--arms", default=",".join(ARMS), help="letters with commas; a,b,c,d")
+    add("--arms", help="letters with commas; a,b,c,d; on a GPU c,d")
     add("--full", action="store_true", help="five rounds, all images, half a minute for each run")
     add("--rounds", type=_count, help="runs of each arm; 2, or 5 (--full)")
     add("--seconds", type=_count, help="of forward passes in each run; 5, or 30 (--full)")

@@ -337,8 +337,9 @@ def returns(runs: Mapping[str, Run]) -> list[Claim]:
 
 def _at_the_largest_num(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with most changed pixels; none where no pixel is changed."""
-    changed = outcomes[outcomes["num"] > 0]
-    return changed[changed["num"] == changed["num"].max()]
+    num = outcomes["num"]
+    most: pd.DataFrame = outcomes[(num > 0) & (num == num.max())]
+    return most
 
 
 def _considerable(outcomes: pd.DataFrame) -> list[Finding]:

@@ -116,7 +116,7 @@ def test_relative_paths_hang_on_the_root() -> None:
 
 
 def test_augmentations_count_where_layers_are_measured() -> None:
-    usual = settings("experiment=amplification")
+    usual = settings("experiment=amplification", "augmentations=[]")
     assert "augmentations" not in usual.identity()
     other = settings("experiment=amplification", "augmentations=[noise,augmix]")
     assert other.identity() == usual.identity() | {
