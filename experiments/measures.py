@@ -20,7 +20,7 @@ from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
-from pixelrobust.evaluation.cells import count_forward, evaluate_cells, shard
+from pixelrobust.evaluation.cells import count_forward, evaluate_cells
 from pixelrobust.evaluation.forward import Task
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.models.build import Classifier
@@ -117,7 +117,7 @@ def outcomes_of(
         chosen = chosen.take(chosen.rows_in(session.sample))
     store = prediction_store(session, words, engine, module, chosen.identity(), len(chosen.keys))
     # The bar shows the first process's share.
-    part = shard(len(chosen.keys), engine.batch_size, session.context)
+    part = session.context.shard(len(chosen.keys), engine.batch_size)
     ahead = [cell for cell in design.cells if cell.num or unchanged is None]
     total = count_forward(ahead, part.stop - part.start, design.draws)
     with session.progress.task(words, total) as advance:
@@ -134,6 +134,7 @@ def measure_adversarial(session: Session, chosen: Chosen, subject: Subject) -> p
         return evaluate_adversarial(
             chosen.task(engine, classifier.name), classifier.module, attack, session.design,
             advance, session.rows(), session.sample.images if session.sample else None,
+            session.context,
         )  # fmt: skip
 
 
@@ -153,7 +154,7 @@ def measure_activations(session: Session, chosen: Chosen, subject: Subject) -> p
             return layer_changes(
                 classifier.module, pixels, keys, cell, seed=settings.seed,
                 manner=session.design.manner, augmentations=list(others.values()),
-                batch_size=engine.batch_size, advance=advance,
+                batch_size=engine.batch_size, advance=advance, context=session.context,
             )  # fmt: skip
 
         parts = [

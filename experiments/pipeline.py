@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 from rich.console import Console
@@ -41,7 +41,6 @@ from pixelrobust.attacks import check_attack
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.distributed import Context
 from pixelrobust.engine import Predicted
-from pixelrobust.errors import InputError
 from pixelrobust.evaluation.selection import Selection, select
 from pixelrobust.files import check_writable
 from pixelrobust.models.build import check_classifier
@@ -73,28 +72,21 @@ class Measurement(NamedTuple):
     Attributes:
         measure: given a session; images and one model (`Subject`), or a plan of retraining.
         is_planned: whether it is given a plan.
-        is_shared: whether several devices can share the work.
     """
 
     measure: _Measure
     is_planned: bool = False
-    is_shared: bool = False
 
 
 MEASUREMENTS = {
-    OUTCOMES.name: Measurement(measure_outcomes, is_shared=True),
+    OUTCOMES.name: Measurement(measure_outcomes),
     ADVERSARIAL.name: Measurement(measure_adversarial),
     ACTIVATIONS.name: Measurement(measure_activations),
-    RETRAINING.name: Measurement(measure_retraining, is_planned=True, is_shared=True),
+    RETRAINING.name: Measurement(measure_retraining, is_planned=True),
     TRANSFER.name: Measurement(measure_transfer, is_planned=True),
     DISTANCES.name: Measurement(measure_distances, is_planned=True),
 }
 """How each kind of stored rows is measured, by the kind's name."""
-
-
-def measurement_of(config: dict[str, Any]) -> Measurement:
-    """Return how the rows of a run with this config (`RunSettings.identity`) are measured."""
-    return MEASUREMENTS[kind_of(config).name]
 
 
 def run(
@@ -124,15 +116,10 @@ def run(
     show_anywhere()
     check_writable(settings.paths.results, "paths.results")
     if settings.measure == "descriptions":
-        return _describe(settings, is_preset, tracker)
+        return _describe(context, settings, is_preset, tracker)
     check_writable(settings.paths.cache, "paths.cache")
     if settings.attack:
         check_attack(settings.attack, max(model.classes for model in settings.models.values()))
-    if context.world_size > 1 and not measurement_of(settings.identity()).is_shared:
-        raise InputError(
-            "several devices share outcomes of plain images, and retraining; run this on one "
-            "(engine.devices=auto), or its models as jobs of a sweep."
-        )
     progress = Progress(Console(quiet=not context.is_main))
     session = Session(
         settings.on_device(str(context.device)),
@@ -152,13 +139,15 @@ def run(
 
 
 def _describe(
-    settings: RunSettings, is_preset: bool, tracker: Tracker
+    context: Context, settings: RunSettings, is_preset: bool, tracker: Tracker
 ) -> tuple[Path, list["Presented"]]:
     """Write a table that needs no image."""
     from experiments.descriptions import describe
     from experiments.present import present_description
 
     directory = _directory(settings, is_preset, fingerprint(settings.identity())[:10])
+    if not context.is_main:
+        return directory, []
     table = describe(settings.name, settings.models)
     presented = present_description(directory, settings.name, table)
     tracker.table(settings.name, table)
@@ -175,7 +164,7 @@ def _directory(settings: RunSettings, is_preset: bool, address: str) -> Path:
 def _work(session: Session, is_preset: bool) -> tuple[Path, list["Presented"]]:
     """Measure, and write the results."""
     settings = session.settings
-    measure, is_planned, _ = measurement_of(settings.identity())
+    measure, is_planned = MEASUREMENTS[kind_of(settings.identity()).name]
     manifest, rows, finish = (_retrain if is_planned else _evaluate)(session, measure)
     directory = _directory(settings, is_preset, manifest.address())
     if not session.context.is_main:

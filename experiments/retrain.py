@@ -1,7 +1,7 @@
 """Retrain networks, and measure them: Tables 10 and 11, and the distances of Eq. 3 to 6."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,17 +32,26 @@ from experiments.session import (
 from experiments.tracked import log_epoch
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
 from pixelrobust.datasets.lists import sample
-from pixelrobust.engine import Engine, predict_all
+from pixelrobust.engine import Engine
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation.adversarial import (
     Fooling,
     epsilon_text,
-    fooling_batches,
+    show_fooling,
     unrounded_and_rounded,
 )
-from pixelrobust.evaluation.boundary import linearized_distances, measured_distances
+from pixelrobust.evaluation.boundary import (
+    BATCH_SIZE,
+    linearized_distances,
+    measured_distances,
+)
 from pixelrobust.evaluation.cells import count_forward
-from pixelrobust.evaluation.selection import Selection, image_list_digest, select
+from pixelrobust.evaluation.selection import (
+    Selection,
+    image_list_digest,
+    predict_together,
+    select,
+)
 from pixelrobust.files import check_writable
 from pixelrobust.models.build import Classifier, check_classifier
 from pixelrobust.models.heads import RestrictedLogits
@@ -392,16 +401,21 @@ def _distances(
     measured = np.full(len(rows), np.nan)
     words = f"{network.name}: {kind}, distances"
     with session.progress.task(words, len(rows)) as advance:
-        distance = linearized_distances(
-            network.module,
-            torch.as_tensor(pixels[rows]),
-            labels[rows],
-            candidates=retrain.boundaries,
-        )
+
+        def together(
+            measure: Callable[..., NDArray[np.float64]], rows: NDArray[np.int64]
+        ) -> NDArray[np.float64]:
+            """Measure images at these positions, each process its share of them."""
+
+            def own(part: slice) -> NDArray[np.float64]:
+                some = torch.as_tensor(pixels[rows[part]])
+                return measure(network.module, some, labels[rows[part]], batch_size=BATCH_SIZE)
+
+            return np.concatenate(session.context.share(len(rows), BATCH_SIZE, own))
+
+        distance = together(partial(linearized_distances, candidates=retrain.boundaries), rows)
         if len(few):
-            measured[: len(few)] = measured_distances(
-                network.module, torch.as_tensor(pixels[few]), labels[few]
-            )
+            measured[: len(few)] = together(measured_distances, few)
         advance(len(rows))
     return pd.DataFrame(
         {
@@ -431,16 +445,18 @@ def measure_transfer(session: Session, chosen: Plan) -> pd.DataFrame:
     """
     epsilons = attack_of(session.settings).epsilon
     original = original_viewer(session, chosen)
-    images = images_to_attack(original, chosen)
+    images = images_to_attack(session, original, chosen)
     others = [viewer_of(session, chosen, network) for network in networks(session, chosen)]
     tried = [tried_on(session, viewer, chosen, images) for viewer in others]
 
     def attacked(epsilon: float | str) -> pd.DataFrame:
-        found = [
-            _shown(viewer, fooling, "original", epsilon, fooling.labels)
-            for fooling in _fooling(session, original, images, epsilon)
-            for viewer in (original, *others)
-        ]
+        def shown(fooling: Fooling) -> pd.DataFrame:
+            return pd.concat(
+                _shown(viewer, fooling, "original", epsilon, fooling.labels)
+                for viewer in (original, *others)
+            )
+
+        found = _show_fooling(session, original, images, epsilon, shown)
         for viewer, own in zip(others, tried, strict=True):
             found += _against_itself(session, viewer, own, epsilon)
         return concatenate(found) if found else pd.DataFrame(columns=TRANSFER.columns)
@@ -481,13 +497,14 @@ def viewer_of(session: Session, chosen: Plan, network: Network) -> Viewer:
     return Viewer(network, engine, np.array(chosen.classes))
 
 
-def images_to_attack(original: Viewer, chosen: Plan) -> Chosen:
+def images_to_attack(session: Session, original: Viewer, chosen: Plan) -> Chosen:
     """Return the images that the original classifies correctly.
 
     Raises:
         InputError: there is none.
     """
-    images = _rightly_classified(original.engine, chosen.heldout or chosen.training)
+    candidates = chosen.heldout or chosen.training
+    images = _rightly_classified(session, original.engine, candidates)
     if not images.keys:
         raise InputError(
             f"{chosen.classifier.name} classifies none of the images to be attacked correctly, so "
@@ -502,25 +519,30 @@ def tried_on(session: Session, viewer: Viewer, chosen: Plan, images: Chosen) -> 
     Of those that it classifies correctly they are at most `attack.wanted`, evenly over all.
     """
     own = images._replace(labels=chosen.outputs(images.labels))
-    right = _rightly_classified(viewer.engine, own)
+    right = _rightly_classified(session, viewer.engine, own)
     total = len(right.keys)
     count = min(attack_of(session.settings).wanted, total)
     return right.take(np.arange(count) * total // max(count, 1))
 
 
-def _rightly_classified(engine: Engine, images: Chosen) -> Chosen:
-    found = predict_all(engine, images.pixels, lambda done: None)
+def _rightly_classified(session: Session, engine: Engine, images: Chosen) -> Chosen:
+    found = predict_together(engine, images.pixels, lambda done: None, session.context)
     return images.take(np.flatnonzero(found.classes == images.labels))
 
 
-def _fooling(
-    session: Session, viewer: Viewer, images: Chosen, epsilon: float | str
-) -> Iterator[Fooling]:
-    """Yield images that fool a network, batch by batch."""
+def _show_fooling(
+    session: Session,
+    viewer: Viewer,
+    images: Chosen,
+    epsilon: float | str,
+    show: Callable[[Fooling], pd.DataFrame],
+) -> list[pd.DataFrame]:
+    """Show images that fool a network, batch by batch."""
     settings, sample = session.settings, session.sample
     words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
     with session.progress.task(words, len(images.rows_in(sample))) as advance:
-        yield from fooling_batches(
+        return show_fooling(
+            show,
             images.task(viewer.engine, viewer.network.name),
             viewer.network.module,
             attack_of(settings),
@@ -528,6 +550,7 @@ def _fooling(
             settings.seed,
             advance,
             sample.images if sample else None,
+            session.context,
         )
 
 
@@ -539,10 +562,11 @@ def _against_itself(
     Where the attack fails the image stays as it is, which the network is right about: how many it
     gets wrong is how often the attack succeeds.
     """
-    parts = [
-        _shown(viewer, fooling, "itself", epsilon, viewer.classes[fooling.labels])
-        for fooling in _fooling(session, viewer, tried, epsilon)
-    ]
+
+    def shown(fooling: Fooling) -> pd.DataFrame:
+        return _shown(viewer, fooling, "itself", epsilon, viewer.classes[fooling.labels])
+
+    parts = _show_fooling(session, viewer, tried, epsilon, shown)
     fooled = {str(key) for part in parts for key in part["image"]}
     rows = tried.rows_in(session.sample)
     spared = tried.take(rows[[tried.keys[row] not in fooled for row in rows]])

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -260,8 +262,20 @@ class Session:
         return Design(cells, settings.draws, settings.seed, settings.perturbation.manner)
 
     def rows(self) -> Keep:
-        """Return what keeps rows, so that a run goes on where it was stopped."""
-        return self.record.rows().rows if self.record else compute_anew
+        """Return what keeps rows, so that a run goes on where it was stopped.
+
+        The first process reads and writes, and tells the others what is there; the rest all compute.
+        """
+        if self.record is None:
+            return compute_anew
+        if self.context.is_main:
+            return partial(self.record.rows().rows, tell=self.context.broadcast)
+
+        def follow(name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+            known = self.context.broadcast(cast(pd.DataFrame | None, None))
+            return compute() if known is None else known
+
+        return follow
 
 
 def image_set(session: Session) -> ImageSet:
@@ -475,7 +489,7 @@ def clean_predictions_of(
     rows: NDArray[np.int64],
     words: str,
 ) -> Predicted:
-    """Return what a network takes some unchanged images for; the first of several processes finds out.
+    """Return what a network takes some unchanged images for, each process its share of them.
 
     Args:
         session: of the run.
@@ -485,12 +499,9 @@ def clean_predictions_of(
         rows: (M,) positions in it.
         words: for the progress bar.
     """
-    found, classifier = None, get_classifier(session, key)
-    if session.context.is_main:
-        cache = session.settings.paths.cache
-        with session.progress.task(f"{classifier.name}: {words}", len(rows)) as advance:
-            found = clean_predictions(classifier, engine, images, rows, cache, advance)
-    return cast(Predicted, session.context.broadcast(found))
+    classifier, cache = get_classifier(session, key), session.settings.paths.cache
+    with session.progress.task(f"{classifier.name}: {words}", len(rows)) as advance:
+        return clean_predictions(classifier, engine, images, rows, cache, advance, session.context)
 
 
 def prediction_store(

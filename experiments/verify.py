@@ -54,6 +54,7 @@ from pixelrobust.evaluation.selection import select
 from pixelrobust.files import file_sha256, write_text
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import (
+    ACTIVATIONS,
     ADVERSARIAL,
     ALL_CLASSES,
     CELL_COLUMNS,
@@ -63,7 +64,7 @@ from pixelrobust.outcomes.kinds import (
 )
 from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
 from pixelrobust.outcomes.rows import cell_in, cell_of
-from pixelrobust.perturbation.pixels import PixelChange
+from pixelrobust.perturbation.pixels import PixelChange, as_floats
 from pixelrobust.settings import (
     DatasetSettings,
     RunSettings,
@@ -233,7 +234,7 @@ def _verify_run(
     """Return what is the matter with the sampled rows of a run, and with the number of all its rows."""
     manifest, rows = run
     kind, counts = kind_of(manifest.config), dict[str, int]()
-    measure, is_planned, _ = MEASUREMENTS[kind.name]
+    measure, is_planned = MEASUREMENTS[kind.name]
     session = _as_it_was(session, manifest, kind, sample)
     if is_planned:
         chosen = _planned(session, manifest, train)
@@ -292,6 +293,12 @@ def _as_it_was(session: Session, manifest: Manifest, kind: Kind, sample: pd.Data
         changes["attack"] = stored_attack(config).model_copy(update={"epsilon": epsilons})
     if "training_seed" in kind.keys:
         changes["retrain"] = retrain_settings(**{**config["retrain"], "save": None})
+    if kind is ACTIVATIONS:
+        stored = {"controls": config.get("augmentations", ())}
+        if isinstance(config.get("retrain"), dict):
+            stored["noise"] = config["retrain"].get("noise")
+        changes["retrain"] = retrain_settings(**own.retrain.model_dump() | stored)
+        changes["augmentations"] = changes["retrain"].controls
     known = all_models(own)
     for group in ("models", "selection_models"):
         if isinstance(config.get(group), dict):
@@ -470,11 +477,12 @@ class Shown(NamedTuple):
         attack = attack_of(settings)
         if key not in task.keys:
             raise InputError(f"{settings.name} holds outcomes of {key!r}, which was not attacked.")
-        ((number, index),) = attack_batches(task, attack, settings.seed, frozenset([key]))
+        size, asked = task.engine.batch_size, frozenset([key])
+        (index,) = attack_batches(task, attack, settings.seed, size, asked)
         epsilon, module = _epsilon(str(row["epsilon"])), attacker.network.module
-        made = attack_batch(task, module, index, attack, epsilon, settings.seed, number)
+        made = attack_batch(task, module, index, attack, epsilon, settings.seed)
         own = [[task.keys[one] for one in index].index(key)]
-        return torch.tensor(task.images[index[own]]).float() / 255, made.images[own].cpu(), task
+        return as_floats(torch.tensor(task.images[index[own]])), made.images[own].cpu(), task
 
     def _attack(self, row: "pd.Series[Any]") -> tuple[Viewer, Chosen]:
         """Return the network that a row's image was to fool, and all images that were attacked with it."""
@@ -482,7 +490,7 @@ class Shown(NamedTuple):
             assert self.images
             return self._viewer(row), self.images
         original = original_viewer(self.session, self.plan)
-        images = images_to_attack(original, self.plan)
+        images = images_to_attack(self.session, original, self.plan)
         if row["against"] == "original":
             return original, images
         viewer = self._viewer(row)

@@ -4,20 +4,27 @@ import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.datasets.lists import as_labels
+from pixelrobust.datasets.lists import as_keys, as_labels
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import how_to_install
-from pixelrobust.perturbation.pixels import check_seed, check_uint8_images, check_unit_range
-from pixelrobust.settings import MINIMAL, AttackSettings, as_epsilon, overshoot_of
+from pixelrobust.perturbation.pixels import (
+    as_floats,
+    check_seed,
+    check_uint8_images,
+    check_unit_range,
+    unit_floats,
+)
+from pixelrobust.settings import MINIMAL, AttackSettings, as_epsilon, fingerprint, overshoot_of
 
 # What foolbox raises where an attack's arguments or its kind do not suit. torch's own errors, such
 # as too little memory, are RuntimeErrors and pass as they are.
@@ -35,8 +42,8 @@ _TRIAL_PASSES = 1000
 _TRIAL_SIDE = 32
 _TRIAL_CLASSES = 1000
 
-# float images, labels, epsilon in [0, 1] units or None -> attacked images, whether they fool
-_Run = Callable[[Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
+# Positions (K,) of images, epsilon in [0, 1] units or None -> attacked images, whether they fool.
+_Run = Callable[[Tensor, float | None], tuple[Tensor, Tensor]]
 # Positions (K,) of images, and of each a size in 1/255 -> the same, of these images; on the CPU are
 # positions, sizes, and whether the images fool.
 _Attempt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -66,6 +73,7 @@ def craft(
     epsilon: float | str,
     *,
     seed: int = 0,
+    keys: Sequence[str] | None = None,
 ) -> Adversarial:
     """Attack a batch of images, so that their predicted class is not their label.
 
@@ -84,9 +92,9 @@ def craft(
 
     At a given epsilon every image is attacked, and comes back as the attack leaves it.
 
-    Attacks that start at random draw from generators seeded with `seed` once a call. An image's
-    result then depends on its place in the batch and on the other images too: the same results
-    need the same batches, and each batch should have a seed of its own.
+    What an attack draws at random is a function of (seed, image key), so neither batches nor
+    processes matter. Attacks that descend a gradient draw a start for each image; others that may
+    draw, or stop by what the whole batch has reached, are given one image at a time.
 
     Args:
         module: (B, C, H, W) float in [0, 1] -> (B, K) logits; in eval mode, on the images' device.
@@ -98,7 +106,8 @@ def craft(
         epsilon: one size, whatever the settings list: the change in 1/255, as measured by the
             attack's own norm (FGSM, BIM and PGD: the largest absolute change); "minimal"; or, of an
             attack that goes straight on, a multiple of it, such as "1.5x".
-        seed: 0 or more, below 2**32.
+        seed: 0 or more.
+        keys: B image keys; by default "0", "1", ….
 
     Raises:
         InputError: an argument is wrong, or the attack cannot work on this task.
@@ -109,17 +118,22 @@ def craft(
             f"attack.epsilon={epsilon} needs an attack that goes straight on, which "
             f"attack.name={attack.name} does not; give numbers or minimal, or take FGSM."
         )
-    labels = _check_batch(module, images, labels, seed)
-    with _undisturbed(module), _seeded(seed, images.device):
+    labels = _check_batch(module, images, labels)
+    keys = as_keys(keys, len(images))
+    if len(images) > 1 and not is_apart(attack):
+        return _one_by_one(module, images, labels, attack, epsilon, seed, keys)
+    seeds = [int(fingerprint(seed, key)[:8], 16) for key in keys]
+    with _undisturbed(module), _seeded(seeds[0] if seeds else 0, images.device):
         # Like the engine's: channels-last layout is far quicker on CPUs.
-        originals = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        originals = as_floats(images)
         # Copied, since autograd refuses tensors that were made in inference mode.
         labels = labels.to(images.device, copy=True)
-        run = _runner(module, attack, images.device)
+        run = _runner(module, attack, originals, labels, seeds)
         if isinstance(epsilon, str):
             attacked = _search(module, attack, run, originals, labels, overshoot_of(epsilon))
         else:
-            attacked = run(originals, labels, epsilon / 255)[0] if len(images) else originals
+            every = torch.arange(len(images))
+            attacked = run(every, epsilon / 255)[0] if len(images) else originals
         wrong = _wrong(module, attacked, labels)
     changes = (attacked - originals).abs().flatten(1).amax(dim=1) * 255
     if epsilon == MINIMAL:
@@ -129,6 +143,34 @@ def craft(
     if isinstance(epsilon, str):
         attacked = torch.where(wrong[:, None, None, None], attacked, originals)
     return Adversarial(attacked, wrong, torch.where(wrong, changes, torch.nan))
+
+
+def _one_by_one(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: AttackSettings,
+    epsilon: float | str,
+    seed: int,
+    keys: Sequence[str],
+) -> Adversarial:
+    made = [
+        craft(
+            module,
+            images[row : row + 1],
+            labels[row : row + 1],
+            attack,
+            epsilon,
+            seed=seed,
+            keys=[key],
+        )
+        for row, key in enumerate(keys)
+    ]
+    return Adversarial(
+        torch.cat([one.images for one in made]),
+        torch.cat([one.fooled for one in made]),
+        torch.cat([one.epsilon for one in made]),
+    )
 
 
 def round_to_8_bits(images: Tensor) -> Tensor:
@@ -146,7 +188,7 @@ def round_to_8_bits(images: Tensor) -> Tensor:
     if not images.is_floating_point():
         raise InputError(f"images have dtype {images.dtype}; give floating point in [0, 1].")
     check_unit_range(images)
-    return (images * 255).round() / 255
+    return unit_floats((images * 255).round().to(torch.uint8), images.dtype)
 
 
 def check_attack(attack: AttackSettings, classes: int) -> None:
@@ -196,6 +238,18 @@ def is_straight(attack: AttackSettings) -> bool:
     """Tell whether epsilon only says how far to go, in a direction that does not depend on it."""
     fgsm = _foolbox("attacks").LinfFastGradientAttack
     return find_attack(attack.name) is fgsm and not build_attack(attack).random_start
+
+
+def is_apart(attack: AttackSettings) -> bool:
+    """Tell whether an attack treats each image of a batch as if it were alone, but for its random start."""
+    return _descends(attack) or issubclass(
+        find_attack(attack.name), _foolbox("attacks.deepfool").DeepFoolAttack
+    )
+
+
+def _descends(attack: AttackSettings) -> bool:
+    base = _foolbox("attacks.gradient_descent_base").BaseGradientDescent
+    return issubclass(find_attack(attack.name), base)
 
 
 def _is_single_step(attack: AttackSettings) -> bool:
@@ -270,15 +324,12 @@ def _foolbox(module: str) -> Any:
         ) from error
 
 
-def _check_batch(module: nn.Module, images: Tensor, labels: Any, seed: int) -> Tensor:
+def _check_batch(module: nn.Module, images: Tensor, labels: Any) -> Tensor:
     """Return (B,) int64 labels; InputError where something does not suit."""
     if any(part.training for part in module.modules()):
         raise InputError("the model is in training mode; call its eval() before attacking it.")
     check_uint8_images(images)
-    known = as_labels(labels, len(images))
-    if seed >= 2**32:
-        raise InputError(f"seed={seed} is out of range; give 0 to 2**32 - 1.")
-    return torch.from_numpy(known)
+    return torch.from_numpy(as_labels(labels, len(images)))
 
 
 def _search(
@@ -298,11 +349,11 @@ def _search(
     if not len(index):
         return found
     if issubclass(find_attack(attack.name), _foolbox("attacks.base").MinimizationAttack):
-        attacked, fooled = run(originals[index], labels[index], None)
+        attacked, fooled = run(index, None)
         found[index[fooled.cpu()]] = attacked[fooled]
         return found
-    one_by_one = _straight if is_straight(attack) else _anew
-    attempt = one_by_one(module, run, originals, labels)
+    attempts = _straight if is_straight(attack) else _anew
+    attempt = attempts(module, run, originals, labels)
     step = torch.full((len(index),), attack.step, dtype=torch.float64)
     # The small addition counts the last step where division falls just below a whole number.
     size = _climb(attempt, found, index, step, math.floor(attack.max_epsilon / attack.step + 1e-9))
@@ -352,7 +403,7 @@ def _anew(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -> _A
         attacked, fools = originals[index], torch.zeros(len(index), dtype=torch.bool)
         for size in torch.unique(sizes):
             rows = (sizes == size).nonzero().flatten()
-            images, fooled = run(originals[index[rows]], labels[index[rows]], float(size) / 255)
+            images, fooled = run(index[rows], float(size) / 255)
             attacked[rows], fools[rows] = images, fooled.cpu()
         return attacked, fools
 
@@ -361,7 +412,7 @@ def _anew(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -> _A
 
 def _straight(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -> _Attempt:
     """Step in one direction: a gradient for the whole search, rather than one a size."""
-    direction = (run(originals, labels, 1 / 255)[0] - originals).sign()
+    direction = (run(torch.arange(len(originals)), 1 / 255)[0] - originals).sign()
 
     def attempt(index: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         shift = (sizes / 255).float().to(originals.device)[:, None, None, None]
@@ -371,16 +422,25 @@ def _straight(module: nn.Module, run: _Run, originals: Tensor, labels: Tensor) -
     return attempt
 
 
-def _runner(module: nn.Module, attack: AttackSettings, device: torch.device) -> _Run:
-    """Return the attack on this module, as a function."""
-    victim = _foolbox("models").PyTorchModel(module, bounds=(0, 1), device=device)
+def _runner(
+    module: nn.Module,
+    attack: AttackSettings,
+    originals: Tensor,
+    labels: Tensor,
+    seeds: Sequence[int],
+) -> _Run:
+    """Return the attack on some of these images as a function, each with a seed of its own."""
+    victim = _foolbox("models").PyTorchModel(module, bounds=(0, 1), device=originals.device)
     misclassification = _foolbox("criteria").Misclassification
     instance = build_attack(attack)
 
-    def run(images: Tensor, labels: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
-        images = images.contiguous(memory_format=torch.channels_last)
+    def run(index: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor]:
+        if _descends(attack):
+            own = [seeds[row] for row in index.tolist()]
+            instance.get_random_start = partial(_random_starts, instance, own)
+        images = originals[index].contiguous(memory_format=torch.channels_last)
         try:
-            criterion = misclassification(labels)
+            criterion = misclassification(labels[index])
             _, clipped, fooled = instance(victim, images, criterion, epsilons=epsilon)
         except _FOOLBOX_ERRORS as error:
             raise InputError(
@@ -391,6 +451,23 @@ def _runner(module: nn.Module, attack: AttackSettings, device: torch.device) -> 
         return clipped.detach().clamp(0, 1), fooled
 
     return run
+
+
+def _random_starts(instance: Any, seeds: Sequence[int], images: Any, epsilon: float) -> Any:
+    """Return random starts of an attack, each drawn by a seed of its own, on the CPU as everywhere.
+
+    Args:
+        instance: the attack.
+        seeds: B of them.
+        images: (B, C, H, W), of foolbox's kind of tensors.
+        epsilon: the attack's.
+    """
+    starts = []
+    for seed, image in zip(seeds, images.raw.cpu().split(1), strict=True):
+        with _seeded(seed, image.device):
+            start = type(instance).get_random_start(instance, type(images)(image), epsilon)
+            starts.append(start.raw)
+    return type(images)(torch.cat(starts).to(images.raw.device))
 
 
 def _wrong(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -85,6 +85,28 @@ class Context:
         dist.all_gather_object(values, value)
         return values
 
+    def shard(self, count: int, batch_size: int) -> slice:
+        """Return the slice of `count` items that this process takes: each item is in one, and none in two.
+
+        Slices follow each other by rank and begin at multiples of the batch size, so that batches are
+        those of a single process. A slice may be empty.
+        """
+        batches = -(-count // batch_size)
+        first, last = (batches * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        return slice(min(first * batch_size, count), min(last * batch_size, count))
+
+    def share(self, count: int, batch_size: int, work: Callable[[slice], _T]) -> list[_T]:
+        """Have each process work on its `shard`; return, in all processes, what each found, in order.
+
+        Args:
+            count: of the items.
+            batch_size: for want of memory that of some process may have been halved; the smallest counts.
+            work: given the items of a process, 1 or more; returns plain data.
+        """
+        part = self.shard(count, min(self.gather(batch_size)))
+        found = work(part) if part.start < part.stop else None
+        return [one for one in self.gather(found) if one is not None]
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum what each process gave, tensors of one shape on its device."""
         total = values.clone()

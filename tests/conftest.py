@@ -35,6 +35,11 @@ def from_setup_dev(module: str) -> Any:
     return pytest.importorskip(module, reason=reason, exc_type=ImportError)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU that torch can use")
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Threads gain nothing on networks this small, and test workers at once would fight for cores."""

@@ -451,6 +451,33 @@ def test_random_attacks_are_reproducible_and_leave_the_generators_alone(
     assert not torch.equal(first.images, other.images)
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD,
+        fgsm(arguments={"random_start": True}),
+        attack_settings(name="L2PGD", arguments={"steps": 2}, step=15, max_epsilon=255),
+        attack_settings(name="LinfAdditiveUniformNoiseAttack"),
+        attack_settings(name="SaltAndPepperNoiseAttack", arguments={"steps": 20}, max_epsilon=255),
+        CARLINI_WAGNER,
+        DEEPFOOL,
+    ],
+    ids=lambda attack: attack.name,
+)
+def test_what_an_attack_draws_hangs_on_the_image_alone(
+    network: nn.Module, noise: Tensor, attack: AttackSettings
+) -> None:
+    """On neither the batch nor the place in it."""
+    labels, keys = predict(network, noise / 255), [f"image{row}" for row in range(len(noise))]
+    together = craft(network, noise, labels, attack, "minimal", seed=3, keys=keys)
+    for rows in ([4], [5, 0, 2]):
+        few = [keys[row] for row in rows]
+        found = craft(network, noise[rows], labels[rows], attack, "minimal", seed=3, keys=few)
+        torch.testing.assert_close(found.images, together.images[rows], rtol=0, atol=1e-5)
+        assert torch.equal(found.fooled, together.fooled[rows])
+    assert together.fooled.any()
+
+
 def test_rounding_keeps_what_8_bits_hold() -> None:
     grid = (torch.arange(256, dtype=torch.uint8).to(torch.float32) / 255).reshape(1, 1, 16, 16)
     assert torch.equal(round_to_8_bits(grid), grid)

@@ -17,7 +17,7 @@ from torch import nn
 from pixelrobust import InputError, distributed
 from pixelrobust.distributed import SINGLE, Context, device_names, start
 from pixelrobust.engine import EagerEngine
-from pixelrobust.evaluation.cells import evaluate_cells, shard
+from pixelrobust.evaluation.cells import evaluate_cells
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.models.build import weights_digest
 from pixelrobust.models.heads import replace_head
@@ -129,7 +129,7 @@ def test_two_processes_evaluate_as_one_does(together: dict[str, Any], count: int
     [(13, 4, 2), (3, 4, 2), (0, 4, 3), (100, 7, 8), (8, 4, 2)],
 )
 def test_shards_cover_everything_once(count: int, batch_size: int, world_size: int) -> None:
-    shards = [shard(count, batch_size, Context(rank, world_size)) for rank in range(world_size)]
+    shards = [Context(rank, world_size).shard(count, batch_size) for rank in range(world_size)]
     covered = [index for part in shards for index in range(part.start, part.stop)]
     assert covered == list(range(count))
     assert all(part.start % batch_size == 0 or part.start == count for part in shards)

@@ -17,6 +17,7 @@ from pixelrobust.engine.devices import (
     out_of_memory,
 )
 from pixelrobust.errors import InputError, first_line
+from pixelrobust.perturbation.pixels import as_floats
 from pixelrobust.settings import EngineName, Precision
 
 
@@ -182,9 +183,13 @@ class CompiledEngine(EagerEngine):
         import torch._inductor.config as inductor
 
         full = filled_up(images, self.batch_size)
+        options = {"freezing": self.device.type == "cpu"}
+        if hasattr(inductor, "eager_numerics"):
+            # Or a GPU would approximate quotients: other bits already where images are normalised.
+            options["eager_numerics.division_rounding"] = True
         with (
             arithmetic(self.device, self.precision),
-            inductor.patch(freezing=self.device.type == "cpu"),
+            inductor.patch(options),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
@@ -200,17 +205,6 @@ class CompiledEngine(EagerEngine):
                 ) from error
         # The next batch may overwrite the compiled function's own output.
         return logits[: len(images)].float().clone()
-
-
-def as_floats(images: Tensor) -> Tensor:
-    """Return uint8, or float in [0, 1], as float32 in [0, 1], channels last."""
-    if images.is_cuda and not images.is_floating_point():
-        # A GPU multiplies by the reciprocal of a Python number, which rounds otherwise than a CPU's
-        # division; by a tensor of its own it divides. It converts on the way.
-        divisor = torch.full((), 255, dtype=torch.float32, device=images.device)
-        return images.contiguous(memory_format=torch.channels_last) / divisor
-    floats = images.to(torch.float32, memory_format=torch.channels_last)
-    return floats if images.is_floating_point() else floats.div_(255)
 
 
 def filled_up(images: Tensor, batch_size: int) -> Tensor:

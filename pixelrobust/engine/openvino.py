@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from pixelrobust.engine.base import Engine, as_floats, filled_up
+from pixelrobust.engine.base import Engine, filled_up
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.files import how_to_install
+from pixelrobust.perturbation.pixels import as_floats
 from pixelrobust.settings import Precision
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}

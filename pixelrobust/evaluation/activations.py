@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelrobust.datasets.decoded import Advance
+from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.errors import InputError
 from pixelrobust.models.checks import check_values
 from pixelrobust.perturbation.augmentations import Augmentation, augment
 from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
-from pixelrobust.perturbation.pixels import PixelChange, image_keys
+from pixelrobust.perturbation.pixels import PixelChange, image_keys, unit_floats
 from pixelrobust.tables.amplification import CHANGES
 
 MAX_NORM_MISMATCH = 0.01
@@ -47,6 +48,7 @@ def layer_changes(
     augmentations: Sequence[Augmentation] = (),
     batch_size: int,
     advance: Advance = lambda done: None,
+    context: Context = SINGLE,
 ) -> pd.DataFrame:
     """Measure how far each layer's activations f move, ||f(changed) - f(image)|| / ||f(image)|| (L2).
 
@@ -61,10 +63,11 @@ def layer_changes(
         augmentations: other ways to change images, to be compared with the pixel change.
         batch_size: images at a time, 1 or more; of each, every changed version passes through the
             network beside it. It changes no random bit.
-        advance: told how many images are done.
+        advance: told how many images this process has done.
+        context: this process among those that share the images.
 
     Returns:
-        One row for each image, change and layer. Columns: image (its key); change ("pixels",
+        The same in every process. One row for each image, change and layer. Columns: image (its key); change ("pixels",
         "noise", or the name of an augmentation); layer and depth: "input" (the image in [0, 1]) is 0, then every call of a leaf
         module with a floating-point output (B, …), in the order of execution, "#2" marking a
         module's second call, and "logits" at last; relative_change, 0 or more, NaN where f(image)
@@ -80,23 +83,32 @@ def layer_changes(
     tensors = chain(module.parameters(), module.buffers())
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     names = [*CHANGES, *(augmentation.name for augmentation in augmentations)]
-    layers: dict[str, list[Tensor]] = {}
-    mismatches: list[float] = []
-    for start in range(0, len(keys), batch_size):
-        part = slice(start, start + batch_size)
+
+    def measured(start: int, stop: int) -> tuple[dict[str, Tensor], list[float]]:
+        part = slice(start, stop)
         batch = torch.tensor(np.asarray(torch.as_tensor(images[part]).cpu()))
-        clean = batch.float() / 255
-        changed = change(batch, keys[part], draw).float() / 255
+        clean = unit_floats(batch)
+        changed = unit_floats(change(batch, keys[part], draw))
         noisy, mismatch = _matched_noise(clean, changed, image_keys(keys[part], seed), draw)
-        mismatches.extend(mismatch)
         augmented = [
-            augment(each, batch, keys[part], seed=seed, epoch=draw).float() / 255
+            unit_floats(augment(each, batch, keys[part], seed=seed, epoch=draw))
             for each in augmentations
         ]
         versions = torch.cat((clean, changed, noisy, *augmented)).to(device)
-        for layer, found in _relative_changes(module, versions, len(names)).items():
-            layers.setdefault(layer, []).append(found)
+        found = _relative_changes(module, versions, len(names))
         advance(len(batch))
+        return found, mismatch
+
+    def by_batches(part: slice) -> list[tuple[dict[str, Tensor], list[float]]]:
+        starts = range(part.start, part.stop, batch_size)
+        return [measured(start, min(start + batch_size, part.stop)) for start in starts]
+
+    layers: dict[str, list[Tensor]] = {}
+    mismatches: list[float] = []
+    for found, mismatch in chain(*context.share(len(keys), batch_size, by_batches)):
+        mismatches.extend(mismatch)
+        for layer, changes in found.items():
+            layers.setdefault(layer, []).append(changes)
     # A layer that folds other things into the first dimension can fit one batch by accident.
     whole = {layer: torch.cat(found, dim=1) for layer, found in layers.items()}
     return _as_table(

@@ -1,8 +1,9 @@
 """Adversarial images under pixel changes, which may recover their true class (Section 6.1.4, Table 9)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.attacks import Adversarial, craft, is_straight, round_to_8_bits
+from pixelrobust.attacks import Adversarial, craft, is_apart, is_straight, round_to_8_bits
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.datasets.lists import by_lot
+from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine.devices import release_freed_memory
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation.cells import evaluate_cells
@@ -20,6 +22,8 @@ from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.evaluation.store import Keep, compute_anew
 from pixelrobust.outcomes.kinds import ADVERSARIAL
 from pixelrobust.settings import AttackSettings
+
+_T = TypeVar("_T")
 
 
 def evaluate_adversarial(
@@ -30,6 +34,7 @@ def evaluate_adversarial(
     advance: Advance = lambda done: None,
     keep: Keep = compute_anew,
     among: frozenset[str] | None = None,
+    context: Context = SINGLE,
 ) -> pd.DataFrame:
     """Evaluate changed adversarial images.
 
@@ -46,9 +51,11 @@ def evaluate_adversarial(
         advance: told how many images have been attacked.
         keep: keeps the outcomes of each epsilon, or has kept them.
         among: keys of images; only these are evaluated, however many fool the network.
+        context: this process among those that attack batches in turns; all are given the same other
+            arguments, but for the engine's device.
 
     Returns:
-        Columns of `make_outcomes`, and epsilon (text), size (the L-infinity size reached, in
+        The same in every process. Columns of `make_outcomes`, and epsilon (text), size (the L-infinity size reached, in
         1/255), rounded, adversarial (the class that the unrounded image is taken for).
 
     Raises:
@@ -56,12 +63,13 @@ def evaluate_adversarial(
     """
 
     def attacked(epsilon: float | str) -> pd.DataFrame:
-        found = [
-            _outcomes(task, fooling, attack.round, design).assign(epsilon=epsilon_text(epsilon))
-            for fooling in fooling_batches(
-                task, module, attack, epsilon, design.seed, advance, among
-            )
-        ]
+        def shown(fooling: Fooling) -> pd.DataFrame:
+            own = _outcomes(task, fooling, attack.round, design)
+            return own.assign(epsilon=epsilon_text(epsilon))
+
+        found = show_fooling(
+            shown, task, module, attack, epsilon, design.seed, advance, among, context
+        )
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
     every = [
@@ -81,7 +89,7 @@ def evaluate_adversarial(
 
 @dataclass(frozen=True)
 class Fooling:
-    """Images that fool the network, 1 or more.
+    """Images that fool the network.
 
     Attributes:
         images: (n, C, H, W) float, as the attack left them.
@@ -95,8 +103,15 @@ class Fooling:
     labels: NDArray[np.int64]
     sizes: list[float]
 
+    def first(self, count: int) -> "Fooling":
+        """Return the first so many of them, or all."""
+        return Fooling(
+            self.images[:count], self.keys[:count], self.labels[:count], self.sizes[:count]
+        )
 
-def fooling_batches(
+
+def show_fooling(
+    show: Callable[[Fooling], _T],
     task: Task,
     module: nn.Module,
     attack: AttackSettings,
@@ -104,54 +119,93 @@ def fooling_batches(
     seed: int,
     advance: Advance,
     among: frozenset[str] | None = None,
-) -> Iterator[Fooling]:
+    context: Context = SINGLE,
+) -> list[_T]:
     """Attack batch after batch, until `wanted` images fool the network or all have been tried.
 
-    With keys in `among`, only these images are yielded, and all of them that fool the network.
+    Processes take the batches in turns. After each turn they count what fools, and leave out what a
+    single process, which stops at the wanted image, would not have come to.
+
+    Args:
+        show: given the images of each batch that fool the network.
+        task, module, attack, advance, context: as in `evaluate_adversarial`.
+        epsilon: one of the attack's.
+        seed: of the run, 0 or more.
+        among: keys; only these images are shown, and all of them that fool the network.
+
+    Returns:
+        What `show` returned, in the order of the batches; the same in every process.
     """
     missing = attack.wanted if among is None else len(among)
-    for batch, index in attack_batches(task, attack, seed, among):
+    size = min(context.gather(task.engine.batch_size))
+    batches = attack_batches(task, attack, seed, size, among)
+    found: list[list[_T]] = []
+    for first in range(0, len(batches), context.world_size):
+        turn = batches[first : first + context.world_size]
+        # The last turn may not come to all.
+        own = [
+            _fooling(task, module, index, attack, epsilon, seed, among)
+            for index in turn[context.rank : context.rank + 1]
+        ]
+        counts = context.gather(sum(len(fooling.keys) for fooling in own))
+        left = max(missing - sum(counts[: context.rank]), 0)
+        found.append([show(fooling.first(left)) for fooling in own if fooling.keys and left])
+        missing -= sum(counts)
+        advance(sum(map(len, turn)))
         if missing <= 0:
-            return
-        made = attack_batch(task, module, index, attack, epsilon, seed, batch)
-        asked = torch.tensor([among is None or task.keys[i] in among for i in index])
-        rows = torch.nonzero(made.fooled.cpu() & asked).flatten()[:missing]
-        missing -= len(rows)
-        advance(len(index))
-        if len(rows):
-            chosen = index[rows.numpy()]
-            yield Fooling(
-                made.images[rows],
-                [task.keys[i] for i in chosen],
-                task.labels[chosen],
-                made.epsilon[rows].tolist(),
-            )
+            break
     release_freed_memory()
+    turns = zip(*context.gather(found), strict=True)
+    return [one for turn in turns for shown in turn for one in shown]
+
+
+def _fooling(
+    task: Task,
+    module: nn.Module,
+    index: NDArray[np.int64],
+    attack: AttackSettings,
+    epsilon: float | str,
+    seed: int,
+    among: frozenset[str] | None,
+) -> Fooling:
+    """Return what fools the network of the images at some positions, and is asked for."""
+    made = attack_batch(task, module, index, attack, epsilon, seed)
+    asked = torch.tensor([among is None or task.keys[i] in among for i in index])
+    rows = torch.nonzero(made.fooled.cpu() & asked).flatten()
+    positions = index[rows.numpy()]
+    return Fooling(
+        made.images[rows],
+        [task.keys[i] for i in positions],
+        task.labels[positions],
+        made.epsilon[rows].tolist(),
+    )
 
 
 def attack_batches(
-    task: Task, attack: AttackSettings, seed: int, among: frozenset[str] | None = None
-) -> list[tuple[int, NDArray[np.int64]]]:
-    """Split images into attack batches: the number of each, and the positions of its images.
+    task: Task,
+    attack: AttackSettings,
+    seed: int,
+    size: int,
+    among: frozenset[str] | None = None,
+) -> list[NDArray[np.int64]]:
+    """Split images into attack batches, each the positions of its images.
 
     Args:
         task: the images.
-        attack: random ones draw from one generator for a whole batch, so that an image is attacked
-            the same way only in the batch that it belongs to; of others no image hangs on the rest.
+        attack: no image hangs on the rest of its batch, but for the rounding of sums, and attacks that
+            do not go straight on can follow from that to other images.
         seed: of the run, 0 or more.
+        size: images of a batch.
         among: keys; batches without any of these images are left out.
     """
-    every, size = np.arange(len(task.keys)), task.engine.batch_size
+    every = np.arange(len(task.keys))
     if attack.sample:
         every = np.array(by_lot(task.keys, seed))
-    if among is not None and is_straight(attack):
-        every = every[[task.keys[row] in among for row in every]]
+    is_asked = np.array([among is None or key in among for key in task.keys])
+    if is_straight(attack) or not is_apart(attack):
+        every = every[is_asked[every]]
     batches = [every[start : start + size] for start in range(0, len(every), size)]
-    return [
-        (number, index)
-        for number, index in enumerate(batches)
-        if among is None or not among.isdisjoint(task.keys[row] for row in index)
-    ]
+    return [index for index in batches if is_asked[index].any()]
 
 
 def attack_batch(
@@ -161,16 +215,14 @@ def attack_batch(
     attack: AttackSettings,
     epsilon: float | str,
     seed: int,
-    batch: int,
 ) -> Adversarial:
-    """Attack the images of one batch, the same way each time.
+    """Attack some images, the same way each time.
 
     Args:
         task, module: as in `evaluate_adversarial`.
         index: (B,) positions of the images.
         attack, epsilon: how.
         seed: of the run, 0 or more.
-        batch: how many batches of the run came before.
 
     Returns:
         Attacked images on the engine's device, `fooled` only where they fool the engine too.
@@ -178,7 +230,8 @@ def attack_batch(
     engine = task.engine
     originals = torch.as_tensor(task.images[index]).to(engine.device)
     labels = torch.as_tensor(task.labels[index]).to(engine.device)
-    made = craft(module, originals, labels, attack, epsilon, seed=(seed + batch) % 2**32)
+    keys = [task.keys[i] for i in index]
+    made = craft(module, originals, labels, attack, epsilon, seed=seed, keys=keys)
     # The engine's predictions decide, since they make the outcomes.
     return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
 

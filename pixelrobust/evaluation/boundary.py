@@ -23,8 +23,11 @@ from pixelrobust.datasets.lists import as_labels
 from pixelrobust.errors import InputError
 from pixelrobust.models.checks import check_values
 from pixelrobust.perturbation.grid import as_plain, is_integer
-from pixelrobust.perturbation.pixels import check_images, check_unit_range
+from pixelrobust.perturbation.pixels import as_floats, check_images, check_unit_range
 from pixelrobust.settings import MINIMAL, attack_settings
+
+BATCH_SIZE = 16
+"""Images at a time, where nothing else is said."""
 
 _DEEPFOOL = "L2DeepFoolAttack"
 # Any image in [0, 1] is within this of any other.
@@ -36,7 +39,7 @@ def linearized_distances(
     images: Tensor | NDArray[np.uint8],
     labels: Tensor | NDArray[np.int64],
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     candidates: int | None = None,
 ) -> NDArray[np.float64]:
     """Return signed distances to the nearest boundary between the label y and another class k.
@@ -68,7 +71,7 @@ def linearized_distances(
     candidates = None if candidates is None else _as_count("candidates", candidates)
     distances = np.empty(len(images))
     for part, batch, targets in _batches(module, images, labels, batch_size):
-        floats = batch.float() if batch.is_floating_point() else batch.float().div_(255)
+        floats = as_floats(batch)
         distances[part] = _nearest_tangent(module, floats, targets, candidates).cpu().numpy()
     return distances
 
@@ -78,7 +81,7 @@ def measured_distances(
     images: Tensor | NDArray[np.uint8],
     labels: Tensor | NDArray[np.int64],
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     candidates: int | None = 9,
     steps: int = 50,
 ) -> NDArray[np.float64]:
@@ -110,7 +113,7 @@ def measured_distances(
     distances = np.empty(len(images))
     for part, batch, targets in _batches(module, images, labels, batch_size):
         result = craft(module, batch, targets, attack, MINIMAL)
-        sizes = _norms(result.images - batch.float().div_(255))
+        sizes = _norms(result.images - as_floats(batch))
         distances[part] = torch.where(result.fooled, sizes, torch.nan).cpu().numpy()
     return distances
 

@@ -4,7 +4,7 @@ import copy
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pixelrobust.datasets.decoded import Advance, PixelRows
+from pixelrobust.datasets.decoded import Advance
 from pixelrobust.datasets.lists import as_keys, as_labels
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import Predicted, make_engine
-from pixelrobust.engine.base import as_floats
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
@@ -25,7 +24,12 @@ from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.kinds import IMAGE_SIZE
 from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import Cell, Channels, Manner, as_plain, build_grid, is_integer
-from pixelrobust.perturbation.pixels import check_images, check_seed, check_unit_range
+from pixelrobust.perturbation.pixels import (
+    as_floats,
+    check_images,
+    check_seed,
+    check_unit_range,
+)
 from pixelrobust.settings import EngineName, Precision, engine_settings
 
 CONTROL = Cell(0)
@@ -136,35 +140,15 @@ def evaluate_cells(
     Raises:
         InputError: a cell does not fit the images, or the model gives logits that are not finite.
     """
-    if context.world_size == 1:
-        found = _predict_cells(task, design, advance, unchanged, store)
-        return make_outcomes(task.name, task.keys, task.labels, found)
-    part = shard(len(task.keys), task.engine.batch_size, context)
-    own = {
-        cell: np.empty((0, draws_of(cell, design.draws)), dtype=np.int64) for cell in design.cells
-    }
-    if part.start < part.stop:
-        # Only indexed by arrays, which all kinds of images allow.
-        rows = PixelRows(cast(Any, task.images), np.arange(part.start, part.stop))
-        share = task._replace(images=rows, keys=task.keys[part], labels=task.labels[part])
+
+    def predicted(part: slice) -> dict[Cell, NDArray[np.int64]]:
         known = None if unchanged is None else unchanged[part]
-        own = _predict_cells(share, design, advance, known, store and store.shard(part))
-    gathered = context.gather(own)
-    whole = {cell: np.concatenate([tables[cell] for tables in gathered]) for cell in own}
+        own = store.shard(part) if store else None
+        return _predict_cells(task.take(part), design, advance, known, own)
+
+    shares = context.share(len(task.keys), task.engine.batch_size, predicted)
+    whole = {cell: np.concatenate([share[cell] for share in shares]) for cell in design.cells}
     return make_outcomes(task.name, task.keys, task.labels, whole)
-
-
-def shard(count: int, batch_size: int, context: Context) -> slice:
-    """Return the slice of `count` items that a process takes: each item is in one, and none in two.
-
-    Slices follow each other by rank and begin at multiples of the batch size, so that batches are
-    those of a single process. A slice may be empty.
-    """
-    batches = -(-count // batch_size)
-    first, last = (
-        batches * rank // context.world_size for rank in (context.rank, context.rank + 1)
-    )
-    return slice(min(first * batch_size, count), min(last * batch_size, count))
 
 
 def _predict_cells(

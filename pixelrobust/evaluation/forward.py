@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrobust.datasets.decoded import Advance
+from pixelrobust.datasets.decoded import Advance, PixelRows
 from pixelrobust.engine import Engine, Predicted
 from pixelrobust.engine.base import label_margins, predicted_classes
 from pixelrobust.engine.devices import to_device
@@ -40,6 +40,15 @@ class Task(NamedTuple):
     keys: list[str]
     labels: NDArray[np.int64]
     name: str
+
+    def take(self, part: slice) -> "Task":
+        """Return what shows some images that follow each other; all of them stay where they are."""
+        rows = np.arange(len(self.keys))[part]
+        if len(rows) == len(self.keys):
+            return self
+        # Only indexed by arrays, which all kinds of images allow.
+        images = PixelRows(cast(Any, self.images), rows)
+        return self._replace(images=images, keys=self.keys[part], labels=self.labels[part])
 
 
 class Design(NamedTuple):

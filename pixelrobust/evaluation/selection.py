@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pixelrobust.datasets.decoded import Advance, ImageSet, PixelRows
 from pixelrobust.datasets.lists import sample
+from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import Engine, Predicted, predict_all
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing
@@ -128,10 +129,12 @@ def clean_predictions(
     rows: NDArray[np.int64],
     cache: Path,
     advance: Advance,
+    context: Context = SINGLE,
 ) -> Predicted:
     """Predict the unchanged images at M positions, or read that from the cache where it is known.
 
-    An entry is keyed by weights, network, images, engine, precision, batch size and versions.
+    An entry is keyed by weights, network, images, engine, precision, batch size and versions. Of
+    several processes the first one reads and writes; all predict their share.
     """
     identity = (
         classifier.name,
@@ -143,18 +146,34 @@ def clean_predictions(
         engine.batch_size,
     )
     path = cache / "clean" / f"{fingerprint(*identity)[:32]}.npz"
-    known = _read(path, len(rows))
+    known = context.broadcast(_read(path, len(rows)) if context.is_main else None)
     if known is not None:
         return known
-    predicted = predict_all(engine, PixelRows(images.pixels, rows), advance)
+    predicted = predict_together(engine, PixelRows(images.pixels, rows), advance, context)
     if (predicted.classes < 0).any():
         raise InputError(
             f"model {classifier.name} gives NaN or infinite logits for unchanged images; "
             "check its weights and normalisation."
         )
-    with replacing(path) as temporary:
-        np.savez(temporary, classes=predicted.classes, margins=predicted.margins)
+    if context.is_main:
+        with replacing(path) as temporary:
+            np.savez(temporary, classes=predicted.classes, margins=predicted.margins)
     return predicted
+
+
+def predict_together(
+    engine: Engine, pixels: PixelRows, advance: Advance, context: Context
+) -> Predicted:
+    """Predict the classes of (N, C, H, W) images, N at least 1, each process its share of them."""
+
+    def predicted(part: slice) -> Predicted:
+        return predict_all(engine, pixels.take(np.arange(len(pixels))[part]), advance)
+
+    shares = context.share(len(pixels), engine.batch_size, predicted)
+    return Predicted(
+        np.concatenate([share.classes for share in shares]),
+        np.concatenate([share.margins for share in shares]),
+    )
 
 
 def _read(path: Path, count: int) -> Predicted | None:

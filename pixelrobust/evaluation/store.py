@@ -150,8 +150,18 @@ class RowStore:
         """Remove all rows."""
         _remove_parts(self._directory)
 
-    def rows(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    def rows(
+        self,
+        name: str,
+        compute: Callable[[], pd.DataFrame],
+        tell: Callable[[pd.DataFrame | None], object] = lambda known: None,
+    ) -> pd.DataFrame:
         """Return the part of this name, computed only where it is not there yet.
+
+        Args:
+            name: of the part.
+            compute: makes it.
+            tell: told, before anything is computed, what is there; None where nothing is.
 
         Raises:
             InputError: it cannot be written.
@@ -160,13 +170,14 @@ class RowStore:
         self._directory.mkdir(parents=True, exist_ok=True)
         with FileLock(self._directory / f"{stem}.lock"):
             remove_leftovers(self._directory)
-            for path in self._directory.glob(f"{stem}-*{_SUFFIX}"):
-                found = _read(path, path.stem.partition("-")[2], self._say)
-                if found is not None:
-                    return found
-            made = compute()
-            _write(self._directory, f"{stem}-", made)
-            return made
+            paths = self._directory.glob(f"{stem}-*{_SUFFIX}")
+            parts = (_read(path, path.stem.partition("-")[2], self._say) for path in paths)
+            known = next((part for part in parts if part is not None), None)
+            tell(known)
+            if known is None:
+                known = compute()
+                _write(self._directory, f"{stem}-", known)
+            return known
 
 
 def cell_name(cell: Cell) -> str:

@@ -363,9 +363,37 @@ def _new_values(words: Tensor, pixels: Tensor, index: Tensor, amplitude: int | N
     is_float = pixels.is_floating_point()
     if amplitude is None:
         values = words >> 24
-        return values.to(pixels.dtype) / 255 if is_float else values.to(torch.uint8)
+        return unit_floats(values, pixels.dtype) if is_float else values.to(torch.uint8)
     steps = ((words * (2 * amplitude + 1)) >> 32) - amplitude
     current = pixels.gather(1, index)
     if is_float:
-        return (current + steps.to(pixels.dtype) / 255).clamp(0, 1)
+        return (current + steps.sign() * unit_floats(steps.abs(), pixels.dtype)).clamp(0, 1)
     return (current + steps).clamp(0, 255).to(torch.uint8)
+
+
+def as_floats(images: Tensor) -> Tensor:
+    """Return uint8, or float in [0, 1], as float32 in [0, 1], channels last."""
+    if images.is_floating_point():
+        return images.to(torch.float32, memory_format=torch.channels_last)
+    return unit_floats(images, memory_format=torch.channels_last)
+
+
+def unit_floats(
+    values: Tensor,
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Tensor:
+    """Return integers in 0..255 divided by 255, rounded to the nearest, the same bits on every device.
+
+    A GPU divides by a number by multiplying by its reciprocal, which rounds 126 of the 256 quotients
+    to another float32; so do compilers of networks. Divided by a tensor, it rounds as the CPU does.
+    """
+    if values.device.type == "cpu":
+        # A table of the 256 quotients would take a CPU half as long again.
+        return values.to(dtype, memory_format=memory_format).div_(255)
+    if torch.compiler.is_compiling():
+        # The bits of a quotient repeat after 8, so none is near the middle of two floats, and an error
+        # of float64 does not show.
+        return (values.to(torch.float64, memory_format=memory_format) / 255).to(dtype)
+    divisor = values.new_full((), 255, dtype=dtype)
+    return values.to(values.dtype, memory_format=memory_format) / divisor

@@ -14,7 +14,7 @@ from pixelrobust.engine.feeding import Images
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.augmentations import Augmentation, augment
 from pixelrobust.perturbation.philox import philox
-from pixelrobust.perturbation.pixels import image_keys
+from pixelrobust.perturbation.pixels import as_floats, image_keys
 from pixelrobust.settings import Recipe
 
 # Changes, noise, augmentations and dropout have other streams.
@@ -85,7 +85,7 @@ class Samples:
                 seed=self.seed,
                 epoch=epoch if self.recipe.redraw else 0,
             )
-        return batch.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return as_floats(batch)
 
     def facts(self, samples: NDArray[np.int64]) -> Facts:
         """Return what is known of B samples besides their pixels."""

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import time
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from pixelrobust.perturbation.pixels import (
     _candidates_needed,
     _coupon_bound,
     apply_change,
+    as_floats,
     image_keys,
+    unit_floats,
 )
 from tests.perturbation import reference
 
@@ -223,6 +226,56 @@ def test_floating_point_images_keep_their_dtype_and_precision(dtype: torch.dtype
         exact = PixelChange(num=40, amplitude=amplitude)(noise(2), names(2)).double() / 255
         # Of the image, the step and their sum each is rounded.
         assert (result.double() - exact).abs().max() <= 2 * torch.finfo(dtype).eps
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("integers", [torch.uint8, torch.int16, torch.int64])
+def test_bytes_become_the_nearest_floats_on_every_device(
+    device: str, dtype: torch.dtype, integers: torch.dtype
+) -> None:
+    """Found among the floats around a quotient by exact arithmetic."""
+    values = torch.arange(256, device=device).to(integers)
+    found = unit_floats(values, dtype).cpu()
+    assert found.dtype == dtype
+    for value, float_ in enumerate(found):
+        around = [torch.nextafter(float_, torch.tensor(end, dtype=dtype)) for end in (-1.0, 2.0)]
+        errors = [abs(Fraction(float(one)) - Fraction(value, 255)) for one in (float_, *around)]
+        assert errors[0] == min(errors), value
+
+
+@pytest.mark.parametrize("dtype", FLOATS[:3])
+def test_an_error_of_float64_does_not_show(dtype: torch.dtype) -> None:
+    """Compilers may multiply by 1/255, and be off by a bit or two; see `unit_floats`."""
+    values = torch.arange(256)
+    for bits in (-2, -1, 0, 1, 2):
+        quotients = values.double() * (1 / 255 * (1 + bits * torch.finfo(torch.float64).eps))
+        assert torch.equal(quotients.to(dtype), unit_floats(values, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, *FLOATS])
+def test_images_of_every_dtype_become_the_same_float32(dtype: torch.dtype) -> None:
+    images = noise(3) if dtype == torch.uint8 else unit_floats(noise(3), dtype)
+    expected = images.numpy() / np.float32(255) if dtype == torch.uint8 else images.float().numpy()
+    found = as_floats(images)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(found.numpy(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("amplitude", [None, 30])
+@pytest.mark.parametrize("dtype", [torch.uint8, *FLOATS])
+def test_a_gpu_changes_images_as_the_cpu_does(dtype: torch.dtype, amplitude: int | None) -> None:
+    images = noise(5) if dtype == torch.uint8 else unit_floats(noise(5), dtype)
+    change = PixelChange(num=40, amplitude=amplitude, area=20)
+    expected, found = (change(images.to(device), names(5)) for device in ("cpu", "cuda"))
+    assert torch.equal(found.cpu(), expected)
+    assert torch.equal(as_floats(found).cpu(), as_floats(expected))
 
 
 def test_input_is_left_alone_and_num_0_copies() -> None:
