@@ -84,7 +84,7 @@ _EXPERIMENTS = {
         table="amplification",
         title="Amplification: what becomes of a change on its way through a network",
         figure="amplification",
-        figure_title="Relative change of activations from input to logits, as a multiple of the input's",
+        figure_title="How far activations move when the image changes, from input to logits",
     ),
     "table10": Experiment(
         table="table10",

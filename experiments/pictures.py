@@ -35,7 +35,7 @@ def draw_pictures(
         InputError: the outcomes are of several amplitudes or areas.
     """
     strips = example_strips(settings, images, outcomes, settings.pictures)
-    caption = " ".join([FRAGILE, *images_notes(manifest, None)])
+    caption = " ".join([FRAGILE, *images_notes(manifest, None, intervals=False)])
     write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
 
 

@@ -118,6 +118,15 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
     summaries = [summarize(rows, size, share) for _, rows in paired.values()]
     indices = pixel_index.pixel_indices(summaries, size, share)
     notes = captions.ranking_notes(manifest)
+    figures, undrawn = {}, []
+    if indices["wrong"].any():
+        caption = f"{captions.BARS} {' '.join(notes[1:])}"
+        networks = list(manifest.rejected)
+        figures[TABLE_5.figure] = curves.pixel_index_curves(
+            indices, TABLE_5.figure_title, caption, networks
+        )
+    else:
+        notes, undrawn = [*notes, captions.UNDRAWN], [TABLE_5.figure]
     ranking = _ranking(manifest, indices)
     title = "Networks by accuracy and by Pixel-index"
     note = "Accuracy is on all candidates, unchanged; Pi is that of the largest num without limits."
@@ -132,11 +141,9 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
         indices,
         below,
         {} if ranking is None else {f"{TABLE_5.table}-ranking": ranking},
-        {
-            TABLE_5.figure: curves.pixel_index_curves(
-                indices, TABLE_5.figure_title, " ".join(notes[1:])
-            )
-        },
+        figures,
+        captions.BARS,
+        undrawn,
     )
     return [table, *(Presented(title, each.table, [note]) for each in below)]
 
@@ -165,11 +172,8 @@ def present_histories(directory: Path, experiment: Experiment, histories: pd.Dat
 def histories_figure(histories: pd.DataFrame) -> Figure:
     """Draw losses and accuracies of the retrainings."""
     several = histories["training_seed"].nunique() > 1
-    losses = {
-        f"{model}, seed {seed}" if several else str(model): rows
-        for (model, seed), rows in histories.groupby(["model", "training_seed"], sort=False)
-    }
-    return retraining_figures.loss_curves(losses, HISTORIES_TITLE, "")
+    caption = captions.SEEDS_BARS if several else ""
+    return retraining_figures.loss_curves(histories, HISTORIES_TITLE, caption)
 
 
 def _ranking(manifest: Manifest, indices: pd.DataFrame) -> pd.DataFrame | None:
@@ -192,10 +196,13 @@ def _rates(
     notes = captions.wrong_rate_notes(manifest, summary)
     whole = with_missing(summary, missing)
     published = captions.published_table(summary, experiment)
-    by, figures = _what_varies(summary), {}
-    if by:
-        title, caption = experiment.figure_title, " ".join(notes[1:])
-        figures[experiment.figure] = curves.rate_curves(summary, by, title, caption)
+    by, figures, undrawn = _what_varies(summary), {}, []
+    if by and summary["wrong"].any():
+        title, caption = experiment.figure_title, f"{captions.BARS} {' '.join(notes[1:])}"
+        networks = list(manifest.rejected)
+        figures[experiment.figure] = curves.rate_curves(summary, by, title, caption, networks)
+    elif by:
+        notes, undrawn = [*notes, captions.UNDRAWN], [experiment.figure]
     table = Presented(
         experiment.title,
         for_reading(whole, manifest.image_size),
@@ -204,6 +211,8 @@ def _rates(
         beside_published(whole, experiment.table),
         [] if published is None else [Below("The paper's numbers", published, of_words=True)],
         figures=figures,
+        about_figures=captions.BARS,
+        undrawn=undrawn,
     )
     unchanged_wrong = outcomes.loc[outcomes["num"] == 0, "wrong"]
     if experiment.flips and by == "model" and not unchanged_wrong.all():
@@ -216,7 +225,15 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
     table, pairs = survival.tabulate_survival(outcomes), survival.compare_survival(outcomes)
     notes = captions.flips_notes(manifest, table)
     nums = sorted(int(num) for num in outcomes["num"].unique())
-    shown, caption = survival.survival_curves(outcomes), " ".join(notes[1:])
+    figures, undrawn = {}, []
+    if table["flipped"].any():
+        shown, caption = survival.survival_curves(outcomes), f"{captions.BARS} {' '.join(notes[1:])}"
+        networks = list(manifest.rejected)
+        figures[flips.figure] = curves.survival_figure(
+            shown, nums, flips.figure_title, caption, networks
+        )
+    else:
+        notes, undrawn = [*notes, captions.UNDRAWN], [flips.figure]
     return Presented(
         flips.title,
         survival.survival_for_reading(table),
@@ -225,7 +242,9 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
         table,
         [Below("Pairs of networks", survival.pairs_for_reading(pairs))] if len(pairs) else [],
         {f"{flips.table}-pairs": pairs},
-        {flips.figure: curves.survival_figure(shown, nums, flips.figure_title, caption)},
+        figures,
+        captions.BARS,
+        undrawn,
     )
 
 
@@ -238,15 +257,26 @@ def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment)
     summary = adversarial.summarize_returns(outcomes, size, manifest.amplitude_share)
     notes = captions.returns_notes(manifest, summary)
     figures = {}
-    if _limits(summary) == 1:
-        title, caption = experiment.figure_title, " ".join(notes[1:])
-        overshoots = summary["epsilon"].map(overshoot_of)
-        is_line = overshoots.notna().all() and overshoots.nunique() > 1
-        draw = curves.overshoot_curves if is_line else maps.returns_map
-        figures[experiment.figure] = draw(summary, title, caption)
+    overshoots = summary["epsilon"].map(overshoot_of)
+    is_line = overshoots.notna().all() and overshoots.nunique() > 1
+    title, about = experiment.figure_title, captions.BARS if is_line else captions.SHARES
+    if _limits(summary) == 1 and is_line:
+        caption = f"{about} {' '.join(notes[1:])}"
+        figures[experiment.figure] = curves.overshoot_curves(summary, title, caption)
+    elif _limits(summary) == 1:
+        caption = f"{about} {captions.without_intervals(notes[1:])}"
+        figures[experiment.figure] = maps.returns_map(summary, title, caption)
     readable = adversarial.returns_for_reading(summary, size)
     return [
-        Presented(experiment.title, readable, notes, experiment.table, summary, figures=figures)
+        Presented(
+            experiment.title,
+            readable,
+            notes,
+            experiment.table,
+            summary,
+            figures=figures,
+            about_figures=about,
+        )
     ]
 
 
@@ -258,10 +288,10 @@ def _amplification(
     notes = captions.amplification_notes(manifest)
     groups = changes.groupby(["model", "num"], observed=True, sort=False)
     summaries = {
-        f"{model}: {num} pixels": amplification.summarize_amplification(rows)
+        f"{model}: {num} pixels": amplification.summarize_blocks(rows)
         for (model, num), rows in groups
     }
-    title, caption = experiment.figure_title, " ".join(notes[1:])
+    title, caption = experiment.figure_title, f"{captions.BLOCKS} {' '.join(notes[1:])}"
     figures = {experiment.figure: curves.amplification_curves(summaries, title, caption)}
     readable = amplification.verdicts_for_reading(verdicts)
     others = amplification.tabulate_augmentations(changes)
@@ -272,7 +302,15 @@ def _amplification(
         beside = {f"{experiment.table}-augmentations": others}
     return [
         Presented(
-            experiment.title, readable, notes, experiment.table, verdicts, below, beside, figures
+            experiment.title,
+            readable,
+            notes,
+            experiment.table,
+            verdicts,
+            below,
+            beside,
+            figures,
+            captions.BLOCKS,
         )
     ]
 
@@ -297,15 +335,25 @@ def _retraining(
         entries = retraining.rises_for_reading(rises)
         title = f"Difference in differences: points of rise more than {references['unchanged']}"
         below.append(Below(title, entries, captions.rises_notes(rises)))
-    figures = {}
-    if _limits(summary) <= 1:
-        title, caption = experiment.figure_title, " ".join(notes[1:])
+    figures, undrawn = {}, []
+    if not summary["wrong"].any():
+        notes, undrawn = [*notes, captions.UNDRAWN], [experiment.figure]
+    elif _limits(summary) <= 1:
+        title, caption = experiment.figure_title, captions.without_intervals(notes[1:])
         figures[experiment.figure] = retraining_figures.retraining_matrix(summary, title, caption)
     readable = retraining.matrix_for_reading(summary)
     beside = {f"{experiment.table}-right": right, f"{experiment.table}-rises": rises}
     return [
         Presented(
-            experiment.title, readable, notes, experiment.table, summary, below, beside, figures
+            experiment.title,
+            readable,
+            notes,
+            experiment.table,
+            summary,
+            below,
+            beside,
+            figures,
+            undrawn=undrawn,
         )
     ]
 
@@ -371,7 +419,7 @@ def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -
     figures = {}
     if changes:
         title = f"{experiment.figure_title} {reference}, {kind} images"
-        caption = " ".join([captions.HISTOGRAMS, *notes[1:]])
+        caption = f"{captions.QUARTILES} {captions.without_intervals(notes[1:])}"
         figures[experiment.figure] = retraining_figures.distance_changes(changes, title, caption)
     return [
         Presented(
@@ -381,8 +429,7 @@ def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -
             experiment.table,
             summary,
             figures=figures,
-            # On a dark page they are white.
-            about_figures=captions.HISTOGRAMS.replace("Black lines", "Lines"),
+            about_figures=captions.QUARTILES,
         )
     ]
 

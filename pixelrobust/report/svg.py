@@ -10,12 +10,13 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from pixelrobust.errors import printable
-from pixelrobust.figures import CAPTION, COLOURS, ON_COLOUR, TITLE
+from pixelrobust.figures import CAPTION, COLOURS, LEVELS, ON_COLOUR, TITLE
 
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 # Style sheets give the page's own values of these, for light and for dark screens.
 _COLOURS = {
     **{colour.lower(): f"var(--series-{place})" for place, colour in enumerate(COLOURS)},
+    **{colour.lower(): f"var(--level-{place})" for place, colour in enumerate(LEVELS)},
     "#000000": "currentColor",
     "#808080": "var(--muted)",
     "#b0b0b0": "var(--edge)",
