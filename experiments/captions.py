@@ -26,10 +26,9 @@ AUGMENTED = (
     "intervals. Above 1 the augmented images are the less similar ones."
 )
 
-BARS = "Points are shares of images or of their random changes, bars 95 % intervals; what stands side by side is of one place."
+BARS = "Bars are 95 % intervals; points side by side belong to one place on the axis."
 UNDRAWN = "No prediction was wrong at any num, so no figure is drawn."
 SHARES = "Fields hold per cent of the adversarial images; they are empty where there is none."
-SEEDS_BARS = "Lines are means over training seeds; bars, at a few epochs, go from the smallest to the largest."
 BLOCKS = (
     "Points are geometric means over images of ||f(changed) - f(image)|| / ||f(image)|| (L2), over the "
     "layers of a block first; bars are 95 % intervals. Input is the image itself."
@@ -39,6 +38,13 @@ QUARTILES = (
     "middle 90 %, diamonds stand at the mean."
 )
 """What figures show, the beginnings of their captions."""
+
+
+def histories_caption(histories: pd.DataFrame) -> str:
+    """Return what must be known to read losses and accuracies of retrainings."""
+    if histories["training_seed"].nunique() == 1:
+        return ""
+    return "Lines are means over training seeds; bars, at a few epochs, go from the least to the most."
 
 
 def without_intervals(notes: Sequence[str]) -> str:

@@ -159,6 +159,9 @@ STILL_FOOL = 0.249
 
 CLAIMS = "claims"
 
+HISTORIES = tuple(dict.fromkeys(each.histories for each in _EXPERIMENTS.values()))
+"""Stems of the files that show how networks were retrained."""
+
 HISTORIES_TITLE = "Losses and accuracies while retraining"
 
 WATERFALL_TITLE = "Why adversarial images stop fooling, cause by cause"

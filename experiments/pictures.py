@@ -36,7 +36,8 @@ def draw_pictures(
     """
     strips = example_strips(settings, images, outcomes, settings.pictures)
     caption = " ".join([FRAGILE, *images_notes(manifest, None, intervals=False)])
-    write_figure(picture_strip(strips, FIGURE_1_TITLE, caption), directory / FIGURE_1)
+    figure = picture_strip(strips, FIGURE_1_TITLE, caption)
+    write_figure(figure, directory / FIGURE_1, photographs=True)
 
 
 def example_strips(

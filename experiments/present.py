@@ -15,6 +15,7 @@ from experiments.claims.page import write_claims
 from experiments.paper import (
     CLAIM_SOURCES,
     DESCRIPTIONS,
+    HISTORIES,
     HISTORIES_TITLE,
     TABLE_5,
     TABLE_5_SOURCES,
@@ -169,10 +170,17 @@ def present_histories(directory: Path, experiment: Experiment, histories: pd.Dat
     write_figure(histories_figure(histories), directory / experiment.histories)
 
 
+def rebuild_histories(directory: Path) -> None:
+    """Draw losses and accuracies of the retrainings anew, as far as their tables are there."""
+    for stem in HISTORIES:
+        path = directory / f"{stem}.csv"
+        if path.is_file():
+            write_figure(histories_figure(pd.read_csv(path)), directory / stem)
+
+
 def histories_figure(histories: pd.DataFrame) -> Figure:
     """Draw losses and accuracies of the retrainings."""
-    several = histories["training_seed"].nunique() > 1
-    caption = captions.SEEDS_BARS if several else ""
+    caption = captions.histories_caption(histories)
     return retraining_figures.loss_curves(histories, HISTORIES_TITLE, caption)
 
 

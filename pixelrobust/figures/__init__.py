@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,8 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from pixelrobust.errors import printable
 from pixelrobust.files import replacing
@@ -35,9 +37,9 @@ _NUMS = ("4", "8", "16", "32", "64")
 # Numbers of pixels that span this ratio, or more, are drawn on a logarithmic axis.
 _WIDE = 16
 # Points: between error bars side by side, at most, and the share of a place that they fill together.
-_WIDEST_STEP, _FILLED = 7.0, 0.8
+_WIDEST_STEP, _FILLED = 7.0, 0.65
 _BAR = 1.4
-_LEGEND_LINE = 0.25  # inches
+_LEGEND_LINE = 0.21  # inches
 _LEGEND_HANDLE = 0.75  # inches, with the gap behind it
 _LETTER = 0.083  # inches, of a legend
 _CAPTION_CHARACTERS = 16  # an inch
@@ -117,16 +119,46 @@ def add_series(
         at, middle, color=look.colour, marker=look.marker, markersize=4, linewidth=0.8, linestyle=line,
         label=label, transform=beside,
     )  # fmt: skip
+    # Matplotlib takes limits of what is not shifted only.
+    axes.update_datalim(np.column_stack([np.tile(at, 2), np.concatenate([low, high])]))
+    axes.autoscale_view(scalex=False)
 
 
 def _step(axes: Axes, count: int) -> float:
     """Return the points from one series to the next, such that places do not run into each other."""
-    ticks = axes.xaxis.get_transform().transform(np.asarray(axes.get_xticks(), dtype=np.float64))
-    if len(ticks) < 2:
+    places = _on_paper(axes)
+    if len(places) < 2:
         return _WIDEST_STEP
     width = 72 * axes.get_position().width * axes.get_figure(root=True).get_figwidth()
-    gap = width * float(np.diff(ticks).min() / np.ptp(ticks))
-    return min(_WIDEST_STEP, _FILLED * gap / count)
+    gap = float(np.diff(places).min())
+    # Half of it is left free at either end.
+    return min(_WIDEST_STEP, _FILLED * width * gap / (np.ptp(places) + gap) / count)
+
+
+def _on_paper(axes: Axes) -> NDArray[np.float64]:
+    """Return where ticks stand along the bottom, as far as scales go: at logarithms, for example."""
+    places: NDArray[np.float64] = axes.xaxis.get_transform().transform(
+        np.asarray(axes.get_xticks(), dtype=np.float64)
+    )
+    return places
+
+
+def set_places(
+    axes: Axes, places: Sequence[float], labels: Sequence[str] | None = None, **style: Any
+) -> None:
+    """Put ticks along the bottom where series have points, with room at the ends for those beside.
+
+    Args:
+        axes: the panel, its scale set.
+        places: rising.
+        labels: in place of the numbers.
+        style: of the labels.
+    """
+    axes.set_xticks(places, labels, **style)
+    on_paper = _on_paper(axes)
+    half = float(np.diff(on_paper).min()) / 2 if len(places) > 1 else 0.5
+    ends = np.array([on_paper[0] - half, on_paper[-1] + half])
+    axes.set_xlim(*axes.xaxis.get_transform().inverted().transform(ends))
 
 
 def add_complement(axes: Axes, label: str) -> None:
@@ -153,7 +185,7 @@ def add_legend(figure: Figure, lines: Iterable[Line2D]) -> None:
     columns = math.ceil(len(labels) / math.ceil(len(labels) / columns)) if labels else 1
     # Without an anchor of its own, a legend moves onto the caption when the figure is cut to its
     # contents; with one, the layout leaves it no room.
-    height = _LEGEND_LINE * math.ceil(len(labels) / columns) + 0.05
+    height = _LEGEND_LINE * math.ceil(len(labels) / columns) + 0.09
     share = height / figure.get_figheight()
     figure.set_layout_engine(_RoundedLayout(rect=(0, share, 1, 1 - share)))
     legend = figure.legend(
@@ -194,8 +226,15 @@ def add_words(figure: Figure, title: str, caption: str) -> None:
     )
 
 
-def write_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and PDF, without dates, so that equal figures are equal files."""
+def write_figure(figure: Figure, stem: Path, photographs: bool = False) -> list[Path]:
+    """Write a figure as PNG and PDF, without dates, so that equal figures are equal files.
+
+    Args:
+        figure: of this package.
+        stem: of the files.
+        photographs: whether the figure shows some, which need all their colours; others are written
+            with 256, a third as large.
+    """
     paths = [stem.with_suffix(f".{suffix}") for suffix in _FORMATS]
     for path in paths:
         # In memory: what matplotlib does on a full disk is no OSError.
@@ -207,9 +246,18 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
             bbox_inches="tight",
             metadata={"CreationDate": None} if path.suffix == ".pdf" else {"Software": None},
         )
+        if path.suffix == ".png" and not photographs:
+            drawn = _with_few_colours(drawn)
         with replacing(path) as temporary:
             temporary.write_bytes(drawn.getvalue())
     return paths
+
+
+def _with_few_colours(drawn: io.BytesIO) -> io.BytesIO:
+    image, small = Image.open(drawn), io.BytesIO()
+    few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few.save(small, "PNG", optimize=True, dpi=image.info["dpi"])
+    return small
 
 
 def remove_figure(stem: Path) -> None:
@@ -231,7 +279,7 @@ def num_axis(axes: Axes, nums: Sequence[int], label: str = "changed pixels (num)
         axes.set_xscale("symlog", base=2, linthresh=smallest, linscale=0.5)
         axes.minorticks_off()
         label += f"; symlog: linear below {smallest:,}" if nums[0] == 0 else "; log scale"
-    axes.set_xticks(nums, [f"{num:,}" for num in nums])
+    set_places(axes, nums, [f"{num:,}" for num in nums])
     axes.set_xlabel(label)
 
 

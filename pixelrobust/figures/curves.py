@@ -19,6 +19,7 @@ from pixelrobust.figures import (
     looks_of,
     new_figure,
     num_axis,
+    set_places,
     tidy,
 )
 from pixelrobust.settings import overshoot_of
@@ -114,14 +115,14 @@ def amplification_curves(summaries: Mapping[str, pd.DataFrame], title: str, capt
         A figure with a panel for each model: geometric means over images side by side, their 95 %
         intervals as bars, on one logarithmic axis.
     """
-    label = "change, in % of what changes (log scale)"
+    label = "relative change (%, log scale)"
     figure, panels = _panels(len(summaries), label, height=3.3)
     changes = dict.fromkeys(str(c) for table in summaries.values() for c in table["change"].unique())
     looks = looks_of(list(changes))
     for axes, (model, summary) in zip(panels, summaries.items(), strict=True):
         blocks = list(summary["block"].unique())
-        axes.set_xticks(
-            range(len(blocks)), blocks, size=7, rotation=45, ha="right", rotation_mode="anchor",
+        set_places(
+            axes, range(len(blocks)), blocks, size=7, rotation=45, ha="right", rotation_mode="anchor",
             parse_math=False,
         )  # fmt: skip
         for index, change in enumerate(changes):
@@ -195,7 +196,7 @@ def pixel_index_curves(
         if key == "num":
             num_axis(axes, places)
         else:
-            axes.set_xticks(places)
+            set_places(axes, places)
             axes.set_xlabel(_PIXEL_INDEX_OVER[key])
         for index, model in enumerate(models):
             series = rows[rows["model"] == model].sort_values(key)
@@ -217,7 +218,7 @@ def _panels(
     """Return a figure with so many panels of one scale, and what stands along their sides."""
     columns = min(count, _MOST_COLUMNS)
     rows = math.ceil(count / columns)
-    figure = new_figure(*((6.5, 4.4) if count == 1 else (3.8 * columns + 0.8, height * rows + 0.8)))
+    figure = new_figure(*((7, 4.4) if count == 1 else (3.8 * columns + 0.8, height * rows + 0.8)))
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes in panels[count:]:
         axes.remove()
@@ -257,7 +258,7 @@ def _overshoot_panel(axes: Axes, rows: pd.DataFrame) -> None:
     # The smallest epsilon itself lies at 0, for which a logarithm has no place.
     axes.set_xscale("symlog", linthresh=places[places > 0].min())
     axes.minorticks_off()
-    axes.set_xticks(places, [f"{1 + place:g}" for place in places], size=7)
+    set_places(axes, places, [f"{1 + place:g}" for place in places], size=7)
     for index, num in enumerate(nums):
         series = rows[rows["num"] == num]
         middle, low, high = (100 * series[key] for key in ("return_rate", "ci_low", "ci_high"))
@@ -265,7 +266,7 @@ def _overshoot_panel(axes: Axes, rows: pd.DataFrame) -> None:
         values, place = (middle, low, high), (index, len(nums))
         add_series(axes, series["beyond"], values, label, looks[num], place, line)
     axes.set_ylim(0, 100)
-    axes.set_xlabel("epsilon / the image's smallest (log scale of what lies beyond)")
+    axes.set_xlabel("epsilon / smallest (excess on a log scale)")
     tidy(axes)
 
 

@@ -12,7 +12,7 @@ from pixelrobust.figures import ON_COLOUR, add_words, new_figure
 
 # Nothing is white, so that a field says more the darker it is.
 _COLOURS = "Blues"
-_DARK = 0.6  # of the largest value, above which letters are white
+_DARK = 0.68  # of the largest value, above which letters are white
 
 
 def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:

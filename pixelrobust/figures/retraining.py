@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pixelrobust.figures import (
@@ -86,9 +87,7 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
         # The level that is reached, to be seen where it is that of the step before, too.
         axes.plot([100 * step.rate] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.2)
         axes.hlines(place, 100 * step.low, 100 * step.high, color="black", linewidth=1.4)
-        axes.text(
-            _BESIDE, place, f"{percent(step.rate)} %", ha="right", va="center", size=9
-        )  # fmt: skip
+        axes.text(_BESIDE, place, f"{percent(step.rate)} %", ha="right", va="center", size=9)
         if place:
             axes.plot([100 * before] * 2, [place - 0.7, place - 0.3], color="grey", linewidth=0.8)
         before = step.rate
@@ -99,6 +98,7 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
     axes.set_xlim(0, _BESIDE + 1)
     axes.set_xticks(range(0, 101, 20))
     tidy(axes)
+    axes.grid(visible=False, axis="y")
     add_words(figure, title, caption)
     return figure
 
@@ -168,6 +168,7 @@ def loss_curves(histories: pd.DataFrame, title: str, caption: str) -> Figure:
                 _history(axes, rows, (shown, scale), looks[model], (index, len(own)))
             tidy(axes)
         panels[1, column].set_xlabel("epoch")
+        panels[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
     is_log = (histories["loss"] > 0).all()
     panels[0, 0].set_ylabel(f"cross-entropy{' (log scale)' if is_log else ''}")
     if is_log:
