@@ -44,7 +44,9 @@ def histories_caption(histories: pd.DataFrame) -> str:
     """Return what must be known to read losses and accuracies of retrainings."""
     if histories["training_seed"].nunique() == 1:
         return ""
-    return "Lines are means over training seeds; bars, at a few epochs, go from the least to the most."
+    return (
+        "Lines are means over training seeds; bars, at a few epochs, go from the least to the most."
+    )
 
 
 def without_intervals(notes: Sequence[str]) -> str:

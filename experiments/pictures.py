@@ -13,12 +13,19 @@ from experiments.paper import FIGURE_1, FIGURE_1_TITLE
 from pixelrobust.datasets.classes import ClassNames, imagenet_class_names, read_class_names
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.figures import write_figure
-from pixelrobust.figures.strip import Strip, flipping_examples, picture_strip, strips_from_outcomes
+from pixelrobust.figures.strip import (
+    Strip,
+    flipping_examples,
+    picture_strip,
+    shortened,
+    strips_from_outcomes,
+)
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.pixels import PixelChange
 from pixelrobust.settings import RunSettings
 
+_SOME = "More numbers of changed pixels were tried than are shown."
 FRAGILE = "These flip at the fewest changed pixels of all images of the run; they are not typical."
 
 
@@ -35,8 +42,10 @@ def draw_pictures(
         InputError: the outcomes are of several amplitudes or areas.
     """
     strips = example_strips(settings, images, outcomes, settings.pictures)
-    caption = " ".join([FRAGILE, *images_notes(manifest, None, intervals=False)])
-    figure = picture_strip(strips, FIGURE_1_TITLE, caption)
+    shown = shortened(strips)
+    left_out = [_SOME] if len(shown[0].nums) < len(strips[0].nums) else []
+    caption = " ".join([FRAGILE, *left_out, *images_notes(manifest, None, intervals=False)])
+    figure = picture_strip(shown, FIGURE_1_TITLE, caption)
     write_figure(figure, directory / FIGURE_1, photographs=True)
 
 

@@ -235,7 +235,10 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
     nums = sorted(int(num) for num in outcomes["num"].unique())
     figures, undrawn = {}, []
     if table["flipped"].any():
-        shown, caption = survival.survival_curves(outcomes), f"{captions.BARS} {' '.join(notes[1:])}"
+        shown, caption = (
+            survival.survival_curves(outcomes),
+            f"{captions.BARS} {' '.join(notes[1:])}",
+        )
         networks = list(manifest.rejected)
         figures[flips.figure] = curves.survival_figure(
             shown, nums, flips.figure_title, caption, networks

@@ -113,7 +113,7 @@ def add_series(
     index, count = place
     shift = (index - (count - 1) / 2) * _step(axes, count) / 72
     # The shift is on paper, so points keep their numbers, on any scale.
-    beside = axes.transData + ScaledTranslation(shift, 0, axes.get_figure(root=True).dpi_scale_trans)
+    beside = axes.transData + ScaledTranslation(shift, 0, _figure_of(axes).dpi_scale_trans)
     axes.vlines(at, low, high, color=look.colour, linewidth=_BAR, transform=beside)
     axes.plot(
         at, middle, color=look.colour, marker=look.marker, markersize=4, linewidth=0.8, linestyle=line,
@@ -124,12 +124,18 @@ def add_series(
     axes.autoscale_view(scalex=False)
 
 
+def _figure_of(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
 def _step(axes: Axes, count: int) -> float:
     """Return the points from one series to the next, such that places do not run into each other."""
     places = _on_paper(axes)
     if len(places) < 2:
         return _WIDEST_STEP
-    width = 72 * axes.get_position().width * axes.get_figure(root=True).get_figwidth()
+    width = 72 * axes.get_position().width * _figure_of(axes).get_figwidth()
     gap = float(np.diff(places).min())
     # Half of it is left free at either end.
     return min(_WIDEST_STEP, _FILLED * width * gap / (np.ptp(places) + gap) / count)

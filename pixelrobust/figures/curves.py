@@ -63,7 +63,9 @@ def rate_curves(
         for index, (label, rows) in enumerate(series.items()):
             values = [100 * (1 - rows[key]) for key in ("wrong_rate", "ci_high", "ci_low")]
             place = (index, len(series))
-            add_series(axes, rows["num"], (values[0], values[1], values[2]), label, looks[label], place)
+            add_series(
+                axes, rows["num"], (values[0], values[1], values[2]), label, looks[label], place
+            )
         tidy(axes)
     add_legend(figure, panels[0].lines)
     add_words(figure, title, caption)
@@ -117,7 +119,9 @@ def amplification_curves(summaries: Mapping[str, pd.DataFrame], title: str, capt
     """
     label = "relative change (%, log scale)"
     figure, panels = _panels(len(summaries), label, height=3.3)
-    changes = dict.fromkeys(str(c) for table in summaries.values() for c in table["change"].unique())
+    changes = dict.fromkeys(
+        str(c) for table in summaries.values() for c in table["change"].unique()
+    )
     looks = looks_of(list(changes))
     for axes, (model, summary) in zip(panels, summaries.items(), strict=True):
         blocks = list(summary["block"].unique())
@@ -226,7 +230,9 @@ def _panels(
         if place % columns == 0:
             axes.set_ylabel(left)
         if right:
-            add_complement(axes, right if place % columns == columns - 1 or place == count - 1 else "")
+            add_complement(
+                axes, right if place % columns == columns - 1 or place == count - 1 else ""
+            )
     return figure, list(panels[:count])
 
 
@@ -254,9 +260,9 @@ def _overshoot_panel(axes: Axes, rows: pd.DataFrame) -> None:
     looks: dict[int, Look] = {0: Look("#000000", "X")}
     changed = [str(num) for num in nums if num]
     looks |= {int(num): look for num, look in looks_of(changed, ordered=True).items()}
-    places = np.unique(rows["beyond"])
+    places = sorted(set(rows["beyond"]))
     # The smallest epsilon itself lies at 0, for which a logarithm has no place.
-    axes.set_xscale("symlog", linthresh=places[places > 0].min())
+    axes.set_xscale("symlog", linthresh=min(place for place in places if place > 0))
     axes.minorticks_off()
     set_places(axes, places, [f"{1 + place:g}" for place in places], size=7)
     for index, num in enumerate(nums):

@@ -162,7 +162,9 @@ def loss_curves(histories: pd.DataFrame, title: str, caption: str) -> Figure:
     panels = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
     for column, (name, own) in enumerate(groups.items()):
         panels[0, column].set_title(name, fontsize=9)
-        for axes, shown, scale in zip(panels[:, column], ("loss", "accuracy"), (1, 100), strict=True):
+        for axes, shown, scale in zip(
+            panels[:, column], ("loss", "accuracy"), (1, 100), strict=True
+        ):
             for index, model in enumerate(own):
                 rows = histories[histories["model"] == model]
                 _history(axes, rows, (shown, scale), looks[model], (index, len(own)))
@@ -175,7 +177,9 @@ def loss_curves(histories: pd.DataFrame, title: str, caption: str) -> Figure:
         log_axis(panels[0, 0])
     panels[1, 0].set_ylabel("accuracy in training (%)")
     handles = [
-        Line2D([], [], color=looks[model].colour, marker=looks[model].marker, markersize=4, label=model)
+        Line2D(
+            [], [], color=looks[model].colour, marker=looks[model].marker, markersize=4, label=model
+        )
         for model in models
     ]
     add_legend(figure, handles)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ ELLIPSIS = "…"
 _RIGHT_COLOUR = "#37474F"
 _WRONG_COLOUR = "#C00020"
 _FLIP_COLOUR = COLOURS[4]
+
+_MOST_COLUMNS = 6
 
 # Inches. At the 160 dots an inch of `write_figure`, a picture of 224 pixels is drawn pixel by pixel.
 _PICTURE = 1.4
@@ -157,6 +159,32 @@ def strips_from_outcomes(
     models = list(rows["model"].unique())
     return [
         _strip_of(rows[rows["image"] == key], key, nums, models, changed, words) for key in keys
+    ]
+
+
+def shortened(strips: Sequence[Strip]) -> list[Strip]:
+    """Return the strips with as many nums as a printed page has room for, of all strips the same.
+
+    Num 0 stays, and those at which models flip, from the smallest; then the largest num, and others
+    from the largest down.
+    """
+    nums = strips[0].nums if strips else ()
+    if len(nums) <= _MOST_COLUMNS:
+        return list(strips)
+    flips = {place for strip in strips for place, models in enumerate(strip.flips()) if models}
+    preferred = dict.fromkeys([0, *sorted(flips), *range(len(nums) - 1, 0, -1)])
+    kept = sorted(list(preferred)[:_MOST_COLUMNS])
+    return [
+        replace(
+            strip,
+            nums=tuple(nums[place] for place in kept),
+            images=strip.images[kept],
+            predictions={
+                model: tuple(names[place] for place in kept)
+                for model, names in strip.predictions.items()
+            },
+        )
+        for strip in strips
     ]
 
 
