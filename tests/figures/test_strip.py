@@ -22,6 +22,7 @@ from pixelrobust.figures.strip import (
     Strip,
     flipping_examples,
     picture_strip,
+    shortened,
     strips_from_outcomes,
 )
 from pixelrobust.outcomes.rows import concatenate, make_outcomes
@@ -57,6 +58,23 @@ def strip(key: str = "a", label: str = "cat", size: tuple[int, int] = (32, 32)) 
         np.zeros((3, 3, *size), dtype=np.uint8),
         {"one": (label, "dog", label), "two": (label, label, "owl")},
     )
+
+
+def test_a_strip_of_many_nums_keeps_those_that_say_most() -> None:
+    """Models flip at 8 and at 4,096; the rest comes from the largest down."""
+    nums = (0, 4, 8, 16, 32, 64, 256, 1024, 4096, 16384)
+    images = np.arange(len(nums), dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 3, 4, 4), np.uint8
+    )
+    names = {
+        "one": ("cat",) * 2 + ("dog",) * 8,
+        "two": ("cat",) * 8 + ("owl",) * 2,
+    }
+    (short,) = shortened([Strip("a", "cat", nums, images, names)])
+    assert short.nums == (0, 8, 256, 1024, 4096, 16384)
+    assert short.images[:, 0, 0, 0].tolist() == [0, 2, 6, 7, 8, 9]
+    assert short.flips() == [[], ["one"], [], [], ["two"], []]
+    assert shortened([strip()])[0].nums == strip().nums
 
 
 def drawn(figure: Figure) -> dict[Text, Bbox]:
