@@ -26,10 +26,35 @@ AUGMENTED = (
     "intervals. Above 1 the augmented images are the less similar ones."
 )
 
-HISTOGRAMS = (
-    "Histograms over images, all of one scale; the outermost bars hold all that lies beyond. Black lines "
-    "stand at the median, diamonds at the mean."
+BARS = "Bars are 95 % intervals; points side by side belong to one place on the axis."
+UNDRAWN = "No prediction was wrong at any num, so no figure is drawn."
+SHARES = "Fields hold per cent of the adversarial images; they are empty where there is none."
+BLOCKS = (
+    "Points are geometric means over images of ||f(changed) - f(image)|| / ||f(image)|| (L2), over the "
+    "layers of a block first; bars are 95 % intervals. Input is the image itself."
 )
+QUARTILES = (
+    "Of the images' changes: dots stand at the median, thick lines hold the middle half, thin lines the "
+    "middle 90 %, diamonds stand at the mean."
+)
+"""What figures show, the beginnings of their captions."""
+
+
+def histories_caption(histories: pd.DataFrame) -> str:
+    """Return what must be known to read losses and accuracies of retrainings."""
+    if histories["training_seed"].nunique() == 1:
+        return ""
+    return (
+        "Lines are means over training seeds; bars, at a few epochs, go from the least to the most."
+    )
+
+
+def without_intervals(notes: Sequence[str]) -> str:
+    """Return the notes as the caption of a figure that shows no intervals."""
+    words = " ".join(notes)
+    for said in ("; intervals are over images", " Intervals are over images."):
+        words = words.replace(said, "")
+    return words
 
 
 def wrong_rate_notes(manifest: Manifest, summary: pd.DataFrame) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.captions import listing
+from experiments.captions import histories_caption, listing
 from experiments.claims.findings import LEVEL
 from experiments.claims.page import claims_section, said_of_claims, stored_claims
 from experiments.config import settings_of
@@ -233,7 +233,10 @@ def _read(path: Path) -> pd.DataFrame:
 def _histories(stem: str, histories: pd.DataFrame) -> Presented:
     drawn = len(histories) and set(histories.columns) >= _HISTORY_COLUMNS
     figures = {stem: histories_figure(histories)} if drawn else {}
-    return Presented(_HISTORIES[stem], pd.DataFrame(), [], stem, figures=figures)
+    about = histories_caption(histories) if drawn else ""
+    return Presented(
+        _HISTORIES[stem], pd.DataFrame(), [], stem, figures=figures, about_figures=about
+    )
 
 
 # Sections

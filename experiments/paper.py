@@ -90,7 +90,7 @@ _EXPERIMENTS = {
         table="amplification",
         title="Amplification: what becomes of a change on its way through a network",
         figure="amplification",
-        figure_title="Relative change of activations from input to logits, as a multiple of the input's",
+        figure_title="How far activations move when the image changes, from input to logits",
     ),
     "table10": Experiment(
         table="table10",
@@ -168,6 +168,9 @@ STILL_FOOL = 0.249
 """Share of adversarial images that keep their effect on ResNet101-4 (Section 6.2, Table 11)."""
 
 CLAIMS = "claims"
+
+HISTORIES = tuple(dict.fromkeys(each.histories for each in _EXPERIMENTS.values()))
+"""Stems of the files that show how networks were retrained."""
 
 HISTORIES_TITLE = "Losses and accuracies while retraining"
 

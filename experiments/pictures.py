@@ -17,15 +17,15 @@ from pixelrobust.figures.strip import (
     Strip,
     flipping_examples,
     picture_strip,
+    shortened,
     strips_from_outcomes,
-    where_predictions_change,
 )
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.perturbation.pixels import PixelChange
 from pixelrobust.settings import RunSettings
 
-_LEFT_OUT = "Numbers of pixels that change no prediction of these are left out."
+_SOME = "More numbers of changed pixels were tried than are shown."
 FRAGILE = "These flip at the fewest changed pixels of all images of the run; they are not typical."
 
 
@@ -38,10 +38,11 @@ def draw_pictures(
 ) -> None:
     """Write the figure: `settings.pictures` images, each under the nums that change predictions, in draw 0."""
     strips = example_strips(settings, images, outcomes, settings.pictures)
-    shown = where_predictions_change(strips)
-    left_out = [_LEFT_OUT] if len(shown[0].nums) < len(strips[0].nums) else []
-    caption = " ".join([FRAGILE, *left_out, *images_notes(manifest, None)])
-    write_figure(picture_strip(shown, FIGURE_1_TITLE, caption), directory / FIGURE_1)
+    shown = shortened(strips)
+    left_out = [_SOME] if len(shown[0].nums) < len(strips[0].nums) else []
+    caption = " ".join([FRAGILE, *left_out, *images_notes(manifest, None, intervals=False)])
+    figure = picture_strip(shown, FIGURE_1_TITLE, caption)
+    write_figure(figure, directory / FIGURE_1, photographs=True)
 
 
 def example_strips(

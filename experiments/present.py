@@ -15,6 +15,7 @@ from experiments.claims.page import write_claims
 from experiments.paper import (
     CLAIM_SOURCES,
     DESCRIPTIONS,
+    HISTORIES,
     HISTORIES_TITLE,
     PAPERS_NUMS,
     TABLE_5,
@@ -123,6 +124,15 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
     if indices.empty:
         return []
     notes = captions.ranking_notes(manifest)
+    figures, undrawn = {}, []
+    if indices["wrong"].any():
+        caption = f"{captions.BARS} {' '.join(notes[1:])}"
+        networks = list(manifest.rejected)
+        figures[TABLE_5.figure] = curves.pixel_index_curves(
+            indices, TABLE_5.figure_title, caption, networks
+        )
+    else:
+        notes, undrawn = [*notes, captions.UNDRAWN], [TABLE_5.figure]
     ranking = _ranking(manifest, indices)
     title = "Networks by accuracy and by Pixel-index"
     note = (
@@ -140,11 +150,9 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
         indices,
         below,
         {} if ranking is None else {f"{TABLE_5.table}-ranking": ranking},
-        {
-            TABLE_5.figure: curves.pixel_index_curves(
-                indices, TABLE_5.figure_title, " ".join(notes[1:])
-            )
-        },
+        figures,
+        captions.BARS,
+        undrawn,
     )
     return [table, *(Presented(title, each.table, [note]) for each in below)]
 
@@ -170,14 +178,18 @@ def present_histories(directory: Path, experiment: Experiment, histories: pd.Dat
     write_figure(histories_figure(histories), directory / experiment.histories)
 
 
+def rebuild_histories(directory: Path) -> None:
+    """Draw losses and accuracies of the retrainings anew, as far as their tables are there."""
+    for stem in HISTORIES:
+        path = directory / f"{stem}.csv"
+        if path.is_file():
+            write_figure(histories_figure(pd.read_csv(path)), directory / stem)
+
+
 def histories_figure(histories: pd.DataFrame) -> Figure:
     """Draw losses and accuracies of the retrainings."""
-    several = histories["training_seed"].nunique() > 1
-    losses = {
-        f"{model}, seed {seed}" if several else str(model): rows
-        for (model, seed), rows in histories.groupby(["model", "training_seed"], sort=False)
-    }
-    return retraining_figures.loss_curves(losses, HISTORIES_TITLE, "")
+    caption = captions.histories_caption(histories)
+    return retraining_figures.loss_curves(histories, HISTORIES_TITLE, caption)
 
 
 def _ranking(manifest: Manifest, indices: pd.DataFrame) -> pd.DataFrame | None:
@@ -204,12 +216,16 @@ def _rates(
     notes = captions.wrong_rate_notes(manifest, summary)
     whole = with_missing(summary, missing)
     published = captions.published_table(summary, experiment)
-    is_papers, figures = experiment.table in TABLE_5_SOURCES, {}
+    is_papers, figures, undrawn = experiment.table in TABLE_5_SOURCES, {}, []
     own = within_paper(summary)
     drawn = own if is_papers and _what_varies(own) else summary
-    if by := _what_varies(drawn):
-        title, caption = experiment.figure_title, " ".join(notes[1:])
-        figures[experiment.figure] = curves.rate_curves(drawn, by, title, caption)
+    by = _what_varies(drawn)
+    if by and drawn["wrong"].any():
+        title, caption = experiment.figure_title, f"{captions.BARS} {' '.join(notes[1:])}"
+        networks = list(manifest.rejected)
+        figures[experiment.figure] = curves.rate_curves(drawn, by, title, caption, networks)
+    elif by:
+        notes, undrawn = [*notes, captions.UNDRAWN], [experiment.figure]
     table = Presented(
         experiment.title,
         for_reading(whole, manifest.image_size),
@@ -219,6 +235,8 @@ def _rates(
         [] if published is None else [Below("The paper's numbers", published, of_words=True)],
         figures=figures,
         lines=_beyond_paper(whole) if is_papers else {},
+        about_figures=captions.BARS,
+        undrawn=undrawn,
     )
     unchanged_wrong = outcomes.loc[outcomes["num"] == 0, "wrong"]
     if experiment.flips and _what_varies(summary) == "model" and not unchanged_wrong.all():
@@ -242,7 +260,18 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
     table, pairs = survival.tabulate_survival(outcomes), survival.compare_survival(outcomes)
     notes = captions.flips_notes(manifest, table)
     nums = sorted(int(num) for num in outcomes["num"].unique())
-    shown, caption = survival.survival_curves(outcomes), " ".join(notes[1:])
+    figures, undrawn = {}, []
+    if table["flipped"].any():
+        shown, caption = (
+            survival.survival_curves(outcomes),
+            f"{captions.BARS} {' '.join(notes[1:])}",
+        )
+        networks = list(manifest.rejected)
+        figures[flips.figure] = curves.survival_figure(
+            shown, nums, flips.figure_title, caption, networks
+        )
+    else:
+        notes, undrawn = [*notes, captions.UNDRAWN], [flips.figure]
     return Presented(
         flips.title,
         survival.survival_for_reading(table),
@@ -251,7 +280,9 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
         table,
         [Below("Pairs of networks", survival.pairs_for_reading(pairs))] if len(pairs) else [],
         {f"{flips.table}-pairs": pairs},
-        {flips.figure: curves.survival_figure(shown, nums, flips.figure_title, caption)},
+        figures,
+        captions.BARS,
+        undrawn,
     )
 
 
@@ -264,14 +295,26 @@ def _returns(manifest: Manifest, outcomes: pd.DataFrame, experiment: Experiment)
     summary = adversarial.summarize_returns(outcomes, size, manifest.amplitude_share)
     notes = captions.returns_notes(manifest, summary)
     figures = {}
+    is_line = summary["epsilon"].map(overshoot_of).notna().all()
+    title, about = experiment.figure_title, captions.BARS if is_line else captions.SHARES
     if _limits(summary) == 1 and summary["epsilon"].nunique() > 1:
-        title, caption = experiment.figure_title, " ".join(notes[1:])
-        is_line = summary["epsilon"].map(overshoot_of).notna().all()
-        draw = curves.overshoot_curves if is_line else maps.returns_map
-        figures[experiment.figure] = draw(summary, title, caption)
+        if is_line:
+            caption = f"{about} {' '.join(notes[1:])}"
+            figures[experiment.figure] = curves.overshoot_curves(summary, title, caption)
+        else:
+            caption = f"{about} {captions.without_intervals(notes[1:])}"
+            figures[experiment.figure] = maps.returns_map(summary, title, caption)
     readable = adversarial.returns_for_reading(summary, size)
     return [
-        Presented(experiment.title, readable, notes, experiment.table, summary, figures=figures)
+        Presented(
+            experiment.title,
+            readable,
+            notes,
+            experiment.table,
+            summary,
+            figures=figures,
+            about_figures=about,
+        )
     ]
 
 
@@ -283,10 +326,10 @@ def _amplification(
     notes = captions.amplification_notes(manifest)
     groups = changes.groupby(["model", "num"], observed=True, sort=False)
     summaries = {
-        f"{model}: {num} pixels": amplification.summarize_amplification(rows)
+        f"{model}: {num} pixels": amplification.summarize_blocks(rows)
         for (model, num), rows in groups
     }
-    title, caption = experiment.figure_title, " ".join(notes[1:])
+    title, caption = experiment.figure_title, f"{captions.BLOCKS} {' '.join(notes[1:])}"
     figures = {experiment.figure: curves.amplification_curves(summaries, title, caption)}
     readable = amplification.verdicts_for_reading(verdicts)
     others = amplification.tabulate_augmentations(changes)
@@ -297,7 +340,15 @@ def _amplification(
         beside = {f"{experiment.table}-augmentations": others}
     return [
         Presented(
-            experiment.title, readable, notes, experiment.table, verdicts, below, beside, figures
+            experiment.title,
+            readable,
+            notes,
+            experiment.table,
+            verdicts,
+            below,
+            beside,
+            figures,
+            captions.BLOCKS,
         )
     ]
 
@@ -322,15 +373,25 @@ def _retraining(
         entries = retraining.rises_for_reading(rises)
         title = f"Difference in differences: points of rise more than {references['unchanged']}"
         below.append(Below(title, entries, captions.rises_notes(rises)))
-    figures = {}
-    if _limits(summary) <= 1:
-        title, caption = experiment.figure_title, " ".join(notes[1:])
+    figures, undrawn = {}, []
+    if not summary["wrong"].any():
+        notes, undrawn = [*notes, captions.UNDRAWN], [experiment.figure]
+    elif _limits(summary) <= 1:
+        title, caption = experiment.figure_title, captions.without_intervals(notes[1:])
         figures[experiment.figure] = retraining_figures.retraining_matrix(summary, title, caption)
     readable = retraining.matrix_for_reading(summary)
     beside = {f"{experiment.table}-right": right, f"{experiment.table}-rises": rises}
     return [
         Presented(
-            experiment.title, readable, notes, experiment.table, summary, below, beside, figures
+            experiment.title,
+            readable,
+            notes,
+            experiment.table,
+            summary,
+            below,
+            beside,
+            figures,
+            undrawn=undrawn,
         )
     ]
 
@@ -396,7 +457,7 @@ def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -
     figures = {}
     if changes:
         title = f"{experiment.figure_title} {reference}, {kind} images"
-        caption = " ".join([captions.HISTOGRAMS, *notes[1:]])
+        caption = f"{captions.QUARTILES} {captions.without_intervals(notes[1:])}"
         figures[experiment.figure] = retraining_figures.distance_changes(changes, title, caption)
     return [
         Presented(
@@ -406,8 +467,7 @@ def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -
             experiment.table,
             summary,
             figures=figures,
-            # On a dark page they are white.
-            about_figures=captions.HISTOGRAMS.replace("Black lines", "Lines"),
+            about_figures=captions.QUARTILES,
         )
     ]
 

@@ -18,7 +18,7 @@ from experiments.config import JobRecord
 from experiments.exits import default_results, exit_code, short
 from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, FIGURE_1, TABLE_5, experiment_called
-from experiments.present import derive, present
+from experiments.present import derive, present, rebuild_histories
 from experiments.stored import stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError, printable
@@ -175,6 +175,8 @@ def _rebuild(folder: Path, wanted: Sequence[str]) -> None:
             present(folder, *run)
     if not wanted or {TABLE_5.table, CLAIMS} & set(wanted):
         derive(folder, runs)
+    if not wanted:
+        rebuild_histories(folder)
 
 
 def _order(page: Path) -> tuple[int, int, str]:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pixelrobust.errors import escape_markdown, escape_paragraph
-from pixelrobust.figures import write_figure
+from pixelrobust.figures import remove_figure, write_figure
 from pixelrobust.tables.rates import markdown_table, write_csv, write_latex, write_markdown
 
 
@@ -44,6 +44,7 @@ class Presented:
         figures: by the stem of their files.
         about_figures: what must be known to read them, beyond the notes.
         lines: what stands on a line above the row at a position, such as "beyond the paper's 64 pixels".
+        undrawn: stems of figures that would show nothing; files of an earlier run are removed.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Presented:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     about_figures: str = ""
     lines: Mapping[int, str] = field(default_factory=dict)
+    undrawn: Sequence[str] = ()
 
 
 def write_presented(directory: Path, presented: Sequence[Presented]) -> None:
@@ -67,6 +69,8 @@ def write_presented(directory: Path, presented: Sequence[Presented]) -> None:
             write_csv(numbers, directory / f"{name}.csv")
         for name, figure in each.figures.items():
             write_figure(figure, directory / name)
+        for name in each.undrawn:
+            remove_figure(directory / name)
 
 
 def _write_tables(stem: Path, presented: Presented) -> None:

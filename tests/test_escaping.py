@@ -189,13 +189,15 @@ def test_dollars_in_figures_are_dollars(tmp_path: Path) -> None:
         }
     )  # fmt: skip
     summary = summarize(rows, 224)
-    history = pd.DataFrame({"epoch": [0, 1], "loss": [1.0, 0.5], "accuracy": [0.1, 0.2]})
+    history = pd.DataFrame(
+        {"epoch": 0, "loss": 1.0, "accuracy": 0.1, "model": FORMULAS, "training_seed": 0}
+    )
     title, caption = "title $x^2$", "caption $\\frac{1$"
     figures = [
         rate_curves(summary, "model", title, caption),
         rate_curves(summary, "amplitude", title, caption),
         retraining_matrix(summary.assign(images_are="same"), title, caption),
-        loss_curves(dict.fromkeys(FORMULAS, history), title, caption),
+        loss_curves(history, title, caption),
     ]
     for index, figure in enumerate(figures):
         # Wrong formulas would raise when they are drawn.

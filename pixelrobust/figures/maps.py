@@ -10,7 +10,9 @@ from matplotlib.image import AxesImage
 
 from pixelrobust.figures import ON_COLOUR, add_words, new_figure
 
-_DARK = 0.55  # of the largest value, below which letters are white
+# Nothing is white, so that a field says more the darker it is.
+_COLOURS = "Blues"
+_DARK = 0.68  # of the largest value, above which letters are white
 
 
 def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:
@@ -25,20 +27,26 @@ def returns_map(summary: pd.DataFrame, title: str, caption: str) -> Figure:
         holds its percentage, and is empty where no image is left.
     """
     models, kinds = summary["model"].unique(), summary["images_are"].unique()
-    figure = new_figure(4.2 * len(kinds) + 0.6, 3.2 * len(models) + 0.6)
-    panels = figure.subplots(len(models), len(kinds), squeeze=False)
+    epsilons = list(summary["epsilon"].unique())
+    height = 0.19 * len(epsilons) + 0.25
+    figure = new_figure(1.75 * len(kinds) + 1.6, height * len(models) + 1.1)
+    panels = figure.subplots(len(models), len(kinds), sharex=True, sharey=True, squeeze=False)
+    percent = summary.assign(percent=100 * summary["return_rate"])
     for row, model in enumerate(models):
         for column, kind in enumerate(kinds):
-            part = summary[(summary["model"] == model) & (summary["images_are"] == kind)]
-            axes, epsilons = panels[row, column], list(part["epsilon"].unique())
-            image = heat_map(
-                axes, part, ("epsilon", epsilons, "return_rate"), 1, lambda v: f"{100 * v:.0f}"
-            )
-            axes.set_yticks(range(len(epsilons)), [str(epsilon) for epsilon in epsilons])
-            axes.set_xlabel("changed pixels (num)")
-            axes.set_ylabel("epsilon (1/255)")
-            axes.set_title(f"{model}: {kind}", fontsize=9, parse_math=False)
-    figure.colorbar(image, ax=panels, label="returned to the true class", shrink=0.6)
+            part = percent[(percent["model"] == model) & (percent["images_are"] == kind)]
+            axes = panels[row, column]
+            image = heat_map(axes, part, ("epsilon", epsilons, "percent"), 100, "{:.0f}".format)
+            axes.tick_params(labelsize=7, length=2)
+            if row == 0:
+                axes.set_title(kind, fontsize=8)
+            if column == 0:
+                axes.set_ylabel(str(model), fontsize=8, parse_math=False)
+        panels[row, 0].set_yticks(range(len(epsilons)), [str(epsilon) for epsilon in epsilons])
+    figure.supxlabel("changed pixels (num)", fontsize=9)
+    figure.supylabel("epsilon (1/255), by network", fontsize=9)
+    bar = figure.colorbar(image, ax=panels, label="returned to the true class (%)", shrink=0.6)
+    bar.ax.tick_params(labelsize=7)
     add_words(figure, title, caption)
     return figure
 
@@ -67,12 +75,12 @@ def heat_map(
     nums = sorted(int(num) for num in rows["num"].unique())
     table = rows.pivot_table(index=by, columns="num", values=shown, sort=False)
     values = table.reindex(index=list(keys), columns=nums).to_numpy()
-    image = axes.imshow(values, vmin=0, vmax=highest, cmap="viridis", aspect="auto")
+    image = axes.imshow(values, vmin=0, vmax=highest, cmap=_COLOURS, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
-            colour = "white" if value < _DARK * highest else "black"
+            colour = "white" if value > _DARK * highest else "black"
             axes.text(
-                column, row, words(value), ha="center", va="center", color=colour, size=8,
+                column, row, words(value), ha="center", va="center", color=colour, size=7,
                 gid=ON_COLOUR,
             )  # fmt: skip
     axes.set_xticks(range(len(nums)), [str(num) for num in nums])

@@ -1,23 +1,35 @@
 """Figures of retrained networks: training by testing, the fall of an attack, distances, losses."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pixelrobust.figures import COLOURS, MARKERS, add_words, new_figure, take_literally, tidy
+from pixelrobust.figures import (
+    Look,
+    add_legend,
+    add_words,
+    log_axis,
+    looks_of,
+    new_figure,
+    tidy,
+)
 from pixelrobust.figures.maps import heat_map
-from pixelrobust.outcomes.kinds import HELDOUT, SAME
+from pixelrobust.outcomes.kinds import HELDOUT, SAME, UNCHANGED
 from pixelrobust.tables.rates import percent
-from pixelrobust.tables.retraining import Step
+from pixelrobust.tables.retraining import Step, retrained_on_pixels
 
 _ROW = 0.3  # inches
-_LABEL = 18  # letters a line
-_BINS = 40
+_LABEL = 34  # letters a line
+_BESIDE = 115  # per cent, where the numbers of the waterfall end
+_MARKERS_A_CURVE = 6
 # Light enough for black letters and whiskers on them.
 _FALL, _RISE = "#56B4E9", "#E69F00"
 _KINDS = {SAME: "the images trained on", HELDOUT: "held-out images"}
@@ -58,32 +70,35 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
     Args:
         steps: from `pixelrobust.tables.retraining.fall`.
         title, caption: words above the panels, and small print below them.
+
+    Returns:
+        A figure with a bar for each step, from top to bottom, the share that is left, and its 95 %
+        interval.
     """
-    figure = new_figure(1.6 * len(steps) + 1, 4.6)
+    figure = new_figure(8, 0.5 * len(steps) + 1.2)
     axes = figure.subplots()
     before = 0.0
     for place, step in enumerate(steps):
         fell = step.rate <= before or place == 0
-        axes.bar(
-            place, 100 * (step.rate - before), bottom=100 * before, width=0.6,
+        axes.barh(
+            place, 100 * (step.rate - before), left=100 * before, height=0.6,
             color=_FALL if fell else _RISE, hatch=None if fell else "//",
         )  # fmt: skip
         # The level that is reached, to be seen where it is that of the step before, too.
-        axes.plot([place - 0.3, place + 0.3], [100 * step.rate] * 2, color="black", linewidth=1.2)
-        whiskers = [[100 * (step.rate - step.low)], [100 * (step.high - step.rate)]]
-        axes.errorbar(place, 100 * step.rate, whiskers, color="black", capsize=3)
-        axes.annotate(
-            f"{percent(step.rate)} %", (place, 100 * step.high), (0, 4),
-            textcoords="offset points", ha="center", size=9,
-        )  # fmt: skip
+        axes.plot([100 * step.rate] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.2)
+        axes.hlines(place, 100 * step.low, 100 * step.high, color="black", linewidth=1.4)
+        axes.text(_BESIDE, place, f"{percent(step.rate)} %", ha="right", va="center", size=9)
         if place:
-            axes.plot([place - 0.7, place - 0.3], [100 * before] * 2, color="grey", linewidth=0.8)
+            axes.plot([100 * before] * 2, [place - 0.7, place - 0.3], color="grey", linewidth=0.8)
         before = step.rate
     labels = [textwrap.fill(step.label, _LABEL, break_long_words=False) for step in steps]
-    axes.set_xticks(range(len(steps)), labels, size=8, parse_math=False)
-    axes.set_ylabel("adversarial images that still fool (%)")
-    axes.set_ylim(0, 112)
+    axes.set_yticks(range(len(steps)), labels, size=8, parse_math=False)
+    axes.set_ylim(len(steps) - 0.5, -0.5)
+    axes.set_xlabel("adversarial images that still fool (%)")
+    axes.set_xlim(0, _BESIDE + 1)
+    axes.set_xticks(range(0, 101, 20))
     tidy(axes)
+    axes.grid(visible=False, axis="y")
     add_words(figure, title, caption)
     return figure
 
@@ -91,76 +106,104 @@ def waterfall(steps: Sequence[Step], title: str, caption: str) -> Figure:
 def distance_changes(
     changes: Mapping[str, NDArray[np.float64]], title: str, caption: str
 ) -> Figure:
-    """Draw how the distances of images to the boundary changed: a histogram for each network.
+    """Draw how the distances of images to the boundary changed, a row for each network.
 
-    All have the same bins; the outermost hold the changes beyond the middle 98 % too. Black lines
-    stand at the median, diamonds at the mean.
+    Thick lines go from quartile to quartile, thin ones over the middle 90 % of the images; dots stand
+    at the median, diamonds at the mean.
 
     Args:
         changes: for each network, (N,) finite changes, N at least 1; at least one network.
         title, caption: words above the panels, and small print below them.
     """
-    figure = new_figure(8, 1.6 * _ROW * len(changes) + 1.6)
+    figure = new_figure(8, _ROW * len(changes) + 1.2)
     axes = figure.subplots()
-    edges = _edges(np.concatenate(list(changes.values())))
-    counts = [
-        np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
-        for values in changes.values()
-    ]
-    highest = max(float(shares.max()) for shares in counts)
-    for place, (values, shares) in enumerate(zip(changes.values(), counts, strict=True)):
-        axes.stairs(place - 0.85 * shares / highest, edges, baseline=place, fill=True, color=_FALL)
-        axes.axhline(place, color="grey", linewidth=0.5)
-        median, mean = np.clip([np.median(values), values.mean()], edges[0], edges[-1])
-        axes.plot([median, median], [place, place - 0.85], color="black", linewidth=1)
-        axes.plot(mean, place - 0.1, marker="D", color=COLOURS[1], markersize=4)
+    looks = looks_of(list(changes))
+    for place, (model, values) in enumerate(changes.items()):
+        colour = looks[model].colour
+        low, first, median, third, high = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95))
+        axes.hlines(place, low, high, color=colour, linewidth=1)
+        axes.hlines(place, first, third, color=colour, linewidth=5)
+        axes.plot(median, place, "o", color=colour, markersize=7, markeredgecolor="white")
+        axes.plot(values.mean(), place + 0.32, "D", color="black", markersize=3)
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
     labels = [
         f"{model} ({100 * (values > 0).mean():.0f} % grow)" for model, values in changes.items()
     ]
     axes.set_yticks(range(len(changes)), labels, size=8, parse_math=False)
-    axes.set_ylim(len(changes) - 0.8, -1)
+    axes.set_ylim(len(changes) - 0.4, -0.6)
     axes.set_xlabel("change of the distance r (L2, pixels in [0, 1])")
     tidy(axes)
     add_words(figure, title, caption)
     return figure
 
 
-def loss_curves(histories: Mapping[str, pd.DataFrame], title: str, caption: str) -> Figure:
-    """Draw loss (a) and accuracy (b) over the epochs of training, a curve a network.
+def loss_curves(histories: pd.DataFrame, title: str, caption: str) -> Figure:
+    """Draw loss and accuracy over the epochs of training: controls, and changed pixels beside them.
 
     Args:
-        histories: for each network, columns epoch, loss and accuracy; at least one network.
+        histories: columns model, training_seed, epoch, loss and accuracy; at least one row.
         title, caption: words above the panels, and small print below them.
+
+    Returns:
+        A figure with means over training seeds as curves, and where there are several, bars from the
+        smallest to the largest. Retraining on unchanged images is among both.
     """
-    figure = new_figure(10.5, 4.8)
-    loss, accuracy = figure.subplots(1, 2)
-    for index, (model, history) in enumerate(histories.items()):
-        style: dict[str, Any] = {
-            "color": COLOURS[index % len(COLOURS)],
-            "marker": MARKERS[index // len(COLOURS) % len(MARKERS)],
-            "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
-            "markersize": 3,
-            "markevery": max(1, len(history) // 10),
-        }
-        loss.plot(history["epoch"] + 1, history["loss"], label=model, **style)
-        accuracy.plot(history["epoch"] + 1, 100 * history["accuracy"], **style)
-    for axes, label in ((loss, "(a) cross-entropy"), (accuracy, "(b) accuracy in training (%)")):
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        tidy(axes)
-    legend = figure.legend(
-        *loss.get_legend_handles_labels(), loc="outside right center", frameon=False
-    )
-    take_literally(legend)
+    models = [str(model) for model in histories["model"].unique()]
+    looks = looks_of(models)
+    pixels = retrained_on_pixels(histories)
+    controls = [model for model in models if model not in pixels]
+    both = [model for model in controls if model.endswith(UNCHANGED)]
+    groups = {
+        "controls": controls,
+        "changed pixels": [*both, *pixels],
+    }
+    groups = {name: own for name, own in groups.items() if set(own) - set(both)} or {"": models}
+    figure = new_figure(4.2 * len(groups) + 0.6, 6)
+    panels = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
+    for column, (name, own) in enumerate(groups.items()):
+        panels[0, column].set_title(name, fontsize=9)
+        for axes, shown, scale in zip(
+            panels[:, column], ("loss", "accuracy"), (1, 100), strict=True
+        ):
+            for index, model in enumerate(own):
+                rows = histories[histories["model"] == model]
+                _history(axes, rows, (shown, scale), looks[model], (index, len(own)))
+            tidy(axes)
+        panels[1, column].set_xlabel("epoch")
+        panels[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
+    is_log = (histories["loss"] > 0).all()
+    panels[0, 0].set_ylabel(f"cross-entropy{' (log scale)' if is_log else ''}")
+    if is_log:
+        log_axis(panels[0, 0])
+    panels[1, 0].set_ylabel("accuracy in training (%)")
+    handles = [
+        Line2D(
+            [], [], color=looks[model].colour, marker=looks[model].marker, markersize=4, label=model
+        )
+        for model in models
+    ]
+    add_legend(figure, handles)
     add_words(figure, title, caption)
     return figure
 
 
-def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return bins over the middle 98 % of the values, one edge at 0."""
-    low, high = np.quantile(values, (0.01, 0.99))
-    width = max((high - low) / _BINS, 1e-9)
-    first, last = np.floor(min(low, 0) / width), np.ceil(max(high, 0) / width)
-    edges: NDArray[np.float64] = np.arange(first - 1, last + 2) * width
-    return edges
+def _history(
+    axes: Axes,
+    rows: pd.DataFrame,
+    shown: tuple[str, float],
+    look: Look,
+    place: tuple[int, int],
+) -> None:
+    """Draw a retraining's curve, with markers and bars at a few epochs, those of each curve its own."""
+    column, scale = shown
+    seeds = scale * rows.pivot_table(index="epoch", columns="training_seed", values=column)
+    epochs, mean = seeds.index.to_numpy() + 1, seeds.mean(axis=1).to_numpy()
+    every = max(1, math.ceil(len(epochs) / _MARKERS_A_CURVE))
+    few = slice(place[0] * every // place[1], None, every)
+    axes.plot(
+        epochs, mean, color=look.colour, linewidth=0.9, marker=look.marker, markersize=4,
+        markevery=(few.start, every),
+    )  # fmt: skip
+    if seeds.shape[1] > 1:
+        low, high = seeds.min(axis=1).to_numpy(), seeds.max(axis=1).to_numpy()
+        axes.vlines(epochs[few], low[few], high[few], color=look.colour, linewidth=1.4)

@@ -27,6 +27,8 @@ _RIGHT_COLOUR = "#37474F"
 _WRONG_COLOUR = "#C00020"
 _FLIP_COLOUR = COLOURS[4]
 
+_MOST_COLUMNS = 6
+
 # Inches. At the 160 dots an inch of `write_figure`, a picture of 224 pixels is drawn pixel by pixel.
 _PICTURE = 1.4
 _PICTURE_DOTS = 224
@@ -161,27 +163,22 @@ def strips_from_outcomes(
     ]
 
 
-def where_predictions_change(strips: Sequence[Strip]) -> list[Strip]:
-    """Return strips of the same nums with the unchanged image, and the nums that change a prediction.
+def shortened(strips: Sequence[Strip]) -> list[Strip]:
+    """Return the strips with as many nums as a printed page has room for, of all strips the same.
 
-    All stay where none changes.
+    Num 0 stays, and those at which models flip, from the smallest; then the largest num, and others
+    from the largest down.
     """
-    kept = [
-        place
-        for place in range(len(strips[0].nums))
-        if place == 0
-        or any(
-            names[place] != names[place - 1]
-            for strip in strips
-            for names in strip.predictions.values()
-        )
-    ]
-    if len(kept) == 1:
+    nums = strips[0].nums if strips else ()
+    if len(nums) <= _MOST_COLUMNS:
         return list(strips)
+    flips = {place for strip in strips for place, models in enumerate(strip.flips()) if models}
+    preferred = dict.fromkeys([0, *sorted(flips), *range(len(nums) - 1, 0, -1)])
+    kept = sorted(list(preferred)[:_MOST_COLUMNS])
     return [
         replace(
             strip,
-            nums=tuple(strip.nums[place] for place in kept),
+            nums=tuple(nums[place] for place in kept),
             images=strip.images[kept],
             predictions={
                 model: tuple(names[place] for place in kept)

@@ -10,19 +10,20 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from pixelrobust.errors import printable
-from pixelrobust.figures import CAPTION, COLOURS, ON_COLOUR, TITLE
+from pixelrobust.figures import CAPTION, COLOURS, LEVELS, ON_COLOUR, TITLE
 
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 # Style sheets give the page's own values of these, for light and for dark screens.
 _COLOURS = {
     **{colour.lower(): f"var(--series-{place})" for place, colour in enumerate(COLOURS)},
+    **{colour.lower(): f"var(--level-{place})" for place, colour in enumerate(LEVELS)},
     "#000000": "currentColor",
     "#808080": "var(--muted)",
     "#b0b0b0": "var(--edge)",
 }
 _FONT = re.compile(r"font-family: [^;]*;? ?")
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
-_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_DECIMAL = re.compile(r"-?\d+\.\d+")
 _UPRIGHT = re.compile(r" ?rotate\(-?0 [^)]*\)")
 # Points, which figures are measured in, of which 72 are an inch, as 96 pixels of a page are.
 _PIXELS_A_POINT = 96 / 72
@@ -54,6 +55,7 @@ def inline_svg(figure: Figure, name: str) -> str:
         root.remove(root.find(f"{_SVG}{part}"))  # type: ignore[arg-type]
     _own_the_ids(root, name)
     _take_the_pages_style(root)
+    _unwrap(root)
     width, height = (float(end) for end in root.attrib["viewBox"].split()[2:])
     # The first three as matplotlib's own style sheet has them, which would hold for the whole page.
     root.attrib |= {
@@ -92,7 +94,10 @@ def _take_the_pages_style(root: Element) -> None:
     for part in root.iter():
         for key in ("d", "x", "y", "width", "height", "viewBox", "transform", "points"):
             if key in part.attrib:
-                short = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", part.attrib[key])
+                short = _DECIMAL.sub(
+                    lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."),
+                    part.attrib[key],
+                )
                 part.set(key, _UPRIGHT.sub("", " ".join(short.split())))
         style = _FONT.sub("", part.get("style", "")).rstrip("; ")
         for colour, own in _COLOURS.items():
@@ -104,6 +109,16 @@ def _take_the_pages_style(root: Element) -> None:
     for field in root.iterfind(f".//*[@id='{ON_COLOUR}']"):
         del field.attrib["id"]
         field.set("style", "fill: #000")
+
+
+def _unwrap(part: Element) -> None:
+    """Put what stands in groups that say nothing in their place."""
+    children: list[Element] = []
+    for child in part:
+        _unwrap(child)
+        says_nothing = child.tag == f"{_SVG}g" and not child.attrib
+        children.extend(child if says_nothing else [child])
+    part[:] = children
 
 
 def _as_html(root: Element) -> str:

@@ -10,6 +10,8 @@ two changes of one image, which pass through the same layers, that can be compar
 """
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
@@ -25,28 +27,81 @@ from pixelrobust.statistics.rates import CONFIDENCE
 
 CHANGES = ("pixels", "noise")
 
+_ENDS = ("input", "logits")
+_LAYERS_A_BLOCK, _FEWEST_BLOCKS, _BLOCKS_IN_ORDER = 3, 4, 10
 
-def summarize_amplification(changes: pd.DataFrame) -> pd.DataFrame:
-    """Summarize changes by change and layer: medians and quartiles over images.
+
+def summarize_blocks(changes: pd.DataFrame) -> pd.DataFrame:
+    """Summarize how far activations move, for each change and block of layers.
 
     Args:
-        changes: from `pixelrobust.evaluation.activations.layer_changes`. Images whose input did not change, or
-            whose noise does not match, are left out.
+        changes: from `pixelrobust.evaluation.activations.layer_changes`. Under pixels and noise, images
+            whose input did not change, or whose noise does not match, are left out; under any change,
+            images that it does not move.
 
     Returns:
-        Columns change, layer, depth, images, relative_change with relative_change_q1 and _q3, and
-        amplification with _q1 and _q3: relative_change as a multiple of the same image's at the
-        input, above 1 where the difference has grown.
+        Columns change, block, images, relative_change, ci_low, ci_high: the geometric mean over images,
+        each image's own geometric mean over the block's layers, with its 95 % t interval; without one
+        image that moves, a block has no row.
     """
-    columns = ["relative_change", "amplification"]
-    by = ["change", "layer", "depth"]
-    groups = _amplifications(changes).groupby(by, observed=True, sort=False)
-    parts = [groups["amplification"].count().to_frame("images")]
-    for suffix, share in (("", 0.5), ("_q1", 0.25), ("_q3", 0.75)):
-        parts.append(groups[columns].quantile(share).add_suffix(suffix))
-    table = pd.concat(parts, axis=1)
-    names = [f"{column}{suffix}" for column in columns for suffix in ("", "_q1", "_q3")]
-    return table[["images", *names]].reset_index()
+    blocks = blocks_of(list(changes.sort_values("depth")["layer"].drop_duplicates().astype(str)))
+    is_control = changes["change"].isin(CHANGES)
+    kept = pd.concat([_comparable(changes), changes[~is_control]])
+    kept = kept[np.isfinite(kept["relative_change"]) & (kept["relative_change"] > 0)]
+    kept = kept.assign(
+        block=kept["layer"].astype(str).map(blocks), log=np.log(kept["relative_change"])
+    )
+    by_image = kept.groupby(["change", "block", "image"], observed=True, sort=False)["log"].mean()
+    groups = dict(list(by_image.groupby(["change", "block"], observed=True, sort=False)))
+    rows = []
+    for change in map(str, changes["change"].unique()):
+        for block in dict.fromkeys(blocks.values()):
+            if (change, block) in groups:
+                logs = groups[change, block].to_numpy()
+                ends = (math.exp(value) for value in astuple(_mean(logs)))
+                rows.append((change, block, len(logs), *ends))
+    columns = ["change", "block", "images", "relative_change", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def blocks_of(layers: Sequence[str]) -> dict[str, str]:
+    """Return the block of each layer, by how the layers' names nest.
+
+    A block is a module that holds several layers, at the first level of nesting where there are
+    several such. Layers before the first are the stem, those after the last the head; others belong to
+    the block before them. Where modules make no blocks, layers are taken together in their order.
+
+    Args:
+        layers: names in the order of execution, "input" first and "logits" last.
+    """
+    inner = [layer for layer in layers if layer not in _ENDS]
+    paths = {layer: layer.partition("#")[0].split(".") for layer in inner}
+    if len({path[0] for path in paths.values() if len(path) > 1}) == 1:
+        # That of the wrapper which normalises.
+        paths = {layer: path[1:] for layer, path in paths.items()}
+    for level in range(1, max(map(len, paths.values()), default=0)):
+        modules = [".".join(path[:level]) for path in paths.values() if len(path) > level]
+        large = [module for module, count in Counter(modules).items() if count >= _LAYERS_A_BLOCK]
+        if len(large) >= _FEWEST_BLOCKS:
+            own = {layer: ".".join(path[:level]) for layer, path in paths.items()}
+            return _nested(layers, {layer: name for layer, name in own.items() if name in large})
+    size = math.ceil(len(inner) / _BLOCKS_IN_ORDER)
+    blocks = {layer: layer for layer in layers if layer in _ENDS}
+    for start in range(0, len(inner), size):
+        last = min(start + size, len(inner))
+        name = f"layer {last}" if last == start + 1 else f"layers {start + 1}–{last}"
+        blocks |= dict.fromkeys(inner[start:last], name)
+    return {layer: blocks[layer] for layer in layers}
+
+
+def _nested(layers: Sequence[str], inside: Mapping[str, str]) -> dict[str, str]:
+    """Return the block of each layer, given those of the layers inside blocks."""
+    last = max(layers.index(layer) for layer in inside)
+    blocks, block = {}, "stem"
+    for place, layer in enumerate(layers):
+        block = inside.get(layer, "head" if place > last else block)
+        blocks[layer] = layer if layer in _ENDS else block
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -229,12 +284,17 @@ def _readable(row: dict[Any, Any], name: str) -> str:
     return f"{row[name]:.2f} ({interval})"
 
 
+def _comparable(changes: pd.DataFrame) -> pd.DataFrame:
+    """Return comparable images only, under pixels and noise."""
+    changes = changes[changes["change"].isin(CHANGES)]
+    unmoved = (changes["depth"] == 0) & ~(changes["relative_change"] > 0)
+    return changes[changes["matched"] & ~changes["image"].isin(changes.loc[unmoved, "image"])]
+
+
 def _amplifications(changes: pd.DataFrame) -> pd.DataFrame:
     """Return comparable images only, under pixels and noise, with the column amplification."""
-    changes = changes[changes["change"].isin(CHANGES)]
-    inputs = changes.loc[changes["depth"] == 0, ["image", "change", "relative_change"]]
-    unusable = inputs.loc[~(inputs["relative_change"] > 0), "image"]
-    kept = changes[changes["matched"] & ~changes["image"].isin(unusable)]
+    kept = _comparable(changes)
+    inputs = kept.loc[kept["depth"] == 0, ["image", "change", "relative_change"]]
     merged = kept.merge(inputs, how="left", on=["image", "change"], suffixes=("", "_of_input"))
     ratio = merged["relative_change"] / merged["relative_change_of_input"]
     return merged.assign(amplification=ratio)

@@ -181,6 +181,7 @@ def test_recovered_images_are_drawn_over_the_multiple_of_their_smallest_epsilon(
     figure = overshoot_curves(summary, "Title", "Caption.")
     (axes,) = figure.axes
     assert axes.get_xscale() == "symlog"
+    assert "log scale" in axes.get_xlabel()
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1.5", "4", "10"]
     curves = {line.get_label(): line for line in axes.lines}
     assert list(curves) == ["num 1", "num 36", "rounding alone"]

@@ -22,8 +22,8 @@ from pixelrobust.figures.strip import (
     Strip,
     flipping_examples,
     picture_strip,
+    shortened,
     strips_from_outcomes,
-    where_predictions_change,
 )
 from pixelrobust.outcomes.rows import concatenate, make_outcomes
 from pixelrobust.perturbation.grid import Cell
@@ -58,6 +58,23 @@ def strip(key: str = "a", label: str = "cat", size: tuple[int, int] = (32, 32)) 
         np.zeros((3, 3, *size), dtype=np.uint8),
         {"one": (label, "dog", label), "two": (label, label, "owl")},
     )
+
+
+def test_a_strip_of_many_nums_keeps_those_that_say_most() -> None:
+    """Models flip at 8 and at 4,096; the rest comes from the largest down."""
+    nums = (0, 4, 8, 16, 32, 64, 256, 1024, 4096, 16384)
+    images = np.arange(len(nums), dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 3, 4, 4), np.uint8
+    )
+    names = {
+        "one": ("cat",) * 2 + ("dog",) * 8,
+        "two": ("cat",) * 8 + ("owl",) * 2,
+    }
+    (short,) = shortened([Strip("a", "cat", nums, images, names)])
+    assert short.nums == (0, 8, 256, 1024, 4096, 16384)
+    assert short.images[:, 0, 0, 0].tolist() == [0, 2, 6, 7, 8, 9]
+    assert short.flips() == [[], ["one"], [], [], ["two"], []]
+    assert shortened([strip()])[0].nums == strip().nums
 
 
 def drawn(figure: Figure) -> dict[Text, Bbox]:
@@ -138,19 +155,6 @@ def test_strips_of_a_draw_share_the_only_unchanged_outcome() -> None:
     outcomes = make_outcomes("a", ["0.png"], np.zeros(1, dtype=np.int64), table)
     (only,) = strips_from_outcomes(outcomes, ["0.png"], changed, NAMES, draw=1)
     assert only.predictions == {"a": ("tench", "fox")}
-
-
-def test_nums_that_change_no_prediction_are_left_out() -> None:
-    """At 4 neither image's changes; at 8 one image's does."""
-    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((3, 3, 8, 8), np.uint8)
-    still = Strip("a", "cat", NUMS, images, {"one": ("cat", "cat", "cat")})
-    flips = Strip("b", "cat", NUMS, images, {"one": ("cat", "cat", "dog")})
-    shown = where_predictions_change([still, flips])
-    assert [strip.nums for strip in shown] == [(0, 8), (0, 8)]
-    assert [strip.predictions["one"] for strip in shown] == [("cat", "cat"), ("cat", "dog")]
-    assert [int(image[0, 0, 0]) for image in shown[1].images] == [0, 2]
-    assert shown[1].flips() == [[], ["one"]]
-    assert where_predictions_change([still]) == [still]
 
 
 def test_outcomes_that_make_no_strip_get_a_sentence() -> None:

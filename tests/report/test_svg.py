@@ -19,7 +19,7 @@ def drawn(name: str, label: str = "net") -> str:
     axes.fill_between([0, 1], 0, 1, color=COLOURS[0], alpha=0.15)
     axes.axhline(0, color="black")
     tidy(axes)
-    add_legend(figure, axes)
+    add_legend(figure, axes.lines)
     add_words(figure, "A title", "A caption.")
     return inline_svg(figure, name)
 
@@ -45,6 +45,7 @@ def test_colours_and_letters_are_the_pages() -> None:
         *(f"var(--series-{k})" for k in range(6)),
     }
     assert "font-family" not in svg
+    assert "<g>" not in svg
     assert "font-size: 10px" in svg
     assert "<style" not in svg
 
@@ -61,8 +62,8 @@ def test_letters_on_coloured_fields_keep_their_colour() -> None:
     rows = pd.DataFrame({"model": ["a", "b"], "num": 4, "rate": [0.0, 1.0]})
     heat_map(axes, rows, ("model", ["a", "b"], "rate"), 1, "{:.2f}".format)
     svg = inline_svg(figure, "map")
-    assert re.search(r'<g style="fill: #000"><text [^>]*fill: #ffffff[^>]*>0.00<', svg)
-    assert re.search(r'<g style="fill: #000"><text (?![^>]*fill)[^>]*>1.00<', svg)
+    assert re.search(r'<g style="fill: #000"><text [^>]*fill: #ffffff[^>]*>1.00<', svg)
+    assert re.search(r'<g style="fill: #000"><text (?![^>]*fill)[^>]*>0.00<', svg)
     assert "on-colour" not in svg
 
 

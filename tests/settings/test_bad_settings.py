@@ -19,7 +19,7 @@ from experiments.config import compose
 from pixelrobust.errors import InputError
 from pixelrobust.models.preprocessing import common_preprocessing
 from pixelrobust.settings import RunSettings, build_settings
-from pixelrobust.settings.schema import GridDraws
+from pixelrobust.settings.schema import ProfileSettings
 from tests.conftest import Run
 from tests.fault_cases import folder_of, images, manifest, sentence
 
@@ -104,7 +104,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
-KEYS = [*numeric_keys(), *numeric_keys(GridDraws), "attack.arguments.steps"]
+KEYS = [*numeric_keys(), *numeric_keys(ProfileSettings), "attack.arguments.steps"]
 
 
 def usual() -> dict[str, Any]:

@@ -15,7 +15,8 @@ from pixelrobust.outcomes.rows import concatenate, with_cell
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.tables.amplification import (
     amplification_verdict,
-    summarize_amplification,
+    blocks_of,
+    summarize_blocks,
     tabulate_verdicts,
     verdicts_for_reading,
 )
@@ -39,8 +40,9 @@ def test_a_multiple_of_the_identity_amplifies_by_one() -> None:
         linear.weight.copy_(2 * torch.eye(count))
     changes = measure(nn.Sequential(nn.Flatten(), linear), random_images(6))
     assert list(changes["layer"].cat.categories) == ["input", "0", "1", "logits"]
-    summary = summarize_amplification(changes)
-    assert summary["amplification"].to_numpy() == pytest.approx(1, abs=1e-6)
+    summary = summarize_blocks(changes)
+    of_input = summary.groupby("change")["relative_change"].transform("first")
+    assert (summary["relative_change"] / of_input).to_numpy() == pytest.approx(1, abs=1e-6)
     assert (summary["images"] == 6).all()
     assert amplification_verdict(changes).pixels.value == pytest.approx(1, abs=1e-6)
 
@@ -58,7 +60,7 @@ def test_images_whose_noise_is_too_small_are_left_out() -> None:
     told = changes.groupby("image", observed=True)["matched"].first()
     verdict = amplification_verdict(changes)
     assert (verdict.images, verdict.left_out) == (told.sum(), 40 - told.sum())
-    assert (summarize_amplification(changes)["images"] == told.sum()).all()
+    assert (summarize_blocks(changes)["images"] == told.sum()).all()
 
 
 def test_without_comparable_changes_there_is_no_verdict() -> None:
@@ -66,31 +68,64 @@ def test_without_comparable_changes_there_is_no_verdict() -> None:
         amplification_verdict(zero_logits())
 
 
-def test_the_summary_has_quartiles() -> None:
+def test_a_block_has_the_geometric_mean_of_its_layers() -> None:
     changes = measure(convolutional(True), random_images(9))
-    summary = summarize_amplification(changes)
-    assert len(summary) == 2 * 11
+    assert len(set(changes["layer"])) == 11
+    summary = summarize_blocks(changes).set_index(["change", "block"])
     rows = wide(changes, "noise")
-    ratio = rows["3"] / rows["input"]
-    row = summary[(summary["change"] == "noise") & (summary["layer"] == "3")].iloc[0]
-    shown = row[["amplification_q1", "amplification", "amplification_q3"]].tolist()
-    assert shown == pytest.approx(np.quantile(ratio, [0.25, 0.5, 0.75]))
-    assert row["relative_change"] == pytest.approx(rows["3"].median())
+    logs = np.log(rows["3"])
+    shown = summary.loc["noise", "layer 4"][["relative_change", "ci_low", "ci_high"]]
+    half = stats.t.ppf(0.975, 8) * logs.std() / 3
+    assert shown.tolist() == pytest.approx(
+        np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+    )
+
+
+SQUEEZENET = {
+    "input": "input", "0": "stem", "1.features.0": "stem", "1.features.1": "stem",
+    "1.features.3.squeeze": "features.3", "1.features.3.expand1x1": "features.3",
+    "1.features.3.expand1x1#2": "features.3",
+    "1.features.4.squeeze": "features.4", "1.features.4.a": "features.4", "1.features.4.b": "features.4",
+    "1.features.5": "features.4",
+    "1.features.6.squeeze": "features.6", "1.features.6.a": "features.6", "1.features.6.b": "features.6",
+    "1.features.7.squeeze": "features.7", "1.features.7.a": "features.7", "1.features.7.b": "features.7",
+    "1.classifier.0": "head", "1.classifier.1": "head", "logits": "logits",
+}  # fmt: skip
+RESNET = {
+    "input": "input", "conv1": "stem",
+    **{f"layer{k}.{block}.conv{j}": f"layer{k}" for k in range(1, 5) for block in (0, 1) for j in (1, 2)},
+    "fc": "head", "logits": "logits",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("blocks", [SQUEEZENET, RESNET])
+def test_layers_are_taken_together_by_block(blocks: dict[str, str]) -> None:
+    assert blocks_of(list(blocks)) == blocks
+
+
+def test_without_blocks_neighbouring_layers_are_taken_together() -> None:
+    inner = [f"1.features.{k}" for k in range(25)]
+    found = blocks_of(["input", *inner, "logits"])
+    assert list(found) == ["input", *inner, "logits"]
+    assert list(dict.fromkeys(found.values())) == [
+        "input", *(f"layers {k}–{k + 2}" for k in range(1, 25, 3)), "layer 25", "logits",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("models", [1, 2, 4])
 def test_the_figure_has_a_panel_for_each_model(models: int) -> None:
-    summary = summarize_amplification(measure(convolutional(True), random_images(5)))
+    changes = measure(convolutional(True), random_images(5))
+    augmented = changes[changes["change"] == "noise"].assign(change="erasing")
+    summary = summarize_blocks(concatenate([changes.astype({"change": str}), augmented]))
     summaries = {f"model {index}": summary for index in range(models)}
     figure = amplification_curves(summaries, "Title", "caption")
     assert [axes.get_title() for axes in figure.axes] == list(summaries)
+    assert "log scale" in figure.axes[0].get_ylabel()
     for axes in figure.axes:
         assert axes.get_yscale() == "log"
-        pixels, noise, one = axes.get_lines()
-        assert list(one.get_ydata()) == [1, 1]
-        for line in (pixels, noise):
-            assert (line.get_xdata()[0], line.get_xdata()[-1]) == (0, 1)
-            assert line.get_ydata()[0] == 1
+        assert axes.get_ylim() == figure.axes[0].get_ylim()
+        assert axes.get_xticklabels()[0].get_text() == "input"
+        assert len(axes.get_lines()) == 3
 
 
 def two_networks() -> pd.DataFrame:

@@ -158,6 +158,7 @@ def test_the_figure_has_a_panel_for_what_varies() -> None:
         "changed pixels (num)",
         "amplitude (R), at the largest num",
     ]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     nums, amplitudes = figure.axes
     # More models than colours.
     assert [line.get_label() for line in nums.lines] == models

@@ -150,17 +150,23 @@ def test_a_line_stands_above_a_row_in_a_row_of_its_own(tmp_path: Path) -> None:
 def test_curves_show_accuracy_and_wrong_images() -> None:
     plain = summarize(outcomes()[lambda rows: rows["amplitude"].isna()])
     figure = rate_curves(plain, "model", "Title", "Caption.")
-    accuracy, wrong = figure.axes
-    assert accuracy.lines[0].get_xydata().tolist() == [[0, 100], [4, 75], [64, 50]]
-    assert wrong.lines[0].get_xydata().tolist() == [[0, 0], [4, 1], [64, 2]]
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xydata().tolist() == [[0, 100], [4, 75], [64, 50]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["net_1"]
-    assert accuracy.get_ylabel() == "(a) accuracy (%)"
-    assert wrong.get_ylabel() == "(b) wrong images (of 4)"
+    (wrong,) = axes.child_axes
+    assert (axes.get_ylabel(), wrong.get_ylabel()) == ("accuracy (%)", "wrong predictions (%)")
+    figure.canvas.draw()
+    for share in (25, 50):
+        (_, left), (_, right) = (
+            one.transData.transform((0, value))
+            for one, value in ((axes, 100 - share), (wrong, share))
+        )
+        assert left == pytest.approx(right)
 
 
 def test_amplitudes_are_curves_of_their_own_that_begin_at_the_control() -> None:
     summary = summarize(outcomes()[lambda rows: rows["area"].notna() | (rows["num"] != 64)])
-    accuracy, _ = rate_curves(summary, "amplitude", "Title", "Caption.").axes
+    (accuracy,) = rate_curves(summary, "amplitude", "Title", "Caption.").axes
     assert [line.get_label() for line in accuracy.lines] == ["±10", "unlimited"]
     assert accuracy.lines[0].get_xydata().tolist() == [[0, 100], [4, 87.5]]
     assert accuracy.lines[1].get_xydata().tolist() == [[0, 100], [4, 75]]

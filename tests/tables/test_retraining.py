@@ -1,6 +1,7 @@
 """Tables and figures of retrained networks from outcomes that are counted by hand."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 import pytest
@@ -224,16 +225,36 @@ def test_a_matrix_without_a_wrong_outcome() -> None:
     assert [text.get_text() for text in panel.texts] == ["0.0", "0.0"]
 
 
-def test_losses_and_accuracies_over_epochs() -> None:
+def histories(names: Sequence[str], seeds: int = 1) -> pd.DataFrame:
     history = pd.DataFrame({"epoch": [0, 1], "loss": [1.5, 0.5], "accuracy": [0.25, 1.0]})
-    names = [f"net-{index}" for index in range(11)]
-    figure = loss_curves(dict.fromkeys(names, history), "Title", "")
-    loss, accuracy = figure.axes
+    return pd.concat(
+        history.assign(model=name, training_seed=seed, loss=history["loss"] + seed)
+        for name in names
+        for seed in range(seeds)
+    )
+
+
+def test_losses_and_accuracies_over_epochs() -> None:
+    controls, pixels = ["net-unchanged", "net-noise"], ["net-4", "net-64"]
+    figure = loss_curves(histories(controls + pixels), "Title", "")
+    loss, others, accuracy, _ = figure.axes
+    assert [axes.get_title() for axes in (loss, others)] == ["controls", "changed pixels"]
     assert loss.lines[0].get_xydata().tolist() == [[1, 1.5], [2, 0.5]]
     assert accuracy.lines[0].get_xydata().tolist() == [[1, 25], [2, 100]]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
-    styles = {(line.get_color(), line.get_linestyle()) for line in loss.lines}
-    assert len(styles) == 11
+    assert loss.get_ylim() == others.get_ylim()
+    assert (loss.get_yscale(), loss.get_ylabel()) == ("log", "cross-entropy (log scale)")
+    # Beside the changed pixels stands what they are compared with.
+    assert (len(loss.lines), len(others.lines)) == (2, 3)
+    assert others.lines[0].get_color() == loss.lines[0].get_color()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == controls + pixels
+    assert not loss.collections
+
+
+def test_losses_of_several_seeds_are_means_with_their_range() -> None:
+    loss = loss_curves(histories(["net-4"], 3), "Title", "").axes[0]
+    assert loss.lines[0].get_xydata().tolist() == [[1, 2.5], [2, 1.5]]
+    assert loss.collections[0].get_segments()[0].tolist() == [[1, 1.5], [1, 3.5]]
 
 
 # By the rule of Experiments 1 to 3, and as differences in differences

@@ -229,7 +229,7 @@ def test_notes_count_the_images_of_each_epsilon_and_the_seeds() -> None:
 def test_the_waterfall_goes_from_level_to_level() -> None:
     figure = waterfall(fall(cases(), STAGES), "Title", "Caption.")
     (axes,) = figure.axes
-    spans = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in axes.patches]
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
     expected = [(0, 100), (100, 90), (90, 75), (75, 50), (50, 60)]
     assert [pytest.approx(span) for span in spans] == expected
     colours = [bar.get_facecolor() for bar in axes.patches]
@@ -246,5 +246,5 @@ def test_labels_of_the_waterfall_do_not_overlap() -> None:
     steps = [Step(label, 0.5, 0.4, 0.6, 0.0, 0.0, 0.0)] * 5
     figure = waterfall(steps, "Title", "")
     figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
-    assert all(one.x1 < two.x0 for one, two in itertools.pairwise(boxes))
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+    assert all(one.y0 > two.y1 for one, two in itertools.pairwise(boxes))
