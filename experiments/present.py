@@ -152,7 +152,7 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
         {} if ranking is None else {f"{TABLE_5.table}-ranking": ranking},
         figures,
         captions.BARS,
-        undrawn,
+        undrawn=undrawn,
     )
     return [table, *(Presented(title, each.table, [note]) for each in below)]
 
@@ -282,7 +282,7 @@ def _flips(manifest: Manifest, outcomes: pd.DataFrame, flips: Experiment) -> Pre
         {f"{flips.table}-pairs": pairs},
         figures,
         captions.BARS,
-        undrawn,
+        undrawn=undrawn,
     )
 
 
