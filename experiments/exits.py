@@ -23,9 +23,6 @@ REPOSITORY = None if _INSTALLED.is_dir() else _PACKAGE.parent
 
 CONFIGS = _INSTALLED if REPOSITORY is None else REPOSITORY / "configs"
 
-RESULTS = "pixelrobust-results" if REPOSITORY is None else "results"
-"""The name of the folder of results, unless `paths.results` says otherwise."""
-
 _ERRORS = "pixelrobust"
 # What tables and sentences hold; all else is shown as an escape such as \\u6570.
 _PLAIN = {
@@ -75,18 +72,25 @@ def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
 
 
 def root() -> Path:
-    """Return the folder that relative paths are taken from: the repository, else the current one."""
-    return REPOSITORY or Path.cwd()
+    """Return the folder that relative paths are taken from: within the repository it, else the current one."""
+    here = Path.cwd()
+    return REPOSITORY if REPOSITORY and here.is_relative_to(REPOSITORY) else here
+
+
+def results_name() -> str:
+    """Return the name of the folder of results, unless `paths.results` says otherwise."""
+    return "results" if root() == REPOSITORY else "pixelrobust-results"
 
 
 def default_results() -> Path:
     """Return the folder where results go and are looked for, unless another is given."""
-    return root() / RESULTS
+    return root() / results_name()
 
 
 def short(path: Path) -> str:
-    """Return a path as it is shown: relative where that is shorter."""
-    return str(path.relative_to(root()) if path.is_relative_to(root()) else path)
+    """Return a path as it is shown and can be copied: relative to the current folder, where it is below."""
+    here, path = Path.cwd(), path.absolute()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 class Workshop:

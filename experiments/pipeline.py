@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from rich.console import Console
 
 from experiments.exits import REPOSITORY, Workshop, show_anywhere
 from experiments.measures import (
@@ -16,6 +15,7 @@ from experiments.measures import (
     measure_activations,
     measure_adversarial,
     measure_outcomes,
+    tell_differences,
 )
 from experiments.paper import experiment_called
 from experiments.retrain import (
@@ -35,7 +35,8 @@ from experiments.session import (
     image_set,
     predictions_of,
 )
-from experiments.stored import store_run
+from experiments.stored import is_stored, store_run
+from experiments.terminal import console
 from experiments.tracked import log_examples, log_results
 from pixelrobust.attacks import check_attack
 from pixelrobust.datasets.decoded import ImageSet
@@ -103,6 +104,7 @@ def run(
     is_preset: bool,
     tracker: Tracker = NO_TRACKER,
     workshop: Workshop | None = None,
+    is_job: bool = False,
 ) -> tuple[Path, list["Presented"]]:
     """Evaluate a config and write its results.
 
@@ -113,6 +115,7 @@ def run(
             such results go to the profile's folder.
         tracker: logs the run, in the first process.
         workshop: what earlier runs of this process have made.
+        is_job: whether it is a job of a sweep, which tells only what a user should know.
 
     Returns:
         The folder of the results, and the tables that it holds now.
@@ -133,7 +136,7 @@ def run(
             "several devices share outcomes of plain images, and retraining; run this on one "
             "(engine.devices=auto), or its models as jobs of a sweep."
         )
-    progress = Progress(Console(quiet=not context.is_main))
+    progress = Progress(console(quiet=not context.is_main), is_job)
     session = Session(
         settings.on_device(str(context.device)),
         progress,
@@ -180,12 +183,21 @@ def _work(session: Session, is_preset: bool) -> tuple[Path, list["Presented"]]:
     directory = _directory(settings, is_preset, manifest.address())
     if not session.context.is_main:
         return directory, []
+    session.progress.end_line()
+    tell_differences(session)
     # Loads Matplotlib and SciPy, which only the process that writes needs, and only now.
-    from experiments.present import present
+    from experiments.present import tables_of
+    from experiments.writing import is_written, write_presented
 
-    store_run(directory, manifest, rows)
+    presented = tables_of(manifest, rows)
+    is_known = not settings.recompute and is_stored(directory, manifest, rows)
+    if is_known and is_written(directory, presented):
+        session.progress.tell("the same numbers as stored; nothing was written")
+    else:
+        if not is_known:
+            store_run(directory, manifest, rows)
+        write_presented(directory, presented)
     finish(directory)
-    presented = present(directory, manifest, rows)
     session.tracker.attempt(log_results, settings, directory, manifest)
     return directory, presented
 

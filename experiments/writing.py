@@ -43,6 +43,7 @@ class Presented:
         beside: the rows of further CSV files, by stem.
         figures: by the stem of their files.
         about_figures: what must be known to read them, beyond the notes.
+        lines: what stands on a line above the row at a position, such as "beyond the paper's 64 pixels".
     """
 
     title: str
@@ -54,6 +55,7 @@ class Presented:
     beside: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     about_figures: str = ""
+    lines: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_presented(directory: Path, presented: Sequence[Presented]) -> None:
@@ -65,6 +67,22 @@ def write_presented(directory: Path, presented: Sequence[Presented]) -> None:
             write_csv(numbers, directory / f"{name}.csv")
         for name, figure in each.figures.items():
             write_figure(figure, directory / name)
+
+
+def is_written(directory: Path, presented: Sequence[Presented]) -> bool:
+    """Tell whether a folder holds all files that `write_presented` would write."""
+    names = [
+        f"{stem}.{kind}"
+        for each in presented
+        for stems, kinds in (
+            ([each.stem] if each.stem else [], ("csv", "md", "tex")),
+            (each.beside, ("csv",)),
+            (each.figures, ("png", "pdf")),
+        )
+        for stem in stems
+        for kind in kinds
+    ]
+    return all((directory / name).is_file() for name in names)
 
 
 def _write_tables(stem: Path, presented: Presented) -> None:
