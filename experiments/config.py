@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -139,6 +139,11 @@ class JobRecord:
     settings: dict[str, Any] | None = None
     expected: tuple[tuple[str, tuple[int, int | None, int | None]], ...] = ()
     seconds: float = 0.0
+
+    def own(self, swept: Collection[str]) -> str:
+        """Return what distinguishes it from its siblings, which differ in these keys."""
+        own = [one for one in self.overrides if one.partition("=")[0] in swept]
+        return " ".join(own or self.overrides) or self.name
 
     def missing(self) -> list[tuple[str, Cell]]:
         """Return what is not there because the job failed."""

@@ -2,7 +2,9 @@
 
 import codecs
 import io
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -46,11 +48,23 @@ def exit_code(work: Callable[[], int]) -> int:
     try:
         return work()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_for_reading(f"error: {error}"), file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _for_reading(sentences: str) -> str:
+    """Return lines that a terminal does not break within words; elsewhere as they are."""
+    if not sys.stderr.isatty():
+        return sentences
+    width = shutil.get_terminal_size().columns
+    broken = (
+        textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in sentences.splitlines()
+    )
+    return "\n".join(line for lines in broken for line in lines)
 
 
 def show_anywhere() -> None:

@@ -197,13 +197,14 @@ def _work(session: Session, is_preset: bool) -> tuple[Path, list["Presented"]]:
         if not is_known:
             store_run(directory, manifest, rows)
         write_presented(directory, presented)
-    finish(directory)
+    finish(directory, is_known)
     session.tracker.attempt(log_results, settings, directory, manifest)
     return directory, presented
 
 
-# The manifest and rows of a run, and what writes into its folder what else there is.
-_Found = tuple[Manifest, pd.DataFrame, Callable[[Path], None]]
+# The manifest and rows of a run, and what writes into its folder what else there is, told whether its
+# files hold the same numbers already.
+_Found = tuple[Manifest, pd.DataFrame, Callable[[Path, bool], None]]
 
 
 def _evaluate(session: Session, measure: _Measure) -> _Found:
@@ -219,7 +220,7 @@ def _evaluate(session: Session, measure: _Measure) -> _Found:
         rows = concatenate(_measured(session, measure, images, selection, known))
     manifest = _manifest(session, images.image_size, selection)
 
-    def finish(directory: Path) -> None:
+    def finish(directory: Path, is_known: bool) -> None:
         if settings.pictures:
             from experiments.pictures import draw_pictures
 
@@ -259,11 +260,12 @@ def _retrain(session: Session, measure: _Measure) -> _Found:
         rows = measure(session, chosen)
     manifest = _manifest(session, chosen.image_size, chosen.selection)
 
-    def finish(directory: Path) -> None:
-        if chosen.histories:
+    def finish(directory: Path, is_known: bool) -> None:
+        experiment = experiment_called(session.settings.name)
+        is_written = (directory / f"{experiment.histories}.pdf").is_file()
+        if chosen.histories and not (is_known and is_written):
             from experiments.present import present_histories
 
-            experiment = experiment_called(session.settings.name)
             histories = pd.concat(chosen.histories, ignore_index=True)
             present_histories(directory, experiment, histories)
 

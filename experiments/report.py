@@ -57,10 +57,9 @@ def show(presented: Sequence[Presented], directory: Path) -> None:
 
 def show_job(job: JobRecord, swept: Collection[str]) -> None:
     """Print a line on what became of a job of a sweep, whose jobs differ in these keys."""
-    own = [one for one in job.overrides if one.partition("=")[0] in swept] or job.overrides
     where = f"done in {duration(job.seconds)}, {short(Path(job.directory))}"
     words = f"failed: {job.error}" if job.error else where
-    say(console(), f"{' '.join(own) or job.name}: {words}")
+    say(console(), f"{job.own(swept)}: {words}")
 
 
 def _parser() -> argparse.ArgumentParser:

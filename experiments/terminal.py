@@ -20,8 +20,8 @@ _WIDTH = 80
 # Longer lines are hard to read.
 _WIDEST_PARAGRAPH = 100
 _GAP = 2
-# A number stands with its sign of per cent.
-_UNIT = re.compile(r"(?<=\d) (?=%)")
+# A number stands with its sign of per cent, and both ends of an interval on one line.
+_UNIT = re.compile(r"(?<=\d) (?=%|to [-+]?\d)|(?<=\d to) (?=[-+]?\d)")
 _KEPT_SPACE = "\N{NO-BREAK SPACE}"
 _NUMBER = re.compile(r"[-+]?\d\S*")
 # An interval, and what stands behind a semicolon, can have lines of their own.
@@ -190,7 +190,9 @@ def _keys_of(cells: pd.DataFrame, n_keys: int, is_hoisted: bool) -> tuple[list[_
     hoisted = [at for at in range(n_keys) if at != varying and changes[at] <= len(cells) // 3]
     headings = [
         "; ".join(
-            f"{keys[at].header}: {cells.iloc[row, at]}" for at in hoisted if cells.iloc[row, at]
+            f"{keys[at].header}: {keys[at].cells[row][0].strip()}"
+            for at in hoisted
+            if keys[at].cells[row][0]
         )
         for row in range(len(cells))
     ]
@@ -303,16 +305,16 @@ def _as_lists(
     width = min(width, _WIDEST_PARAGRAPH)
     names = [str(name) for name in cells.columns[n_keys:]]
     indent = max(map(cell_len, names), default=0) + _GAP
-    for number, row in enumerate(cells.itertuples(index=False)):
+    for number, row in enumerate(cells.to_numpy().tolist()):
         if number:
             yield "", ""
         if number in lines:
             yield f"── {printable(lines[number])} ".ljust(width, "─"), ""
-        for line in _wrapped(", ".join(printable(key) for key in row[:n_keys]), width):
+        for line in _wrapped(", ".join(map(printable, row[:n_keys])), width):
             yield line, "bold"
         for name, value in zip(names, row[n_keys:], strict=True):
             label = _padded(name, indent)
-            for text in map(printable, str(value).split("\n") if value else ()):
+            for text in map(printable, value.split("\n") if value else ()):
                 for line in _wrapped(text, width, f"  {label}", " " * (indent + 2)):
                     yield line, ""
                 label = " " * indent
