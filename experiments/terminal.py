@@ -17,8 +17,6 @@ from rich.text import Text
 from pixelrobust.errors import printable
 
 _WIDTH = 80
-# Longer lines are hard to read.
-_WIDEST_PARAGRAPH = 100
 _GAP = 2
 # A number stands with its sign of per cent, and both ends of an interval on one line.
 _UNIT = re.compile(r"(?<=\d) (?=%|to [-+]?\d)|(?<=\d to) (?=[-+]?\d)")
@@ -40,8 +38,7 @@ def console(*, quiet: bool = False) -> Console:
 
 def say(out: Console, text: object, style: str = "", indent: str = "") -> None:
     """Print a paragraph, broken between words only: a path that is longer than a line stays whole."""
-    width = min(out.width, _WIDEST_PARAGRAPH)
-    for line in _wrapped(printable(text), width, indent, indent):
+    for line in _wrapped(printable(text), out.width, indent, indent):
         _line(out, line, style)
 
 
@@ -302,7 +299,6 @@ def _as_lists(
     cells: pd.DataFrame, n_keys: int, width: int, lines: Mapping[int, str]
 ) -> Iterator[tuple[str, str]]:
     """Yield each row as a list of what its columns hold."""
-    width = min(width, _WIDEST_PARAGRAPH)
     names = [str(name) for name in cells.columns[n_keys:]]
     indent = max(map(cell_len, names), default=0) + _GAP
     for number, row in enumerate(cells.to_numpy().tolist()):

@@ -676,7 +676,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text, contradicted = verify_folder(
             given.folder, wanted, settings_of(*given.keys), given.share, given.seed, given.retrain
         )
-        say_page(console(), text)
+        # Elsewhere the page is kept as it is, with its digest.
+        if sys.stdout.isatty():
+            say_page(console(), text)
+        else:
+            print(text)
         return EXIT_CONTRADICTED if contradicted else 0
 
     return exit_code(work)
