@@ -20,9 +20,20 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 	test test-slow notebooks test-notebooks coverage docs lint format
 
 help:  ## List the targets.
-	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER] [ARGS='key=value …']"
+	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER]"
+	@echo "                   [ARGS='key=value …']"
 	@echo
-	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  %-22s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## *' '/^[a-z0-9-]+:.*##/ { \
+		line = sprintf("  %-21s", $$1); count = split($$2, words, " "); \
+		for (at = 1; at <= count; at++) { \
+			if (length(line) + length(words[at]) >= 80) { print line; line = sprintf("%23s", "") } \
+			line = line " " words[at] } \
+		print line }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Times are those of PROFILE=bundled on two cores, the first time: what is there"
+	@echo "is not computed again. It downloads nothing beyond what \`make setup\` does. The"
+	@echo "others download the weights of the paper's five networks, 1.0 GB; imagenette"
+	@echo "also its images, 1.6 GB; paper needs ImageNet's images in IMAGENET_DIR."
 
 # What the experiments, models and images of one's own, and their tests need; the second adds the rest.
 EXTRAS := bundled,openvino,test,tracking
@@ -56,40 +67,40 @@ setup-ray:  ## Make .venv-ray, for sweeps on a Ray cluster: Ray's launcher needs
 $(EXPERIMENTS:%=reproduce-%): reproduce-%: | $(BIN)/python
 	@$(RUN) experiment=$* $(EXPERIMENT_ARGS)
 
-reproduce-table1:  ## The networks, with their published accuracies.
-reproduce-table2:  ## The attacks that are configured.
-reproduce-table3:  ## Kinds of data augmentation.
-reproduce-table4:  ## The parameters of the Pixel-index.
-reproduce-table5: | $(BIN)/python  ## The Pixel-index of every cell of Tables 6 to 8, which are run too.
+reproduce-table1:  ## The networks, with their published accuracies; seconds.
+reproduce-table2:  ## The attacks that are configured; seconds.
+reproduce-table3:  ## Kinds of data augmentation; seconds.
+reproduce-table4:  ## The parameters of the Pixel-index; seconds.
+reproduce-table5: | $(BIN)/python  ## The Pixel-index of every cell of Tables 6 to 8, which are run too; 3 minutes.
 	@$(RUN) -m experiment=table6,table7,table8 $(EXPERIMENT_ARGS)
-reproduce-table6:  ## Experiment 1: wrong predictions over changed pixels; with Figure 8 and pixels to flip.
-reproduce-table7:  ## Experiment 2: wrong predictions over amplitudes; with Figure 9.
-reproduce-table8:  ## Experiment 3: wrong predictions over areas; with Figure 10.
-reproduce-table9:  ## Experiment 4: what pixel changes do to adversarial images.
-reproduce-table10:  ## Networks retrained on images with a few pixels changed, beside controls.
-reproduce-table11:  ## Adversarial images shown to retrained networks; with the causes of the fall.
-reproduce-figure1:  ## Pictures of images that flip; with the experiment breakdown.
+reproduce-table6:  ## Experiment 1: wrong predictions over changed pixels; with Figure 8 and pixels to flip; a minute and a half.
+reproduce-table7:  ## Experiment 2: wrong predictions over amplitudes; with Figure 9; a minute.
+reproduce-table8:  ## Experiment 3: wrong predictions over areas; with Figure 10; a minute.
+reproduce-table9:  ## Experiment 4: what pixel changes do to adversarial images; a minute.
+reproduce-table10:  ## Networks retrained on images with a few pixels changed, beside controls; 3 minutes.
+reproduce-table11:  ## Adversarial images shown to retrained networks; with the causes of the fall; 4 minutes after Table 10.
+reproduce-figure1:  ## Pictures of images that flip; with the experiment breakdown; a minute.
 reproduce-figure8:  ## The same as Table 6.
 reproduce-figure9:  ## The same as Table 7.
 reproduce-figure10:  ## The same as Table 8.
 
-reproduce-evaluation: | $(BIN)/python  ## Tables 1 to 9, Figure 1, amplification and the claims.
+reproduce-evaluation: | $(BIN)/python  ## Tables 1 to 9, Figure 1, amplification and the claims; 8 minutes.
 	@$(RUN) -m experiment=table1,table2,table3,table4,table6,table7,table8,table9,returns,amplification,figure1 \
 		$(EXPERIMENT_ARGS)
 
-amplification: | $(BIN)/python  ## How changes grow from layer to layer, beside noise of the same size.
+amplification: | $(BIN)/python  ## How changes grow from layer to layer, beside noise of the same size; seconds.
 	@$(RUN) experiment=amplification $(EXPERIMENT_ARGS)
 
-distances: | $(BIN)/python  ## Whether retraining moves images away from the classification boundary.
+distances: | $(BIN)/python  ## Whether retraining moves images away from the classification boundary; 8 minutes after Table 10.
 	@$(RUN) experiment=distances $(EXPERIMENT_ARGS)
 
-returns: | $(BIN)/python  ## A map over epsilon and num: which adversarial images return to their true class.
+returns: | $(BIN)/python  ## A map over epsilon and num: which adversarial images return to their true class; 2 minutes.
 	@$(RUN) experiment=returns $(EXPERIMENT_ARGS)
 
 overshoot: | $(BIN)/python  ## Beyond the paper: adversarial images so many times beyond their own smallest epsilon.
 	@$(RUN) experiment=overshoot $(EXPERIMENT_ARGS)
 
-breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail.
+breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail; a minute.
 	@$(RUN) experiment=breakdown $(EXPERIMENT_ARGS)
 
 claims: | $(BIN)/python  ## Which of the paper's claims hold, from the stored outcomes of PROFILE.

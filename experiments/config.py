@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from experiments.exits import CONFIGS, FAILURE, RESULTS, root
+from experiments.exits import CONFIGS, FAILURE, results_name, root
 from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.files import how_to_install, user_cache, write_text
 from pixelrobust.perturbation.grid import Cell
@@ -84,7 +84,7 @@ def _below(folder: str, path: str) -> str:
 
 
 OmegaConf.register_new_resolver("repository", lambda: str(root()), replace=True)
-OmegaConf.register_new_resolver("results", lambda: RESULTS, replace=True)
+OmegaConf.register_new_resolver("results", results_name, replace=True)
 OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 OmegaConf.register_new_resolver("below", _below, replace=True)
 OmegaConf.register_new_resolver("jobs_at_once", _jobs_at_once, replace=True)
@@ -128,6 +128,7 @@ class JobRecord:
         error: why it failed; empty where it did not.
         settings: of the job, as plain data; None where its config could not be read.
         expected: models with the cells, (num, amplitude, area), that its table is to have.
+        seconds: how long it took.
     """
 
     name: str
@@ -137,6 +138,12 @@ class JobRecord:
     error: str = ""
     settings: dict[str, Any] | None = None
     expected: tuple[tuple[str, tuple[int, int | None, int | None]], ...] = ()
+    seconds: float = 0.0
+
+    def own(self, swept: Collection[str]) -> str:
+        """Return what distinguishes it from its siblings, which differ in these keys."""
+        own = [one for one in self.overrides if one.partition("=")[0] in swept]
+        return " ".join(own or self.overrides) or self.name
 
     def missing(self) -> list[tuple[str, Cell]]:
         """Return what is not there because the job failed."""
@@ -233,7 +240,8 @@ def launch(
     # Else Ray reports to its maker.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     SweepCallback.directory = None
-    sys.argv[1:] = readable(flags_first(sys.argv[1:] if arguments is None else arguments))
+    words = flags_first(sys.argv[1:] if arguments is None else arguments)
+    sys.argv[1:] = [*readable(words), *_said_to_other_machines(words)]
     faults: list[Exception] = []
 
     @hydra.main(version_base=HYDRA_VERSION, config_path=str(CONFIGS), config_name=CONFIG_NAME)
@@ -266,6 +274,18 @@ def launch(
     if faults:
         raise faults[0]
     return SweepCallback.directory
+
+
+def _said_to_other_machines(words: Sequence[str]) -> list[str]:
+    """Return overrides that say where paths begin: jobs of a Ray cluster have current folders of their own."""
+    if "hydra/launcher=ray_cluster" not in words:
+        return []
+    said = {"paths.root": str(root()), "paths.results": results_name()}
+    return [
+        f"{key}={quoted(value)}"
+        for key, value in said.items()
+        if not any(word.startswith(f"{key}=") for word in words)
+    ]
 
 
 def _if_text(override: str) -> str:
@@ -483,8 +503,12 @@ def _swept(sweep_directory: Path, jobs: int) -> frozenset[str]:
         json.loads((sweep_directory / str(number) / RECORD).read_text(encoding="utf-8"))
         for number in (0, jobs - 1)
     ]
-    first, last = (set(record["overrides"]) for record in ends)
-    return frozenset(override.partition("=")[0] for override in first ^ last)
+    return differing(*(record["overrides"] for record in ends))
+
+
+def differing(first: Iterable[str], last: Iterable[str]) -> frozenset[str]:
+    """Return the keys of the overrides that only one of two jobs has."""
+    return frozenset(override.partition("=")[0] for override in set(first) ^ set(last))
 
 
 def _sentence(error: Exception) -> str:

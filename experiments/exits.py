@@ -2,7 +2,9 @@
 
 import codecs
 import io
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,9 +24,6 @@ REPOSITORY = None if _INSTALLED.is_dir() else _PACKAGE.parent
 """The checkout; None where this software was installed from a wheel."""
 
 CONFIGS = _INSTALLED if REPOSITORY is None else REPOSITORY / "configs"
-
-RESULTS = "pixelrobust-results" if REPOSITORY is None else "results"
-"""The name of the folder of results, unless `paths.results` says otherwise."""
 
 _ERRORS = "pixelrobust"
 # What tables and sentences hold; all else is shown as an escape such as \\u6570.
@@ -49,11 +48,23 @@ def exit_code(work: Callable[[], int]) -> int:
     try:
         return work()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_for_reading(f"error: {error}"), file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _for_reading(sentences: str) -> str:
+    """Return lines that a terminal does not break within words; elsewhere as they are."""
+    if not sys.stderr.isatty():
+        return sentences
+    width = shutil.get_terminal_size().columns
+    broken = (
+        textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in sentences.splitlines()
+    )
+    return "\n".join(line for lines in broken for line in lines)
 
 
 def show_anywhere() -> None:
@@ -75,18 +86,25 @@ def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
 
 
 def root() -> Path:
-    """Return the folder that relative paths are taken from: the repository, else the current one."""
-    return REPOSITORY or Path.cwd()
+    """Return the folder that relative paths are taken from: within the repository it, else the current one."""
+    here = Path.cwd()
+    return REPOSITORY if REPOSITORY and here.is_relative_to(REPOSITORY) else here
+
+
+def results_name() -> str:
+    """Return the name of the folder of results, unless `paths.results` says otherwise."""
+    return "results" if root() == REPOSITORY else "pixelrobust-results"
 
 
 def default_results() -> Path:
     """Return the folder where results go and are looked for, unless another is given."""
-    return root() / RESULTS
+    return root() / results_name()
 
 
 def short(path: Path) -> str:
-    """Return a path as it is shown: relative where that is shorter."""
-    return str(path.relative_to(root()) if path.is_relative_to(root()) else path)
+    """Return a path as it is shown and can be copied: relative to the current folder, where it is below."""
+    here, path = Path.cwd(), path.absolute()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 class Workshop:

@@ -109,7 +109,7 @@ def outcomes_of(
         engine: runs the network.
         module: the network.
         name: what to call the network.
-        words: for the progress bar.
+        words: what to call its predictions in the run's record.
         unchanged: (N,) predictions for the unchanged images, where they are known.
     """
     design = session.design
@@ -120,7 +120,7 @@ def outcomes_of(
     part = session.context.shard(len(chosen.keys), engine.batch_size)
     ahead = [cell for cell in design.cells if cell.num or unchanged is None]
     total = count_forward(ahead, part.stop - part.start, design.draws)
-    with session.progress.task(words, total) as advance:
+    with session.progress.task("changed images", total, name) as advance:
         task = chosen.task(engine, name)
         return evaluate_cells(task, design, advance, unchanged, store, session.context)
 
@@ -130,7 +130,7 @@ def measure_adversarial(session: Session, chosen: Chosen, subject: Subject) -> p
     classifier, engine, _ = subject
     attack = attack_of(session.settings)
     total = len(chosen.rows_in(session.sample)) * len(attack.epsilon)
-    with session.progress.task(classifier.name, total) as advance:
+    with session.progress.task("attacked images", total, classifier.name) as advance:
         return evaluate_adversarial(
             chosen.task(engine, classifier.name), classifier.module, attack, session.design,
             advance, session.rows(), session.sample.images if session.sample else None,
@@ -148,7 +148,8 @@ def measure_activations(session: Session, chosen: Chosen, subject: Subject) -> p
     settings = session.settings
     others = control_augmentations(settings.augmentations, settings.retrain.noise)
     pixels, keys = chosen.pixels[rows], [chosen.keys[row] for row in rows]
-    with session.progress.task(classifier.name, len(keys) * len(cells)) as advance:
+    total = len(keys) * len(cells)
+    with session.progress.task("changed images", total, classifier.name) as advance:
 
         def changes(cell: Cell) -> pd.DataFrame:
             return layer_changes(
@@ -193,7 +194,7 @@ def compare_with_eager(
         return
     find = partial(clean_predictions_of, session, key, images=images, rows=rows[chosen])
     reference = reference_engine(classifier.module, engine.device, images.image_size)
-    expected = find(reference, words="unchanged images, by eager")
+    expected = find(reference, words="unchanged images, by plain PyTorch")
     found = find(engine, words="unchanged images") if unchanged is None else unchanged.take(chosen)
     _note_difference(session, classifier.name, found, expected)
 
@@ -251,7 +252,17 @@ def _compared(session: Session, images: int) -> NDArray[np.int64]:
 def _note_difference(session: Session, name: str, found: Predicted, expected: Predicted) -> None:
     count, differing = len(found.classes), int((found.classes != expected.classes).sum())
     session.engines[name] |= {"compared": count, "differing": differing}
-    session.progress.say(
-        f"{name}: {differing} of {count:,} predictions of unchanged images differ from those of "
-        "eager in fp32"
+
+
+def tell_differences(session: Session) -> None:
+    """Say how many predictions of engines were compared with plain PyTorch's, and how many differ."""
+    compared = {name: one for name, one in session.engines.items() if one.get("compared")}
+    count, differing = (
+        sum(one[key] for one in compared.values()) for key in ("compared", "differing")
     )
+    whose = [f"{one['differing']} of {name}" for name, one in compared.items() if one["differing"]]
+    if count:
+        session.progress.tell(
+            f"{differing} of {count:,} predictions of unchanged images differ from those of plain "
+            f"PyTorch (fp32){': ' if whose else ''}{', '.join(whose)}"
+        )

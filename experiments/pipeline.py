@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-from rich.console import Console
 
 from experiments.exits import REPOSITORY, Workshop, show_anywhere
 from experiments.measures import (
@@ -16,6 +15,7 @@ from experiments.measures import (
     measure_activations,
     measure_adversarial,
     measure_outcomes,
+    tell_differences,
 )
 from experiments.paper import experiment_called
 from experiments.retrain import (
@@ -35,7 +35,8 @@ from experiments.session import (
     image_set,
     predictions_of,
 )
-from experiments.stored import store_run
+from experiments.stored import is_stored, store_run
+from experiments.terminal import console
 from experiments.tracked import log_examples, log_results
 from pixelrobust.attacks import check_attack
 from pixelrobust.datasets.decoded import ImageSet
@@ -95,6 +96,7 @@ def run(
     is_preset: bool,
     tracker: Tracker = NO_TRACKER,
     workshop: Workshop | None = None,
+    is_job: bool = False,
 ) -> tuple[Path, list["Presented"]]:
     """Evaluate a config and write its results.
 
@@ -105,6 +107,7 @@ def run(
             such results go to the profile's folder.
         tracker: logs the run, in the first process.
         workshop: what earlier runs of this process have made.
+        is_job: whether it is a job of a sweep, which tells only what a user should know.
 
     Returns:
         The folder of the results, and the tables that it holds now.
@@ -120,7 +123,7 @@ def run(
     check_writable(settings.paths.cache, "paths.cache")
     if settings.attack:
         check_attack(settings.attack, max(model.classes for model in settings.models.values()))
-    progress = Progress(Console(quiet=not context.is_main))
+    progress = Progress(console(quiet=not context.is_main), is_job)
     session = Session(
         settings.on_device(str(context.device)),
         progress,
@@ -169,18 +172,28 @@ def _work(session: Session, is_preset: bool) -> tuple[Path, list["Presented"]]:
     directory = _directory(settings, is_preset, manifest.address())
     if not session.context.is_main:
         return directory, []
+    session.progress.end_line()
+    tell_differences(session)
     # Loads Matplotlib and SciPy, which only the process that writes needs, and only now.
-    from experiments.present import present
+    from experiments.present import tables_of
+    from experiments.writing import is_written, write_presented
 
-    store_run(directory, manifest, rows)
-    finish(directory)
-    presented = present(directory, manifest, rows)
+    presented = tables_of(manifest, rows)
+    is_known = not settings.recompute and is_stored(directory, manifest, rows)
+    if is_known and is_written(directory, presented):
+        session.progress.tell("the same numbers as stored; nothing was written")
+    else:
+        if not is_known:
+            store_run(directory, manifest, rows)
+        write_presented(directory, presented)
+    finish(directory, is_known)
     session.tracker.attempt(log_results, settings, directory, manifest)
     return directory, presented
 
 
-# The manifest and rows of a run, and what writes into its folder what else there is.
-_Found = tuple[Manifest, pd.DataFrame, Callable[[Path], None]]
+# The manifest and rows of a run, and what writes into its folder what else there is, told whether its
+# files hold the same numbers already.
+_Found = tuple[Manifest, pd.DataFrame, Callable[[Path, bool], None]]
 
 
 def _evaluate(session: Session, measure: _Measure) -> _Found:
@@ -196,7 +209,7 @@ def _evaluate(session: Session, measure: _Measure) -> _Found:
         rows = concatenate(_measured(session, measure, images, selection, known))
     manifest = _manifest(session, images.image_size, selection)
 
-    def finish(directory: Path) -> None:
+    def finish(directory: Path, is_known: bool) -> None:
         if settings.pictures and (rows["num"] > 0).any():
             from experiments.pictures import draw_pictures
 
@@ -236,11 +249,12 @@ def _retrain(session: Session, measure: _Measure) -> _Found:
         rows = measure(session, chosen)
     manifest = _manifest(session, chosen.image_size, chosen.selection)
 
-    def finish(directory: Path) -> None:
-        if chosen.histories:
+    def finish(directory: Path, is_known: bool) -> None:
+        experiment = experiment_called(session.settings.name)
+        is_written = (directory / f"{experiment.histories}.pdf").is_file()
+        if chosen.histories and not (is_known and is_written):
             from experiments.present import present_histories
 
-            experiment = experiment_called(session.settings.name)
             histories = pd.concat(chosen.histories, ignore_index=True)
             present_histories(directory, experiment, histories)
 

@@ -5,14 +5,10 @@ Nothing here needs torch, but for the pictures of a page.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.markdown import Markdown
-from rich.table import Table
-from rich.text import Text
+import pandas as pd
 
 from experiments.config import JobRecord
 from experiments.exits import default_results, exit_code, short
@@ -20,9 +16,12 @@ from experiments.page import keys_gallery, provenance, write_page
 from experiments.paper import CLAIMS, FIGURE_1, TABLE_5, experiment_called
 from experiments.present import derive, present, rebuild_histories
 from experiments.stored import stored_runs
+from experiments.terminal import console, duration, say, say_page, say_table
 from experiments.writing import Presented
 from pixelrobust.errors import InputError, printable
 from pixelrobust.outcomes.manifest import read_manifest
+
+_RUN_COLUMNS = ["Run", "Networks", "Images", "Draws", "Device"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,23 +41,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def show(presented: Sequence[Presented], directory: Path, pictures: bool = False) -> None:
-    """Print tables, where they lie, and which pictures to look at; `pictures`: whether Figure 1 was drawn."""
-    console = Console()
+    """Print tables with their captions, where they lie, and which pictures to look at.
+
+    Args:
+        presented: the tables.
+        directory: where they lie.
+        pictures: whether Figure 1 was drawn.
+    """
+    out = console()
+    out.print()
     for each in presented:
-        title = Text(printable(each.title), "table.title")
-        shown = Table(box=box.SIMPLE, title=title, title_justify="left")
-        for column in each.table.columns:
-            shown.add_column(_literal(column), overflow="fold")
-        for row in each.table.itertuples(index=False):
-            shown.add_row(*map(_literal, row))
-        console.print(shown)
-    lines = [f"written to {printable(short(directory))}"]
-    lines += [
-        f"{what}: {printable(short(path))}"
-        for what, path in to_look_at(presented, directory, pictures)
-    ]
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+        say(out, each.title, "bold")
+        out.print()
+        say_table(out, each.table, each.lines)
+        out.print()
+        for note in each.notes:
+            say(out, note)
+            out.print()
+    say(out, f"results are in {short(directory)}")
+    for what, path in to_look_at(presented, directory, pictures):
+        say(out, f"{what}: {short(path)}")
 
 
 def to_look_at(
@@ -79,21 +81,11 @@ def to_look_at(
     return [(what, path) for what, path in files if path.is_file()]
 
 
-def _literal(value: object) -> Text:
-    """Return a name that is shown as it is, whatever brackets it holds."""
-    return Text(printable(value))
-
-
-def show_jobs(jobs: Sequence[JobRecord]) -> None:
-    """Print what became of each job of a sweep."""
-    table = Table("Job", "Run", "Ended", "Where, or why", box=box.SIMPLE)
-    for job in jobs:
-        table.add_row(
-            Text(printable(" ".join(job.overrides))), Text(job.name or "?"),
-            "failed" if job.error else "well",
-            Text(printable(job.error) if job.error else short(Path(job.directory))),
-        )  # fmt: skip
-    Console().print(table)
+def show_job(job: JobRecord, swept: Collection[str]) -> None:
+    """Print a line on what became of a job of a sweep, whose jobs differ in these keys."""
+    where = f"done in {duration(job.seconds)}, {short(Path(job.directory))}"
+    words = f"failed: {job.error}" if job.error else where
+    say(console(), f"{job.own(swept)}: {words}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,24 +117,26 @@ def _write_page(folder: Path, keys: Sequence[str] | None) -> None:
     """Write one page of everything, and say where it lies."""
     gallery = None if keys is None else keys_gallery(keys)
     path = write_page(folder, gallery, lambda line: print(printable(line), file=sys.stderr))
-    print(f"written to {printable(short(path))} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(console(), f"written to {short(path)} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _list_runs(results: Path) -> None:
-    table = Table("Folder", "Run", "Models", "Images", "Draws", "Device", box=box.SIMPLE)
+    folders: dict[Path, list[tuple[str, ...]]] = {}
     for path in sorted(results.glob("[!.]*/outcomes/[!.]*.json")):
         run = read_manifest(path)
         device = run.hardware.get("gpu") or run.hardware.get("device") or ""
-        row = (
-            short(path.parent.parent), run.name, ", ".join(run.weights_sha256), f"{run.images:,}",
-            run.draws, device,
-        )  # fmt: skip
-        table.add_row(*map(_literal, row))
-    if not table.row_count:
+        counts = (len(run.weights_sha256), run.images, run.draws)
+        row = (run.name, *(f"{count:,}" for count in counts), str(device))
+        folders.setdefault(path.parent.parent, []).append(row)
+    if not folders:
         raise InputError(
             f"no run is stored below {results}; evaluate something first, or give a folder."
         )
-    Console().print(table)
+    out = console()
+    for folder, rows in folders.items():
+        say(out, short(folder), "bold")
+        say_table(out, pd.DataFrame(rows, columns=_RUN_COLUMNS), {})
+        out.print()
 
 
 def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
@@ -155,15 +149,12 @@ def _print_folder(folder: Path, wanted: Sequence[str], rebuild: bool) -> None:
         raise InputError(
             f"{folder} holds no table {', '.join(missing)}; it holds {', '.join(pages) or 'none'}."
         )
-    console = Console()
+    out = console()
     for name in wanted or pages:
-        lines = pages[name].read_text(encoding="utf-8").replace("<br>", "; ").splitlines()
-        console.print(Markdown("\n".join(map(printable, lines)), hyperlinks=False))
+        say_page(out, pages[name].read_text(encoding="utf-8"))
         if name in manifests:
-            console.print(
-                printable(provenance(manifests[name])), style="dim", markup=False, highlight=False
-            )
-        console.print()
+            say(out, provenance(manifests[name]), "dim")
+            out.print()
 
 
 def _rebuild(folder: Path, wanted: Sequence[str]) -> None:

@@ -312,7 +312,7 @@ def _augmentations(settings: RetrainSettings, manner: Manner) -> dict[str, Augme
 def _retrained(session: Session, chosen: Plan, training: _Training) -> Network:
     settings, name, recipe = session.settings, training.name, training.recipe
     seed, samples = training.seed, count_samples(len(chosen.training.keys), recipe)
-    with session.progress.task(f"retraining {name}", samples) as bar:
+    with session.progress.task("retraining", samples, name) as bar:
 
         def report(row: dict[str, Any]) -> None:
             bar.note(f"epoch {row['epoch'] + 1} of {recipe.epochs}, loss {row['loss']:.3g}")
@@ -399,8 +399,7 @@ def _distances(
     few = rows[rows < retrain.measured]
     pixels, labels = images.pixels, torch.as_tensor(chosen.outputs(images.labels))
     measured = np.full(len(rows), np.nan)
-    words = f"{network.name}: {kind}, distances"
-    with session.progress.task(words, len(rows)) as advance:
+    with session.progress.task(f"distances, {kind}", len(rows), network.name) as advance:
 
         def together(
             measure: Callable[..., NDArray[np.float64]], rows: NDArray[np.int64]
@@ -539,8 +538,8 @@ def _show_fooling(
 ) -> list[pd.DataFrame]:
     """Show images that fool a network, batch by batch."""
     settings, sample = session.settings, session.sample
-    words = f"{viewer.network.name}: attacked, epsilon {epsilon_text(epsilon)}"
-    with session.progress.task(words, len(images.rows_in(sample))) as advance:
+    words = f"{viewer.network.name}, epsilon {epsilon_text(epsilon)}"
+    with session.progress.task(words, len(images.rows_in(sample)), "attacks") as advance:
         return show_fooling(
             show,
             images.task(viewer.engine, viewer.network.name),

@@ -2,8 +2,10 @@
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING
 from experiments.config import (
     Config,
     Job,
+    SweepCallback,
+    differing,
     job_record,
     launch,
     preset_settings,
@@ -24,6 +28,9 @@ from pixelrobust.settings import RunSettings
 
 if TYPE_CHECKING:
     from experiments.writing import Presented
+
+# Their jobs print where this process does.
+_LAUNCHERS_HERE = ("BasicLauncher", "JoblibLauncher")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,15 +54,14 @@ def _job(workshop: Workshop, config: Config, job: Job | None) -> None:
         _run(read_settings(config), workshop)
         return
     # One job's failure must not end its siblings: it is recorded, and reported at the end.
-    print(f"\njob: {printable(' '.join(job.overrides))}")
-    settings = None
+    settings, start = None, time.monotonic()
     try:
         settings = read_settings(config)
         group = f"sweep {job.directory.parent.name}"
         placed = _in_place(settings.in_group(group), job)
         # Only what tells experiments and profiles apart leaves each with a folder of its profile.
         is_single = job.swept <= {"experiment", "profile"}
-        directory = _run(placed, workshop, " ".join(job.overrides), is_single)
+        directory, _ = perform(placed, workshop, " ".join(job.overrides), is_single, is_job=True)
         record = job_record(settings, job.overrides, str(directory))
     except Exception as error:
         if isinstance(error, InputError):
@@ -64,7 +70,11 @@ def _job(workshop: Workshop, config: Config, job: Job | None) -> None:
             traceback.print_exc()
         record = job_record(settings, job.overrides, error=first_line(error) or repr(error))
         record.write_failure(job.directory, error)
+    record = replace(record, seconds=round(time.monotonic() - start, 1))
     record.write(job.directory)
+    from experiments.report import show_job
+
+    show_job(record, job.swept)
 
 
 def _in_place(settings: RunSettings, job: Job) -> RunSettings:
@@ -89,18 +99,21 @@ def _in_place(settings: RunSettings, job: Job) -> RunSettings:
     return settings
 
 
-def _run(settings: RunSettings, workshop: Workshop, name: str = "", is_single: bool = True) -> Path:
-    from experiments.report import show
-
-    directory, presented = perform(settings, workshop, name, is_single)
+def _run(settings: RunSettings, workshop: Workshop) -> None:
+    directory, presented = perform(settings, workshop)
     # Of several processes that torchrun started, the first one tells.
     if presented:
+        from experiments.report import show
+
         show(presented, directory, settings.pictures > 0)
-    return directory
 
 
 def perform(
-    settings: RunSettings, workshop: Workshop, name: str = "", is_single: bool = True
+    settings: RunSettings,
+    workshop: Workshop,
+    name: str = "",
+    is_single: bool = True,
+    is_job: bool = False,
 ) -> tuple[Path, "list[Presented]"]:
     """Do a run.
 
@@ -110,6 +123,7 @@ def perform(
         name: what to call it where it is logged; "": as the settings say.
         is_single: whether it is the only one of its experiment and profile; of several, none lies in
             the profile's folder.
+        is_job: whether it is a job of a sweep, which tells only what went wrong.
 
     Returns:
         The folder of its results, and its tables; none where another process has them.
@@ -132,7 +146,7 @@ def perform(
     try:
         # Opened here, and not where the work is done, since processes may be ended at any moment.
         with tracker:
-            return start(run, devices, settings, is_preset, tracker, workshop)
+            return start(run, devices, settings, is_preset, tracker, workshop, is_job)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -144,16 +158,19 @@ def perform(
 
 def _finish_sweep(sweep_directory: Path) -> int:
     """Print the merged tables, why some stand apart, and what failed; return the exit code."""
-    from experiments.report import show, show_jobs
+    from experiments.report import show, show_job
     from experiments.sweep import finish, read_jobs
 
     jobs = read_jobs(sweep_directory)
+    # Jobs elsewhere have told nobody.
+    if SweepCallback.launcher not in _LAUNCHERS_HERE:
+        for job in jobs:
+            show_job(job, differing(jobs[0].overrides, jobs[-1].overrides))
     failed = [job for job in jobs if job.error]
     finished = finish(jobs, sweep_directory.parent.parent, lambda line: print(printable(line)))
     if finished:
         directory, presented = finished
         show(presented, directory)
-    show_jobs(jobs)
     print(f"{len(jobs) - len(failed)} of {len(jobs)} jobs finished")
     for job in failed:
         print(f"failed: {printable(' '.join(job.overrides))}: {job.error}", file=sys.stderr)

@@ -21,22 +21,27 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     ProgressColumn,
-    Task,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
-from rich.text import Text
 from torch import nn
 
 from experiments.exits import DONE, FAILURE, RUN, STORE, Workshop
+from experiments.terminal import duration, say
 from pixelrobust.datasets import list_images, list_training_images
 from pixelrobust.datasets.decoded import ImageSet, PixelRows, load_images
 from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.distributed import SINGLE, Context
-from pixelrobust.engine import Engine, Predicted, choose_engine, find_device, make_engine
+from pixelrobust.engine import (
+    ASKED_FOR,
+    Engine,
+    Predicted,
+    choose_engine,
+    find_device,
+    make_engine,
+)
 from pixelrobust.engine.base import known_outputs
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.cells import count_forward
@@ -67,39 +72,70 @@ from pixelrobust.tracking import NO_TRACKER, Tracker
 # In the folder of a run below `store/runs`, its rows so far.
 _PARTS = "parts"
 _ABOUT = "about.json"
+_ENGINES = {"eager": "PyTorch", "compile": "compiled PyTorch", "openvino": "OpenVINO"}
 # An engine shows by so many images that it works.
 _EXAMPLES = 4
 
 
 class Progress:
-    """Show the parts of a run, each with its own bar.
+    """Show how far a run is: a bar while something is done, and a line for each network when it is.
 
     Args:
-        console: where to; anything but a terminal gets one line a part, when it is done.
+        console: where to; anything but a terminal gets the lines alone.
+        is_brief: whether to tell only what a user should know, as in a job of a sweep.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, is_brief: bool = False) -> None:
+        self._console, self._is_brief = console, is_brief
+        self._subject, self._done, self._seconds = "", 0, 0.0
 
     def say(self, sentence: str) -> None:
-        """Print a line between the bars."""
-        self._console.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+        """Print what a user should know."""
+        say(self._console, sentence)
+
+    def tell(self, sentence: str) -> None:
+        """Print what is good to know."""
+        if not self._is_brief:
+            self.say(sentence)
 
     @contextmanager
-    def task(self, description: str, total: int) -> Iterator["Bar"]:
-        """Yield a function that is told how many more of the total are done."""
+    def task(self, words: str, total: int, subject: str = "") -> Iterator["Bar"]:
+        """Show a bar, and yield what moves it on.
+
+        Args:
+            words: what is done.
+            total: how many images there are.
+            subject: the network, say, whose line counts it; that of another one ends. Empty: none's.
+        """
+        if subject and subject != self._subject:
+            self.end_line()
+            self._subject = subject
         columns: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            _RateColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
         )
-        with RichProgress(*columns, console=self._console) as bar:
-            task = bar.add_task(printable(description), total=total)
-            yield Bar(bar, task, printable(description))
-            bar.update(task, completed=total)
+        description = printable(f"{subject}: {words}" if subject else words)
+        start = time.perf_counter()
+        # Elsewhere than in a terminal it would leave empty lines.
+        is_unseen = not self._console.is_interactive
+        with RichProgress(
+            *columns, console=self._console, transient=True, expand=True, disable=is_unseen
+        ) as bar:
+            task = bar.add_task(description, total=total)
+            yield Bar(bar, task, description)
+        if subject:
+            self._done += total
+            self._seconds += time.perf_counter() - start
+
+    def end_line(self) -> None:
+        """Print the line of what was measured last."""
+        if self._subject:
+            rate = self._done / self._seconds if self._seconds >= 1 else 0
+            words = f", {rate:,.0f} images a second" if rate else ""
+            self.tell(f"{self._subject}: {duration(self._seconds)}{words}")
+        self._subject, self._done, self._seconds = "", 0, 0.0
 
 
 class Bar:
@@ -114,14 +150,6 @@ class Bar:
     def note(self, text: str) -> None:
         """Show how it stands, behind the description."""
         self._bar.update(self._task, description=printable(f"{self._description}: {text}"))
-
-
-class _RateColumn(ProgressColumn):
-    """Show images a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} images/s")
 
 
 class Clock:
@@ -440,12 +468,17 @@ def _started(
 
 
 def _note_engine(session: Session, name: str, engine: Engine) -> None:
-    """Say once in a run, and keep, what runs a network."""
-    if name not in session.engines:
-        session.progress.say(
-            f"{name}: run by {engine.name} in {engine.precision} ({engine.reason})"
-        )
-        session.engines[name] = engine.description()
+    """Keep what runs a network, and say it of the first one, and of others that another engine runs."""
+    if name in session.engines:
+        return
+    words = f"{_ENGINES[engine.name]} ({engine.precision})"
+    told = {f"{_ENGINES[one['name']]} ({one['precision']})" for one in session.engines.values()}
+    if words not in told:
+        is_second_choice = engine.name == "eager" and engine.reason != ASKED_FOR
+        why = f": {engine.reason}" if is_second_choice else ""
+        who = f"{name} runs" if told or len(session.settings.models) == 1 else "networks run"
+        session.progress.tell(f"{who} on {words}{why}")
+    session.engines[name] = engine.description()
 
 
 def _engine_settings(session: Session, name: str) -> EngineSettings:

@@ -8,13 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from experiments.exits import DONE, FAILURE, RUN, STORE, default_results, exit_code
-from pixelrobust.errors import InputError, printable
+from experiments.exits import DONE, FAILURE, RUN, STORE, default_results, exit_code, short
+from experiments.terminal import console, say
+from pixelrobust.errors import InputError
 from pixelrobust.evaluation.store import PredictionStore, cell_name
 from pixelrobust.outcomes.kinds import CELL_COLUMNS
 from pixelrobust.perturbation.grid import Cell, build_grid
@@ -27,7 +23,8 @@ class RunStatus:
     """Say how far a run is.
 
     Attributes:
-        name: of its folder.
+        folder: where its record lies.
+        results: where its results lie; None where there are none.
         begun: when, ISO 8601.
         state: done, failed or not finished.
         why: the last line of what made it fail; else empty.
@@ -35,7 +32,8 @@ class RunStatus:
         missing: the others, by name of network and cell.
     """
 
-    name: str
+    folder: Path
+    results: Path | None
     begun: str
     state: str
     why: str
@@ -81,12 +79,15 @@ def _status(record: Path, results: Path) -> RunStatus:
         raise InputError(
             f"the record {record} cannot be read ({error}); remove its folder."
         ) from error
-    folder, why = record.parent, ""
+    folder, why, found = record.parent, "", None
     state = "done" if (folder / DONE).is_file() else "not finished"
+    if state == "done":
+        found = Path((folder / DONE).read_text(encoding="utf-8").strip())
     if (folder / FAILURE).is_file():
         state = "failed"
         why = (folder / FAILURE).read_text(encoding="utf-8").strip().splitlines()[-1]
-    return RunStatus(folder.name, begun, state, why, finished, tuple(missing))
+    there = found if found and found.is_dir() else None
+    return RunStatus(folder, there, begun, state, why, finished, tuple(missing))
 
 
 def _cells(about: dict[str, Any], results: Path) -> tuple[int, list[str]]:
@@ -114,14 +115,19 @@ def _is_finished(folder: Path, cell: Cell, images: int, settings: dict[str, Any]
 
 
 def _print(runs: Sequence[RunStatus]) -> None:
-    table = Table("Run", "Begun", "State", "Cells", "Missing", box=box.SIMPLE)
+    out = console()
     for run in runs:
         cells = len(run.missing) + run.finished
-        table.add_row(
-            Text(printable(run.name)), run.begun, Text(printable(f"{run.state} {run.why}".strip())),
-            f"{run.finished} of {cells}" if cells else "", Text(printable(", ".join(run.missing))),
-        )  # fmt: skip
-    Console().print(table)
+        counts = f", {run.finished} of {cells} cells" if cells else ""
+        say(out, short(run.folder), "bold")
+        for line in (
+            f"{run.state}{counts}, begun {run.begun}",
+            run.results and f"results in {short(run.results)}",
+            run.why,
+            run.missing and f"missing: {', '.join(run.missing)}",
+        ):
+            if line:
+                say(out, line, indent="  ")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What runs leave in a folder of results: their rows and manifests, written and read."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from experiments.paper import experiment_called
+from pixelrobust.errors import InputError
 from pixelrobust.files import check_inside, remove_leftovers
 from pixelrobust.outcomes.kinds import kind_of
 from pixelrobust.outcomes.manifest import Manifest, read_manifest
@@ -22,6 +24,24 @@ def store_run(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> No
     path = outcomes_file(directory, manifest.name)
     write_outcomes(outcomes, path)
     manifest.write(path.with_suffix(".json"))
+
+
+def is_stored(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> bool:
+    """Tell whether a folder holds these very rows of these images, networks and settings already.
+
+    Then its record stands for them too: it says when, where and by which versions they were found first.
+    """
+    try:
+        stored, rows = load_run(directory, manifest.name)
+    except InputError:
+        return False
+    what = ("config", "image_list_sha256", "weights_sha256", "draws", "images")
+    if any(getattr(stored, key) != getattr(manifest, key) for key in what):
+        return False
+    with TemporaryDirectory() as folder:
+        # Types differ between rows that were made and rows that were read.
+        write_outcomes(outcomes, path := Path(folder) / "rows.parquet")
+        return read_outcomes(path, kind_of(manifest.config).name).equals(rows)
 
 
 def outcomes_file(directory: Path, name: str) -> Path:

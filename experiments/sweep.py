@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from experiments.config import LOST, RECORD, JobRecord, job_record, settings_of
-from experiments.present import derive, present
+from experiments.config import LOST, RECORD, JobRecord, differing, job_record, settings_of
+from experiments.present import derive, present, tables_of
 from experiments.stored import Run, load_manifest, load_run, store_run, stored_runs
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
@@ -76,8 +77,14 @@ def finish(
         missing = _missing(jobs, name) if len(own) == 1 else []
         for group in own:
             if len(group) == 1:
-                directory = Path(group[0].directory)
+                (job,) = group
+                directory = Path(job.directory)
                 run = load_run(directory, name)
+                if len(own) > 1:
+                    title = job.own(differing(jobs[0].overrides, jobs[-1].overrides))
+                    presented += [
+                        replace(each, title=f"{each.title} ({title})") for each in tables_of(*run)
+                    ]
             else:
                 directory, run = _merge(group, results)
                 presented += present(directory, *run, missing)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from experiments.config import settings_of
@@ -44,6 +43,7 @@ from experiments.session import (
     rows_of,
 )
 from experiments.stored import Run, outcomes_file, stored_runs
+from experiments.terminal import console, say_page
 from pixelrobust.attacks import is_straight
 from pixelrobust.engine.base import label_margins
 from pixelrobust.errors import InputError, escape_markdown
@@ -143,7 +143,7 @@ def verify_folder(
     given = settings.engine.devices
     # What is recomputed is too little to be shared by several.
     settings = settings.on_device(given if isinstance(given, str) else "auto")
-    session = Session(settings, Progress(Console()))
+    session = Session(settings, Progress(console()))
     checked, kept, parts, left_out = 0, dict[str, Run](), list[pd.DataFrame](), list[str]()
     for name, run in runs.items():
         sample = sampled(run[1], kind_of(run[0].config), share, seed)
@@ -156,6 +156,7 @@ def verify_folder(
             kept[name] = run
             checked += len(sample)
             parts.append(found.assign(run=name))
+    session.progress.end_line()
     if not parts:
         raise InputError(*left_out)
     faulty = pd.concat(parts)
@@ -683,7 +684,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text, contradicted = verify_folder(
             given.folder, wanted, settings_of(*given.keys), given.share, given.seed, given.retrain
         )
-        print(text)
+        # Elsewhere the page is kept as it is, with its digest.
+        if sys.stdout.isatty():
+            say_page(console(), text)
+        else:
+            print(text)
         return EXIT_CONTRADICTED if contradicted else 0
 
     return exit_code(work)

@@ -73,6 +73,22 @@ def write_presented(directory: Path, presented: Sequence[Presented]) -> None:
             remove_figure(directory / name)
 
 
+def is_written(directory: Path, presented: Sequence[Presented]) -> bool:
+    """Tell whether a folder holds all files that `write_presented` would write."""
+    names = [
+        f"{stem}.{kind}"
+        for each in presented
+        for stems, kinds in (
+            ([each.stem] if each.stem else [], ("csv", "md", "tex")),
+            (each.beside, ("csv",)),
+            (each.figures, ("png", "pdf")),
+        )
+        for stem in stems
+        for kind in kinds
+    ]
+    return all((directory / name).is_file() for name in names)
+
+
 def _write_tables(stem: Path, presented: Presented) -> None:
     markdown = [escape_paragraph(note) for note in presented.notes]
     for below in presented.below:

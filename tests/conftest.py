@@ -79,7 +79,8 @@ def run(
 ) -> Run:
     """The command line, with results below tmp_path / "results", unless they are given."""
     monkeypatch.setenv("PIXELROBUST_CACHE", str(cache))
-    monkeypatch.setenv("COLUMNS", "200")
+    # Sentences stand on one line, whatever paths they name.
+    monkeypatch.setenv("COLUMNS", "1000")
 
     def call(*arguments: str, results: Path = tmp_path / "results") -> Ended:
         own = [f"paths.results={results}"]

@@ -93,12 +93,17 @@ def test_names_are_no_markup_of_the_terminal(
     monkeypatch.setenv("COLUMNS", "200")
     table = pd.DataFrame({"Num": ["4"], name: [name]})
     show([Presented(name, table, [])], Path(name))
-    Progress(Console()).say(name)
-    with Progress(Console()).task(name, 1) as advance:
+    progress = Progress(Console())
+    progress.say(name)
+    with progress.task("words", 1, name) as advance:
         advance.note(name)
+    progress.end_line()
     out = capsys.readouterr().out
     assert out.count(printable(name).strip()) >= 5
     assert all(line.isprintable() for line in out.splitlines())
+    with Progress(Console(force_terminal=True)).task(name, 1) as advance:
+        advance(1)
+    assert printable(name).strip() in capsys.readouterr().out
 
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -87,7 +87,7 @@ def test_evaluating_and_retraining_send_nothing(watched: Path, tmp_path: Path) -
         [sys.executable, "-c", COMMANDS, commands], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
-    assert "run by openvino" in ended.stdout
+    assert "on OpenVINO (fp32)" in ended.stdout
     assert not watched.exists(), watched.read_text()
     # OpenVINO's reports would leave a number by which they know the machine.
     assert list((tmp_path / "home").rglob("openvino*")) == []

@@ -23,6 +23,8 @@ from pixelrobust.errors import InputError
 from pixelrobust.files import package_folder
 from pixelrobust.settings import EngineName, EngineSettings, Precision
 
+ASKED_FOR = "asked for"
+"""Why an engine runs that the settings name."""
 # OpenVINO computes several batches at once, each by one thread, whose caches these suit.
 _OPENVINO_BATCH = 4
 # So many images show that an engine gives eager's logits.
@@ -58,7 +60,7 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
         check_batch_size(settings.batch_size, device, image_size)
     size = settings.batch_size or suitable_batch_size(device, image_size)
     eager = EagerEngine(module, device, size, precision)
-    name, eager.reason = settings.name, "asked for"
+    name, eager.reason = settings.name, ASKED_FOR
     if name == "auto":
         name, eager.reason = choose_engine(device, precision, passes)
     if name == "eager":
@@ -174,6 +176,7 @@ def predict_all(engine: Engine, pixels: Images, advance: Advance) -> Predicted:
 
 
 __all__ = [
+    "ASKED_FOR",
     "EagerEngine",
     "Engine",
     "Predicted",

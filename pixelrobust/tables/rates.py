@@ -20,9 +20,37 @@ SUMMARY_COLUMNS = [
 ]  # fmt: skip
 
 _MISSING = "missing"
+_WIDTH = 80
+_INTERVALS = "ci_low to ci_high: 95 % interval of wrong_rate"
 
 # Numbers differ from 0 by rounding errors alone beyond these decimals.
 _NOISE_DECIMALS = 10
+
+
+class Summary(pd.DataFrame):
+    """A table of wrong rates that prints within 80 columns; in all else a plain DataFrame."""
+
+    @property
+    def _constructor(self) -> type["Summary"]:
+        return Summary
+
+    def __repr__(self) -> str:
+        if list(self.columns) != SUMMARY_COLUMNS or self.empty:
+            return super().__repr__()
+        # What nothing limits, and what is the same in all cells, needs no column.
+        changed = self[self["num"] > 0]
+        counts = {
+            key: f"{key}: {changed[key].iloc[0]:,}"
+            for key in ("images", "draws")
+            if changed[key].nunique() == 1 == self["images"].nunique()
+        }
+        limits = [key for key in ("amplitude", "area") if self[key].isna().all()]
+        shown = pd.DataFrame(self).drop(columns=["wrong", *limits, *counts])
+        rows = pd.get_option("display.max_rows")
+        table = shown.to_string(
+            index=False, line_width=_WIDTH, max_rows=rows, float_format=significant
+        )
+        return "; ".join([f"{table}\n{_INTERVALS}", *counts.values()])
 
 
 def summarize(
@@ -45,12 +73,12 @@ def summarize(
     Returns:
         Columns model, num, amplitude, area (missing: unlimited), images, draws, wrong (outcomes),
         wrong_rate in 0..1, ci_low and ci_high (95 %, see `pixelrobust.statistics.rates`), pixel_index.
-        Models in the order of the outcomes; then by area, amplitude and num, the control first.
+        It prints within 80 columns. Models in the order of the outcomes; then by area, amplitude and num, the control first.
     """
     size = _image_size_of(outcomes, image_size)
     groups = outcomes.groupby(["model", *CELL_COLUMNS], observed=True, dropna=False, sort=False)
     rows = [_summary_row(group, size, amplitude_share) for _, group in groups]
-    return ordered_summary(pd.DataFrame(rows, columns=SUMMARY_COLUMNS))
+    return Summary(ordered_summary(pd.DataFrame(rows, columns=SUMMARY_COLUMNS)))
 
 
 def _image_size_of(outcomes: pd.DataFrame, given: int | tuple[int, int] | None) -> tuple[int, int]:

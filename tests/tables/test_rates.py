@@ -1,6 +1,7 @@
 """Tables from outcomes that are counted by hand."""
 
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_csv_holds_numbers_that_read_back(tmp_path: Path) -> None:
     summary = summarize(outcomes())
     write_csv(summary, tmp_path / "t.csv")
     back = pd.read_csv(tmp_path / "t.csv").astype({"amplitude": "Int16", "area": "Int32"})
-    pd.testing.assert_frame_equal(back, summary, check_dtype=False)
+    pd.testing.assert_frame_equal(summary, back, check_dtype=False)
     assert "%" not in (tmp_path / "t.csv").read_text()
 
 
@@ -195,3 +196,20 @@ def test_numbers_to_three_digits(value: float, text: str) -> None:
 
 def test_a_markdown_table_without_rows_has_its_head() -> None:
     assert markdown_table(pd.DataFrame({"First": [], "Second": []})).startswith("| First")
+
+
+def test_a_summary_prints_within_80_columns() -> None:
+    table = outcomes().assign(model="tf_efficientnet_lite0")
+    summary = summarize(table)
+    for shown in (summary, summary[summary["num"] > 0], pickle.loads(pickle.dumps(summary))):
+        text = str(shown)
+        assert max(map(len, text.splitlines())) <= 80
+        assert "..." not in text
+        for column in ("model", "num", "wrong_rate", "ci_low", "ci_high", "pixel_index"):
+            assert column in text
+        assert list(shown.columns) == SUMMARY_COLUMNS
+    # What nothing limits has no column.
+    free = table[table["amplitude"].isna() & table["area"].isna()]
+    assert "amplitude" not in str(summarize(free))
+    assert "area" not in str(summarize(free))
+    assert "0.5" in str(summary[["wrong_rate"]].head(1).assign(wrong_rate=0.5))
