@@ -17,7 +17,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
 	amplification breakdown distances returns overshoot claims report status verify wheel benchmark audit \
-	test test-slow notebooks test-notebooks coverage docs lint format
+	test test-slow test-gpu notebooks test-notebooks coverage docs lint format
 
 help:  ## List the targets.
 	@echo "usage: make TARGET [PROFILE=bundled|imagenette|paper] [IMAGENET_DIR=FOLDER]"
@@ -128,6 +128,9 @@ audit:  ## Look up every pinned package in the index's database of advisories; n
 
 test: | $(BIN)/python  ## Run the tests, but for the slow ones; nine to ten minutes on two cores.
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 -m 'not slow'
+
+test-gpu: | $(BIN)/python  ## Run the tests of what a GPU computes, beside the CPU; a minute. Other tests see no GPU.
+	@PIXELROBUST_TEST_GPU=1 $(BIN)/python -m pytest -m gpu tests/engine tests/perturbation
 
 test-slow: | $(BIN)/python  ## Run the slow tests.
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --max-worker-restart=0 -m slow

@@ -117,8 +117,8 @@ class Context:
     def barrier(self) -> None:
         """Wait until all processes are here."""
         if self.world_size > 1:
-            device_ids = [self.device.index] if self.device.type == "cuda" else None
-            dist.barrier(device_ids=device_ids)
+            is_nccl = dist.get_backend() == "nccl"
+            dist.barrier(device_ids=[self.device.index] if is_nccl else None)
 
 
 SINGLE = Context()
@@ -161,7 +161,7 @@ def start(function: Callable[..., _T], devices: Sequence[str], *arguments: Any) 
 
     Args:
         function: where processes are started, one at the top level of a module.
-        devices: "auto", "cpu", "cuda" or "cuda:N" each; "cpu" as often as processes are wanted.
+        devices: "auto", "cpu", "cuda" or "cuda:N" each; any as often as processes are wanted on it.
             Under torchrun a single one stands for all ranks: "cuda" for the GPU of each.
         arguments: plain data, where processes are started.
 
@@ -176,7 +176,8 @@ def start(function: Callable[..., _T], devices: Sequence[str], *arguments: Any) 
     if _is_launched():
         # A part of the store that no earlier group has written to.
         store = PrefixStore(f"pixelrobust-{next(_GROUPS)}", _rendezvous())
-        return _run_in_group(function, _launched_context(chosen), store, arguments)
+        backend = _backend(chosen)
+        return _run_in_group(function, _launched_context(chosen), backend, store, arguments)
     if len(chosen) == 1:
         return function(Context(device=chosen[0]), *arguments)
     return cast(_T, _run_in_processes(function, chosen, arguments))
@@ -196,9 +197,13 @@ def _find_devices(names: Sequence[str]) -> list[torch.device]:
         )
     if devices[0].type == "cuda":
         devices = [torch.device("cuda", device.index or 0) for device in devices]
-        if len(set(devices)) < len(devices):
-            raise InputError(f"engine.devices={','.join(names)} names a GPU twice; give each once.")
     return devices
+
+
+def _backend(devices: list[torch.device]) -> str:
+    """Return what processes talk by: NCCL does not let several share a GPU."""
+    is_shared = len(set(devices)) < len(devices)
+    return "gloo" if is_shared or devices[0].type == "cpu" else "nccl"
 
 
 def _launched_context(devices: list[torch.device]) -> Context:
@@ -222,17 +227,20 @@ def _rendezvous() -> Any:
 
 
 def _run_in_group(
-    function: Callable[..., _T], context: Context, store: Any, arguments: Sequence[Any]
+    function: Callable[..., _T],
+    context: Context,
+    backend: str,
+    store: Any,
+    arguments: Sequence[Any],
 ) -> _T:
     """Run the function inside a group of processes.
 
     The group is left only when it ends well: whoever fails must not wait for the others.
     """
-    is_cuda = context.device.type == "cuda"
-    if is_cuda:
+    if context.device.type == "cuda":
         torch.cuda.set_device(context.device)
     dist.init_process_group(
-        "nccl" if is_cuda else "gloo",
+        backend,
         store=store,
         rank=context.rank,
         world_size=context.world_size,
@@ -285,7 +293,7 @@ def _rank_main(
     try:
         context = Context(rank, len(devices), devices[rank])
         store = FileStore(str(folder / "store"), len(devices))
-        result = _run_in_group(function, context, store, arguments)
+        result = _run_in_group(function, context, _backend(devices), store, arguments)
         if context.is_main:
             (folder / "result").write_bytes(pickle.dumps(result))
     except Exception as error:

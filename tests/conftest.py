@@ -12,6 +12,11 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Tests mean the CPU, but for those of a GPU, which `make test-gpu` runs alone. Processes that tests start
+# see none either.
+if "PIXELROBUST_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 import torch
 
 from experiments.run import main
@@ -37,7 +42,7 @@ def from_setup_dev(module: str) -> Any:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("needs a GPU that torch can use")
+        pytest.skip("needs a GPU that torch can use, and `make test-gpu`")
 
 
 @pytest.fixture(scope="module")

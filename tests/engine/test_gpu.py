@@ -1,5 +1,7 @@
 """What a GPU computes, beside the CPU."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,12 +10,16 @@ from torch import Tensor, nn
 
 from pixelrobust import evaluate
 from pixelrobust.attacks import craft, round_to_8_bits
-from pixelrobust.engine import EagerEngine
+from pixelrobust.distributed import Context, start
+from pixelrobust.engine import EagerEngine, feeding, same_logits
 from pixelrobust.engine.base import CompiledEngine
 from pixelrobust.models.heads import Normalize
 from pixelrobust.perturbation.pixels import as_floats, unit_floats
-from pixelrobust.settings import attack_settings
+from pixelrobust.settings import Precision, attack_settings
+from tests.distributed_cases import add_ranks
 from tests.engine.test_engines import network, pictures
+from tests.retraining.cases import train
+from tests.test_distributed import evaluation
 
 pytestmark = pytest.mark.gpu
 
@@ -68,3 +74,74 @@ def test_random_starts_are_those_of_the_cpu() -> None:
     )
     assert torch.equal(found.cpu(), expected)
     assert not torch.equal(expected, as_floats(images))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("engine", [EagerEngine, CompiledEngine])
+def test_every_engine_and_precision_gives_the_cpus_logits(
+    engine: type[EagerEngine], precision: Precision
+) -> None:
+    images = pictures(40)
+    expected = EagerEngine(network(), CPU, 16).logits(images)
+    found = engine(network(), GPU, 16, precision)
+    logits = found.logits(images.to(GPU)).cpu()
+    difference = float((logits - expected).abs().max() / expected.abs().max())
+    assert difference < {"fp32": 1e-5, "tf32": 5e-3, "bf16": 5e-2, "fp16": 5e-3}[precision]
+    assert same_logits(found, expected.to(GPU), images.to(GPU))
+
+
+def test_images_that_do_not_stay_on_the_gpu_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> pd.DataFrame:
+        return evaluate(
+            network(), pictures(64), np.arange(64) % 10, num=[8, 64], draws=2, device="cuda",
+            engine="eager", batch_size=7,
+        )  # fmt: skip
+
+    expected = found()
+    monkeypatch.setattr(feeding, "_SHARE_OF_MEMORY", 0)
+    assert isinstance(feeding.make_feed(pictures(4), GPU), feeding.StreamingFeed)
+    pd.testing.assert_frame_equal(found(), expected)
+
+
+def test_where_memory_is_short_batches_are_halved() -> None:
+    """8,192 images take 25 MB as floats, and what the first layer makes of them 67 MB."""
+    images = pictures(8192)
+    expected = EagerEngine(network(), CPU, 256).predict(images)
+    engine = EagerEngine(network(), GPU, 8192)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    taken = torch.cuda.memory_reserved(GPU)
+    torch.cuda.set_per_process_memory_fraction((taken + 100e6) / total, GPU)
+    try:
+        found = engine.predict(images.to(GPU)).cpu()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, GPU)
+    assert 1 < engine.batch_size < 8192
+    assert int((found != expected).sum()) <= 8
+
+
+def test_attacks_reach_what_they_reach_on_the_cpu() -> None:
+    images = pictures(24)
+    labels = EagerEngine(network(), CPU, 24).predict(images)
+    attack = attack_settings(name="FGSM", refine=True)
+    expected, found = (
+        craft(network().to(device), images.to(device), labels.to(device), attack, "minimal")
+        for device in (CPU, GPU)
+    )
+    assert torch.equal(found.fooled.cpu(), expected.fooled)
+    assert bool(expected.fooled.any())
+    torch.testing.assert_close(
+        found.epsilon.cpu(), expected.epsilon, rtol=0, atol=0.02, equal_nan=True
+    )
+
+
+def test_retraining_goes_the_way_of_the_cpu(tmp_path: Path) -> None:
+    expected = train(tmp_path / "cpu").history
+    found = train(tmp_path / "gpu", context=Context(device=GPU)).history
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-3)
+
+
+def test_two_processes_share_a_gpu() -> None:
+    two = ["cuda:0", "cuda:0"]
+    assert start(add_ranks, two) == 3
+    pd.testing.assert_frame_equal(start(evaluation, two, 13), start(evaluation, ["cuda:0"], 13))

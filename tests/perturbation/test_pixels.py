@@ -406,7 +406,7 @@ def test_ten_thousand_changes_take_under_two_seconds_on_one_core(one_thread: Non
     assert time.process_time() - start < 2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_gives_the_same_bits() -> None:
     images = noise(7)
     cells, manners = (
