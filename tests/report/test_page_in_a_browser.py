@@ -170,7 +170,7 @@ def test_figures_are_drawn(page: Page) -> None:
     assert drawing.bounding_box()["width"] > 600  # type: ignore[index]
     assert drawing.locator("path").count() > 20
     words = drawing.locator("text").all_text_contents()
-    assert {"efficientnet_lite0", "(a) accuracy (%)", "16,384"} <= set(words)
+    assert {"efficientnet_lite0", "accuracy (%)", "16,384"} <= set(words)
 
 
 def test_arrow_keys_on_the_slider_change_pictures_and_predictions(page: Page) -> None:
