@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import truediv
 from pathlib import Path
@@ -249,71 +249,64 @@ def predict_for(seconds: float, engine: "Engine", images: Tensor) -> tuple[int, 
     return len(predicted), time.perf_counter() - start
 
 
-def on_a_gpu(job: Job, engine_keys: Sequence[str]) -> dict[str, Any]:
-    """Run arms c and d on a GPU, in one process, of images that wait in the machine's memory.
-
-    Returns:
-        By arm, its steady state; under "peak_bytes", the GPU's memory that was taken.
+def on_a_gpu(job: Job, precision: str) -> Iterator[Measured]:
+    """Run arms c and d on a GPU, of images that wait in the machine's memory.
 
     Arm c evaluates the grid of Table 6 and returns its outcomes; arm d shows the network batches of
     floats that lie on the GPU, and nothing is done with its logits.
     """
     from experiments.config import settings_of
     from pixelrobust.engine import make_engine
-    from pixelrobust.engine.base import as_floats
     from pixelrobust.evaluation.cells import evaluate_cells
     from pixelrobust.evaluation.forward import Design, Task
     from pixelrobust.models.build import load_classifier
     from pixelrobust.perturbation.grid import build_grid
+    from pixelrobust.perturbation.pixels import as_floats
 
-    settings = settings_of(*job.keys, *engine_keys)
-    images = torch.randint(
-        256,
-        (job.count, 3, SIDE, SIDE),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(0),
-    )
+    begun = time.perf_counter()
+    settings = settings_of(*job.keys, f"engine.precision={precision}", "engine.name=eager")
+    shape, generator = (job.count, 3, SIDE, SIDE), torch.Generator().manual_seed(0)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     module = load_classifier(job.model, settings.models[job.model]).module
     engine = make_engine(module, settings.engine, images, passes=0)
+    torch.cuda.reset_peak_memory_stats(engine.device)
     batch = as_floats(images[: engine.batch_size].to(engine.device))
 
     def passes_alone(seconds: float) -> tuple[int, float]:
         passes, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds:
-            for _ in range(8):
+            for _ in range(4):
                 engine.logits(batch)
             torch.cuda.synchronize(engine.device)
-            passes += 8 * len(batch)
+            passes += 4 * len(batch)
         return passes, time.perf_counter() - start
 
     passes_alone(1)
     alone = passes_alone(job.seconds)
-    keys, labels = [str(row) for row in range(job.count)], np.zeros(job.count, dtype=np.int64)
-    task, grid = Task(engine, images, keys, labels, job.label), build_grid(NUMS)
-    draws = math.ceil(job.seconds * truediv(*alone) / (job.count * len(NUMS)))
-    evaluate_cells(task, Design(grid, 1, 0))
+    rate = truediv(*alone)
+    # Whole batches of images; of a slow network only some of them.
+    cells = build_grid(NUMS)
+    batches = math.ceil(job.seconds * rate / len(cells) / engine.batch_size)
+    count = min(job.count, max(2, batches) * engine.batch_size)
+    keys, labels = [str(row) for row in range(count)], np.zeros(count, dtype=np.int64)
+    task = Task(engine, images[:count], keys, labels, job.label)
+    draws = math.ceil(job.seconds * rate / (count * len(NUMS)))
+    evaluate_cells(task, Design(cells[:2], 1, 0))
     start = time.perf_counter()
-    outcomes = evaluate_cells(task, Design(grid, draws, 0))
-    own = (len(outcomes), time.perf_counter() - start)
-    about = engine.name, engine.precision, engine.batch_size
-    steady = {arm: asdict(Steady(*found, *about)) for arm, found in (("c", own), ("d", alone))}
-    return steady | {"peak_bytes": torch.cuda.max_memory_allocated(engine.device)}
+    own = (len(evaluate_cells(task, Design(cells, draws, 0))), time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated(engine.device)
+    whole = time.perf_counter() - begun
+    for arm, found in (("c", own), ("d", alone)):
+        steady = Steady(*found, engine.name, engine.precision, engine.batch_size)
+        yield Measured(job.label, arm, 0, steady, whole, peak)
 
 
-def measure_on_a_gpu(number: int, job: Job) -> list[Measured]:
+def measure_on_a_gpu(number: int, job: Job) -> Iterator[Measured]:
     """Run arms c and d in each precision, as part of the round of this number."""
-    runs = []
     for precision in _GPU_PRECISIONS:
-        keys = [f"engine.precision={precision}", "engine.name=eager"]
-        job_file = f"{job.folder}/job.json"
-        printed, seconds, _ = run_module("scripts.benchmark", "arm", "gpu", job_file, *keys)
-        found = json.loads(printed.splitlines()[-1])
-        peak = found.pop("peak_bytes")
-        runs += [
-            Measured(job.label, arm, number, Steady(**steady), seconds, peak)
-            for arm, steady in found.items()
-        ]
-    return runs
+        for measured in on_a_gpu(job, precision):
+            yield replace(measured, round=number)
+        torch.cuda.empty_cache()
 
 
 def prepare_for_a_gpu(given: argparse.Namespace, model: str, folder: Path) -> Job:
@@ -728,9 +721,6 @@ def _count(text: str) -> int:
 def run_arm(arm: str, job_file: str, *engine_keys: str) -> int:
     """Run an arm in this process, and print its steady state."""
     job = Job(**json.loads(Path(job_file).read_text()))
-    if arm == "gpu":
-        print(json.dumps(on_a_gpu(job, engine_keys)))
-        return 0
     steady = bare(job, engine_keys) if arm == "d" else (naive if arm == "a" else competent)(job)
     print(json.dumps(asdict(steady)))
     return 0
