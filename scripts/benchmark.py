@@ -578,7 +578,7 @@ def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
 
 
 def for_reading(summary: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the summary as text."""
+    """Return the summary as text, without columns that would be empty."""
     import pandas as pd
 
     from pixelrobust.tables.rates import significant
@@ -595,12 +595,14 @@ def for_reading(summary: "pd.DataFrame") -> "pd.DataFrame":
         "Precision": summary["precision"],
         "Images/s": with_range("images_per_second"), "Times (a)": with_range("ratio_to_a"),
         "Times (d)": with_range("ratio_to_d"), "Peak memory, MB": numbers("peak_mb"),
-        "Forward passes": [f"{passes:,.0f}" for passes in summary["passes"]],
+        "Forward passes": ["" if pd.isna(n) else f"{n:,.0f}" for n in summary["passes"]],
         "Their seconds": numbers("seconds"),
         "Seconds of the whole process": numbers("whole_process_seconds"),
         "Runs": summary["runs"].astype(str),
     }  # fmt: skip
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(columns)
+    # What no arm has measured.
+    return table.loc[:, (table != "").any()]
 
 
 def page(summary: "pd.DataFrame", jobs: Sequence[Job], runs: Sequence[Measured]) -> str:

@@ -1,4 +1,7 @@
-"""Write what is generated in README.md: tables between `<!-- begin FILE -->` and `<!-- end -->`, and its picture.
+"""Write what is generated in README.md and docs: tables between `<!-- begin FILE -->` and `<!-- end -->`.
+
+The file is Markdown, whose first table is taken, or "times", how long the paper's experiments take. README's
+picture is drawn too.
 
 usage: python -m scripts.readme
 """
@@ -16,20 +19,87 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURE = REPOSITORY / "docs" / "flip"
 _BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+# Forward passes that each of the paper's 10,000 images takes: Tables 6 to 8 by their cells; Table 9 by an
+# attack of about 20 (a gradient is as long as three, and some 15 sizes are tried) and six nums, rounded
+# and not.
+_PASSES = {"Table 6": 5, "Table 7": 25, "Table 8": 25, "Table 9": 32}
+_IMAGES = 10_000
+# Candidates, of which each network sees all unchanged.
+_CANDIDATES = 50_000
+_ALL_OF_IMAGENET = 1_281_167
+_DEVICES = (1, 4, 64)
+
 _NETWORK = "efficientnet_lite0"
 _NUMS = (0, 16, 64)
 _DRAWS = 50
 
 
 def with_tables(text: str) -> str:
-    """Return the text with the first table of each named Markdown file between its markers."""
+    """Return the text with what is generated between its markers."""
 
     def filled(block: re.Match[str]) -> str:
+        if block[2] == "times":
+            return block[1] + "\n" + "\n\n".join(times()) + "\n\n" + block[3]
         lines = (REPOSITORY / block[2]).read_text(encoding="utf-8").splitlines()
         rows = [line for line in lines[: lines.index("", 2)] if line.startswith("|")]
         return block[1] + "\n".join(["", *rows, "", ""]) + block[3]
 
     return _BLOCK.sub(filled, text)
+
+
+def times() -> list[str]:
+    """Return tables of how long the paper's experiments take, by the rates in results/benchmark*.csv."""
+    import pandas as pd
+
+    gpu, cpu = (
+        pd.read_csv(REPOSITORY / "results" / f"benchmark{name}.csv") for name in ("-gpu", "")
+    )
+    own = gpu[gpu["arm"] == "c"].set_index(["precision", "model"])["images_per_second"]
+    slow = cpu[cpu["arm"] == "c"].set_index("model")["images_per_second"]
+    changed = sum(_PASSES.values()) * _IMAGES
+    by_network = []
+    for name, rate in own["fp32"].items():
+        minutes = {table: passes * _IMAGES / rate / 60 for table, passes in _PASSES.items()}
+        by_network.append(
+            {
+                "Network": str(name),
+                "Unchanged": _minutes(_CANDIDATES / rate / 60),
+                **{table: _minutes(value) for table, value in minutes.items()},
+                "All in TF32": _minutes((_CANDIDATES + changed) / own["tf32"][name] / 60),
+                "All on two cores": _minutes((_CANDIDATES + changed) / slow[name] / 60)
+                if name in slow
+                else "not measured",
+            }
+        )
+    together = []
+    for words, images, candidates in (
+        ("the paper's 10,000 images", _IMAGES, _CANDIDATES),
+        ("all 1,281,167 training images of ImageNet", _ALL_OF_IMAGENET, 0),
+    ):
+        passes = candidates + sum(_PASSES.values()) * images
+        for precision in ("fp32", "tf32"):
+            alone = sum(passes / rate for rate in own[precision]) / 60
+            together.append(
+                {
+                    "Images": words,
+                    "Arithmetic": precision,
+                    **{f"{count} GPU{'s' * (count > 1)}": _minutes(alone / count)
+                       for count in _DEVICES},
+                }
+            )  # fmt: skip
+    return [
+        str(pd.DataFrame(table).to_markdown(index=False, disable_numparse=True))
+        for table in (by_network, together)
+    ]
+
+
+def _minutes(minutes: float) -> str:
+    """Return a time in words, with two digits that count."""
+    if minutes < 1:
+        return f"{60 * minutes:.2g} s"
+    return f"{minutes:.2g} min" if minutes < 100 else f"{minutes / 60:.2g} h"
 
 
 def draw_flip() -> "Figure":
@@ -72,6 +142,6 @@ def draw_flip() -> "Figure":
 if __name__ == "__main__":
     from pixelrobust.figures import write_figure
 
-    readme = REPOSITORY / "README.md"
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for written in PAGES:
+        written.write_text(with_tables(written.read_text(encoding="utf-8")), encoding="utf-8")
     write_figure(draw_flip(), PICTURE)

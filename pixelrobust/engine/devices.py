@@ -143,6 +143,11 @@ def check_precision(device: torch.device, precision: Precision) -> None:
         )
 
 
+def offers_tf32(device: torch.device) -> bool:
+    """Tell whether a device computes in TF32: GPUs since Ampere do."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
 @contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
     """Run what is inside in this precision, and leave torch's settings as they were.

@@ -14,6 +14,7 @@ from pixelrobust.attacks import craft, round_to_8_bits
 from pixelrobust.distributed import Context, start
 from pixelrobust.engine import EagerEngine, feeding, same_logits
 from pixelrobust.engine.base import CompiledEngine
+from pixelrobust.engine.devices import offers_tf32
 from pixelrobust.models.heads import Normalize
 from pixelrobust.perturbation.pixels import as_floats, unit_floats
 from pixelrobust.settings import Precision, attack_settings
@@ -147,3 +148,8 @@ def test_two_processes_share_a_gpu() -> None:
     two = ["cuda:0", "cuda:0"]
     assert start(add_ranks, two) == 3
     pd.testing.assert_frame_equal(start(evaluation, two, 13), start(evaluation, ["cuda:0"], 13))
+
+
+def test_tf32_is_offered() -> None:
+    assert offers_tf32(GPU) == (torch.cuda.get_device_capability(GPU) >= (8, 0))
+    assert not offers_tf32(CPU)
