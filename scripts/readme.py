@@ -6,17 +6,14 @@ picture is drawn too.
 usage: python -m scripts.readme
 """
 
+import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 REPOSITORY = Path(__file__).resolve().parent.parent
-PICTURE = REPOSITORY / "docs" / "flip"
+PICTURE = REPOSITORY / "docs" / "flip.png"
 _BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -102,8 +99,8 @@ def _minutes(minutes: float) -> str:
     return f"{minutes:.2g} min" if minutes < 100 else f"{minutes / 60:.2g} h"
 
 
-def draw_flip() -> "Figure":
-    """Draw matplotlib's own photograph, changed, with what EfficientNet-Lite0 takes it for.
+def draw_flip() -> bytes:
+    """Draw matplotlib's own photograph, changed, with what EfficientNet-Lite0 takes it for, as a PNG.
 
     The photograph, of Grace Hopper, is the US Navy's and in the public domain.
     """
@@ -133,15 +130,17 @@ def draw_flip() -> "Figure":
             seen = [words[index] for index in network(as_floats(draws)).argmax(dim=1)]
         axes.imshow(np.asarray(draws[0].permute(1, 2, 0)))
         axes.set_axis_off()
-        share = f"in {seen.count(seen[0])} of {_DRAWS} random changes" if num else ""
+        share = f"\nin {seen.count(seen[0])} of {_DRAWS} random changes" if num else ""
         title = f"{num} random pixels changed" if num else "unchanged"
-        axes.set_title(f"{title}:\n{seen[0]}\n{share}", fontsize=9)
-    return figure
+        axes.set_title(f"{title}:\n{seen[0]}{share}", fontsize=9)
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=110, bbox_inches="tight", metadata={"Software": None})
+    # With all its colours it would be three times as large.
+    Image.open(drawn).convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 if __name__ == "__main__":
-    from pixelrobust.figures import write_figure
-
     for written in PAGES:
         written.write_text(with_tables(written.read_text(encoding="utf-8")), encoding="utf-8")
-    write_figure(draw_flip(), PICTURE)
+    PICTURE.write_bytes(draw_flip())

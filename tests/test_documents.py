@@ -24,7 +24,7 @@ from experiments.manual import manual
 from experiments.report import main as report
 from experiments.verify import main as verify
 from pixelrobust.datasets.classes import imagenet_wnids
-from scripts.readme import with_tables
+from scripts.readme import PICTURE, draw_flip, with_tables
 from tests.conftest import REPOSITORY, Run, from_setup_dev
 from tests.models.cases import SIDE, checkpoint, tiny
 
@@ -302,12 +302,22 @@ def test_every_python_block_runs(block: int, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.strip()
 
 
-def test_readmes_tables_are_the_committed_ones() -> None:
-    assert with_tables(README) == README
-    assert "efficientnet\\_lite0" in README
-    explained = re.findall(r"Read it so: \*(.*?)\*", README)
-    assert explained
-    assert f"| {explained[0]} |" in re.sub(" +", " ", README)
+@pytest.mark.slow
+def test_readmes_picture_is_the_committed_one() -> None:
+    assert PICTURE.read_bytes() == draw_flip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_generated_tables_are_the_committed_ones(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert with_tables(text) == text
+
+
+def test_readme_is_short_and_its_first_table_explained() -> None:
+    assert len(README.split()) <= 1500
+    assert "squeezenet\\_caffe" in README
+    (explained,) = re.findall(r"\*(0\.0)\* still means", README)
+    assert f" {explained} (" in README
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
