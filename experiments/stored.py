@@ -30,7 +30,11 @@ def is_stored(directory: Path, manifest: Manifest, outcomes: pd.DataFrame) -> bo
     """Tell whether a folder holds these very rows of these images, networks and settings already.
 
     Then its record stands for them too: it says when, where and by which versions they were found first.
+
+    Raises:
+        InputError: the folder is a link that leads elsewhere.
     """
+    check_inside(directory / "outcomes", directory.parent)
     try:
         stored, rows = load_run(directory, manifest.name)
     except InputError:

@@ -86,7 +86,9 @@ def is_written(directory: Path, presented: Sequence[Presented]) -> bool:
         for stem in stems
         for kind in kinds
     ]
-    return all((directory / name).is_file() for name in names)
+    paths = [directory / name for name in names]
+    # A link is replaced, whatever it leads to.
+    return all(path.is_file() and not path.is_symlink() for path in paths)
 
 
 def _write_tables(stem: Path, presented: Presented) -> None:

@@ -1,7 +1,7 @@
 """The grid of an experiment: numbers of pixels, amplitudes, areas; and the Pixel-index of its cells."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, NamedTuple, get_args
@@ -97,12 +97,10 @@ class Cell:
             )
 
 
-def check_num(num: Any) -> None:
-    """Raise InputError unless num is an integer of at least 0."""
+def check_num(num: Any, key: str = "perturbation.num") -> None:
+    """Raise InputError, which names the key, unless num is an integer of at least 0."""
     if not is_integer(num) or num < 0:
-        raise InputError(
-            f"perturbation.num={num!r} is not a number of pixels; give an integer of 0 or more."
-        )
+        raise InputError(f"{key}={num!r} is not a number of pixels; give an integer of 0 or more.")
 
 
 def check_amplitude(amplitude: Any) -> None:
@@ -157,7 +155,8 @@ def build_grid(
     nothing, so it stands once for all of them, whether 0 is among the nums or not.
     """
     given = [as_tuple(values) for values in (num, amplitude, area)]
-    for check, values in zip((check_num, check_amplitude, check_area), given, strict=True):
+    checks: tuple[Callable[[Any], None], ...] = (check_num, check_amplitude, check_area)
+    for check, values in zip(checks, given, strict=True):
         for value in values:
             check(value)
     nums = sorted(set(given[0]) - {0})

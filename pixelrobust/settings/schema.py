@@ -1,5 +1,6 @@
 """The sections of the configuration as typed values, and what of them determines the numbers of a run."""
 
+import functools
 import hashlib
 import json
 import re
@@ -415,7 +416,9 @@ class ProfileSettings(Section):
     """Values of a profile that some experiments take: `draws` of those with many cells, and of Table 6."""
 
     grid_draws: Draws = 1
-    table6_num: _Nums = ()
+    table6_num: Annotated[
+        tuple[StrictInt, ...], _several(functools.partial(check_num, key="table6_num"))
+    ] = ()
     table6_pictures: _Pictures = 0
 
 

@@ -130,13 +130,13 @@ def test_nothing_is_computed_twice_unless_asked_for(
     small: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shown: list[int] = []
-    predict = ForwardPass.predict
+    begin = ForwardPass.begin
 
     def counted(self: Any, image: Any, draw: Any, cells: Any) -> Any:
         shown.append(len(image) * len(cells))
-        return predict(self, image, draw, cells)
+        return begin(self, image, draw, cells)
 
-    monkeypatch.setattr("pixelrobust.evaluation.forward.ForwardPass.predict", counted)
+    monkeypatch.setattr("pixelrobust.evaluation.forward.ForwardPass.begin", counted)
     assert small().code == 0
     assert sum(shown) == 4 * 3 * 2
     shown.clear()
