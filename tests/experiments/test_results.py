@@ -56,7 +56,6 @@ EVALUATION = {
     "table7",
     "table8",
     "table9",
-    "returns",
     "amplification",
     "breakdown",
 }
@@ -69,7 +68,7 @@ def test_the_whole_evaluation_is_committed(profile: str) -> None:
     tables = {*(f"table{number}" for number in range(1, 10)), "pixels-to-flip", "amplification"}
     assert files >= {f"{table}.{end}" for table in tables for end in ("csv", "md", "tex")}
     figures = {
-        "table6": "figure8", "table7": "figure9", "table8": "figure10", "returns": "returns",
+        "table6": "figure8", "table7": "figure9", "table8": "figure10",
         "table5": "pixel-index", "pixels-to-flip": "pixels-to-flip", "table10": "table10",
     }  # fmt: skip
     for table, figure in figures.items():
