@@ -30,26 +30,24 @@ RUNS = [
 ]
 # Addresses name folders of results: a run that is asked for again must find its own.
 ADDRESSES = {
-    "bundled/amplification": "746f198570",
-    "bundled/breakdown": "a9420fd518",
-    "bundled/distances": "a37709ad2d",
-    "bundled/table10": "b7f8ee6e74",
-    "bundled/table11": "72ef92a8a4",
-    "bundled/table6": "ec267b57de",
-    "bundled/table7": "b54ccb59c1",
-    "bundled/table8": "24101a7a86",
-    "bundled/table9": "98251dc767",
+    "bundled/amplification": "433075eee3",
+    "bundled/breakdown": "da98e6857b",
+    "bundled/table10": "04c620d2d1",
+    "bundled/table6": "624e6fa628",
+    "bundled/table7": "2afe62905b",
+    "bundled/table8": "6798bb43ae",
+    "bundled/table9": "368fce8ac4",
     "cifar10-sample/table10-all": "da23c2233e",
     "cifar10-sample/table10": "9c994ef2e8",
-    "imagenet-samples/amplification": "573b82ba1d",
+    "imagenet-samples/amplification": "0941fda54f",
     "imagenet-samples/breakdown": "e724373627",
     "imagenet-samples/distances": "0008b4d74b",
     "imagenet-samples/table10": "3553d2fa05",
-    "imagenet-samples/table11": "52e1203ce1",
+    "imagenet-samples/table11": "0f6ea0ec89",
     "imagenet-samples/table6": "ea6610ea5e",
     "imagenet-samples/table7": "5a50970aed",
     "imagenet-samples/table8": "398823d402",
-    "imagenet-samples/table9": "b0ce5c500d",
+    "imagenet-samples/table9": "2e47246259",
 }
 EVALUATION = {
     "table6",
@@ -86,9 +84,13 @@ def test_the_whole_evaluation_is_committed(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_retraining_is_committed(profile: str) -> None:
-    assert {name for own, name in RUNS if own == profile} >= {"table10", "table11"}
+    runs = {name for own, name in RUNS if own == profile}
     files = {path.name for path in (RESULTS / profile).iterdir()}
-    assert files >= {"table10.md", "table11.md", "waterfall.png", "retraining.png"}
+    assert "table10" in runs
+    assert files >= {"table10.md", "retraining.png"}
+    if profile == "imagenet-samples":
+        assert runs >= {"table11", "distances"}
+        assert files >= {"table11.md", "waterfall.png"}
 
 
 # Those of the bundled profile are rebuilt by the command that does so, in `test_report.py`.
