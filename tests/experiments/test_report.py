@@ -37,7 +37,7 @@ def test_a_folder_prints_every_table_with_its_provenance(
 ) -> None:
     out = printed(capsys, str(BUNDLED))
     assert out.index("Table 1") < out.index("Table 6:") < out.index("Table 9:")
-    assert "table6: seed 0, draws 20, torch " in out
+    assert "table6: seed 0, draws 10, torch " in out
 
 
 def test_only_the_wanted_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
