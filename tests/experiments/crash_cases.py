@@ -71,7 +71,7 @@ def parts(results: Path) -> int:
 
 def all_cases(folder: Path, count: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    cells._PAIRS_IN_BLOCK = _BLOCK
+    cells._PAIRS_IN_BLOCK = {"cpu": _BLOCK}
     weights = saved(state(), folder / "w.safetensors")
     root = folder_of(folder / "images", *(f"cat/{number}.png" for number in range(6)))
     usual = [*images(root), *network(weights), "perturbation.num=[4,64,200]", "draws=6"]
