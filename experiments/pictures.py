@@ -36,7 +36,7 @@ def draw_pictures(
     manifest: Manifest,
     outcomes: pd.DataFrame,
 ) -> None:
-    """Write the figure: `settings.pictures` images, each under the nums that change predictions, in draw 0."""
+    """Write the figure: `settings.pictures` images in draw 0, under as many nums as a page has room for."""
     strips = example_strips(settings, images, outcomes, settings.pictures)
     shown = shortened(strips)
     left_out = [_SOME] if len(shown[0].nums) < len(strips[0].nums) else []

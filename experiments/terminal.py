@@ -253,7 +253,7 @@ def _as_table(
     above = ""
     for row, heading in enumerate(layout.headings):
         if row in lines:
-            yield f"── {printable(lines[row])} ".ljust(total, "─"), ""
+            yield _across(lines[row], total), ""
         if heading and heading != above:
             if above:
                 yield "", ""
@@ -305,7 +305,7 @@ def _as_lists(
         if number:
             yield "", ""
         if number in lines:
-            yield f"── {printable(lines[number])} ".ljust(width, "─"), ""
+            yield _across(lines[number], width), ""
         for line in _wrapped(", ".join(map(printable, row[:n_keys])), width):
             yield line, "bold"
         for name, value in zip(names, row[n_keys:], strict=True):
@@ -326,6 +326,11 @@ def _wrapped(text: str, width: int, indent: str = "", hanging: str = "") -> list
             break_long_words=False, break_on_hyphens=False,
         )
     ]  # fmt: skip
+
+
+def _across(words: str, width: int) -> str:
+    """Return words on a stroke across a table."""
+    return f"── {printable(words)} ".ljust(width, "─")
 
 
 def _padded(text: str, width: int) -> str:

@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from operator import truediv
 from pathlib import Path
@@ -249,8 +249,8 @@ def predict_for(seconds: float, engine: "Engine", images: Tensor) -> tuple[int, 
     return len(predicted), time.perf_counter() - start
 
 
-def on_a_gpu(job: Job, precision: str) -> Iterator[Measured]:
-    """Run arms c and d on a GPU, of images that wait in the machine's memory.
+def on_a_gpu(number: int, job: Job, precision: str) -> Iterator[Measured]:
+    """Run arms c and d on a GPU as part of the round of this number, of images that wait in the machine's memory.
 
     Arm c evaluates the grid of Table 6 and returns its outcomes; arm d shows the network batches of
     floats that lie on the GPU, and nothing is done with its logits.
@@ -298,30 +298,26 @@ def on_a_gpu(job: Job, precision: str) -> Iterator[Measured]:
     whole = time.perf_counter() - begun
     for arm, found in (("c", own), ("d", alone)):
         steady = Steady(*found, engine.name, engine.precision, engine.batch_size)
-        yield Measured(job.label, arm, 0, steady, whole, peak)
+        yield Measured(job.label, arm, number, steady, whole, peak)
 
 
-def measure_on_a_gpu(number: int, job: Job) -> Iterator[Measured]:
-    """Run arms c and d in each precision, as part of the round of this number."""
-    for precision in _GPU_PRECISIONS:
-        for measured in on_a_gpu(job, precision):
-            yield replace(measured, round=number)
-        torch.cuda.empty_cache()
-
-
-def prepare_for_a_gpu(given: argparse.Namespace, model: str, folder: Path) -> Job:
-    """Write random weights of a network into a folder."""
+def random_weights(model: str, keys: Sequence[str], folder: Path) -> list[str]:
+    """Write weights that training would start from into a folder; return the keys that name them."""
     from safetensors.torch import save_file
 
     from experiments.config import quoted, settings_of
     from pixelrobust.models.architectures import find_architecture
 
-    keys = ["experiment=table6", f"model={model}", "selection.models=null", *given.keys]
-    start = folder / "random.safetensors"
+    path, settings = folder / "random.safetensors", settings_of(*keys)
     torch.manual_seed(0)
-    known = settings_of(*keys).models[model]
-    save_file(find_architecture(known).build(None).state_dict(), start)
-    keys += [f"models.{model}.match=names", f"models.{model}.weights={quoted(start)}"]
+    save_file(find_architecture(settings.models[model]).build(None).state_dict(), path)
+    return [f"models.{model}.match=names", f"models.{model}.weights={quoted(path)}"]
+
+
+def prepare_for_a_gpu(given: argparse.Namespace, model: str, folder: Path) -> Job:
+    """Write random weights of a network into a folder."""
+    keys = ["experiment=table6", f"model={model}", "selection.models=null", *given.keys]
+    keys += random_weights(model, keys, folder)
     return Job(
         model=model, label=model, random=True, count=given.count or _GPU_IMAGES, draws=1,
         files=given.count or _GPU_IMAGES, device="cuda", folder=str(folder), seconds=given.seconds,
@@ -373,7 +369,6 @@ def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
     from experiments.config import quoted, settings_of
     from pixelrobust.engine import make_engine
     from pixelrobust.errors import InputError
-    from pixelrobust.models.architectures import find_architecture
     from pixelrobust.models.build import load_classifier
 
     keys = ["experiment=table6", f"model={model}", "selection.models=null", "dataset=imagefolder"]
@@ -389,10 +384,8 @@ def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
     except InputError as error:
         # Without weights that can be had, those that the library starts training from will do.
         print(f"{error} Random weights take their place.", file=sys.stderr)
-        torch.manual_seed(0)
-        is_random, start = True, folder / "random.safetensors"
-        save_file(find_architecture(settings.models[model]).build(None).state_dict(), start)
-        keys += [f"models.{model}.match=names", f"models.{model}.weights={quoted(start)}"]
+        is_random = True
+        keys += random_weights(model, keys, folder)
         # Nobody could tell what such weights were trained with.
         keys += [f"dataset.preprocessing.{key}={value}" for key, value in preprocessing]
         settings = settings_of(*keys)
@@ -499,7 +492,9 @@ def measure_arms(
 ) -> Iterator[Measured]:
     """Run all arms of a network as part of the round of this number."""
     if given.gpu:
-        yield from measure_on_a_gpu(number, job)
+        for precision in _GPU_PRECISIONS:
+            yield from on_a_gpu(number, job, precision)
+            torch.cuda.empty_cache()
     else:
         for arm in given.arms:
             yield measure(arm, number, job, runs)

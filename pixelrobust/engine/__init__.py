@@ -18,7 +18,7 @@ from pixelrobust.engine.base import (
     predicted_classes,
 )
 from pixelrobust.engine.devices import check_batch_size, find_device, suitable_batch_size
-from pixelrobust.engine.feeding import Images, make_feed
+from pixelrobust.engine.feeding import Images, make_feed, split_batches
 from pixelrobust.errors import InputError
 from pixelrobust.files import package_folder
 from pixelrobust.settings import EngineName, EngineSettings, Precision
@@ -158,11 +158,7 @@ class Predicted(NamedTuple):
 
 def predict_all(engine: Engine, pixels: Images, advance: Advance) -> Predicted:
     """Predict the classes of (N, C, H, W) images, uint8 or float in [0, 1], batch by batch."""
-    every = np.arange(len(pixels))
-    order = [
-        every[start : start + engine.batch_size]
-        for start in range(0, len(every), engine.batch_size)
-    ]
+    order = split_batches(np.arange(len(pixels)), engine.batch_size)
     # Small results of every batch, kept one by one, would fragment the heap, which then grows.
     classes = torch.empty(len(pixels), dtype=torch.int64, device=engine.device)
     gaps = torch.empty(len(pixels), device=engine.device)

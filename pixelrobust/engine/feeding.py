@@ -120,6 +120,11 @@ class _Buffer:
         return sent
 
 
+def split_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Split positions into batches that follow each other; the last one may be smaller."""
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 def _first(images: Images) -> Tensor:
     """Return the first image as a batch; an empty one where there is none."""
     return torch.as_tensor(images[np.arange(min(1, len(images)))])
@@ -132,11 +137,7 @@ def _upload(images: Images, device: torch.device) -> Tensor:
         (len(images), *first.shape[1:]), dtype=first.dtype, device=device,
         memory_format=torch.channels_last,
     )  # fmt: skip
-    every = np.arange(len(images))
-    parts = [
-        every[start : start + _UPLOADED_AT_ONCE]
-        for start in range(0, len(every), _UPLOADED_AT_ONCE)
-    ]
+    parts = split_batches(np.arange(len(images)), _UPLOADED_AT_ONCE)
     for part, sent in zip(parts, StreamingFeed(images, device).batches(parts), strict=True):
         resident[part[0] : part[-1] + 1] = sent
     return resident

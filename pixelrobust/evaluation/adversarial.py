@@ -16,6 +16,7 @@ from pixelrobust.datasets.decoded import Advance
 from pixelrobust.datasets.lists import by_lot
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine.devices import release_freed_memory
+from pixelrobust.engine.feeding import split_batches
 from pixelrobust.errors import InputError
 from pixelrobust.evaluation.cells import evaluate_cells
 from pixelrobust.evaluation.forward import Design, Task
@@ -204,8 +205,7 @@ def attack_batches(
     is_asked = np.array([among is None or key in among for key in task.keys])
     if is_straight(attack) or not is_apart(attack):
         every = every[is_asked[every]]
-    batches = [every[start : start + size] for start in range(0, len(every), size)]
-    return [index for index in batches if is_asked[index].any()]
+    return [index for index in split_batches(every, size) if is_asked[index].any()]
 
 
 def attack_batch(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrobust.engine.devices import to_device
-from pixelrobust.engine.feeding import Images
+from pixelrobust.engine.feeding import Images, split_batches
 from pixelrobust.errors import InputError
 from pixelrobust.perturbation.augmentations import Augmentation, augment
 from pixelrobust.perturbation.philox import philox
@@ -105,11 +105,6 @@ def epoch_order(samples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     ranks = (words[:, 0] << 31) | (words[:, 1] >> 1)
     order: NDArray[np.int64] = ranks.argsort(stable=True).numpy()
     return order
-
-
-def split_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Split samples into batches that follow each other; the last one may be smaller."""
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def rank_share(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:

@@ -21,8 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.distributed import Context
 from pixelrobust.engine.devices import to_device
+from pixelrobust.engine.feeding import split_batches
 from pixelrobust.errors import InputError
-from pixelrobust.retraining.samples import Samples, rank_share, split_batches
+from pixelrobust.retraining.samples import Samples, rank_share
 from pixelrobust.retraining.stochastic import KeyedDropout
 from pixelrobust.settings import Recipe
 
