@@ -4,7 +4,7 @@ import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +74,7 @@ def craft(
     *,
     seed: int = 0,
     keys: Sequence[str] | None = None,
+    smallest: MutableMapping[str, float] | None = None,
 ) -> Adversarial:
     """Attack a batch of images, so that their predicted class is not their label.
 
@@ -108,6 +109,8 @@ def craft(
             attack that goes straight on, a multiple of it, such as "1.5x".
         seed: 0 or more.
         keys: B image keys; by default "0", "1", ….
+        smallest: where multiples keep the smallest epsilon of each image, in 1/255 (0: none fools), so
+            that it is searched for once, by its key; the caller's for one module, attack and seed.
 
     Raises:
         InputError: an argument is wrong, or the attack cannot work on this task.
@@ -129,11 +132,17 @@ def craft(
         # Copied, since autograd refuses tensors that were made in inference mode.
         labels = labels.to(images.device, copy=True)
         run = _runner(module, attack, originals, labels, seeds)
-        if isinstance(epsilon, str):
-            attacked = _search(module, attack, run, originals, labels, overshoot_of(epsilon))
+        times = overshoot_of(epsilon)
+        if not len(images):
+            attacked = originals
+        elif times is not None:
+            known = {} if smallest is None else smallest
+            attacked = _go_beyond(module, attack, run, originals, labels, times, keys, known)
+        elif isinstance(epsilon, str):
+            attacked = _search(module, attack, run, originals, labels)
         else:
             every = torch.arange(len(images))
-            attacked = run(every, epsilon / 255)[0] if len(images) else originals
+            attacked = run(every, epsilon / 255)[0]
         wrong = _wrong(module, attacked, labels)
     changes = (attacked - originals).abs().flatten(1).amax(dim=1) * 255
     if epsilon == MINIMAL:
@@ -333,17 +342,9 @@ def _check_batch(module: nn.Module, images: Tensor, labels: Any) -> Tensor:
 
 
 def _search(
-    module: nn.Module,
-    attack: AttackSettings,
-    run: _Run,
-    originals: Tensor,
-    labels: Tensor,
-    overshoot: float | None,
+    module: nn.Module, attack: AttackSettings, run: _Run, originals: Tensor, labels: Tensor
 ) -> Tensor:
-    """Change images by the first size that fools; leave them where none does, or none need.
-
-    With an overshoot they are changed by so many times the smallest size, whether that fools or not.
-    """
+    """Change images by the first size that fools; leave them where none does, or none need."""
     found = originals.clone()
     index = (~_wrong(module, originals, labels)).nonzero().flatten().cpu()
     if not len(index):
@@ -353,7 +354,58 @@ def _search(
         found[index[fooled.cpu()]] = attacked[fooled]
         return found
     attempts = _straight if is_straight(attack) else _anew
-    attempt = attempts(module, run, originals, labels)
+    _bracket(attack, attempts(module, run, originals, labels), found, index)
+    return found
+
+
+def _go_beyond(
+    module: nn.Module,
+    attack: AttackSettings,
+    run: _Run,
+    originals: Tensor,
+    labels: Tensor,
+    times: float,
+    keys: Sequence[str],
+    smallest: MutableMapping[str, float],
+) -> Tensor:
+    """Change images by so many times their smallest size that fools, whether that fools or not.
+
+    Args:
+        module, attack, run, originals, labels: as in `_search`; the attack goes straight on.
+        times: the multiple.
+        keys: of the images.
+        smallest: sizes by key, 0 where none fools or none need; what is not there is searched for.
+    """
+    attempt = _straight(module, run, originals, labels)
+    unknown = torch.tensor([key not in smallest for key in keys], dtype=torch.bool)
+    index = (unknown & ~_wrong(module, originals, labels).cpu()).nonzero().flatten()
+    size, step = _bracket(attack, attempt, originals.clone(), index)
+    index, low, high = (part[size > 0] for part in (index, size - step, size))
+    for _ in range(_HALVINGS if len(index) else 0):
+        middle = (low + high) / 2
+        fools = attempt(index, middle)[1]
+        low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
+    found = dict.fromkeys(keys, 0.0)
+    found |= {keys[at]: end for at, end in zip(index.tolist(), high.tolist(), strict=True)}
+    smallest |= {key: size for key, size in found.items() if key not in smallest}
+    sizes = torch.tensor([smallest[key] for key in keys], dtype=torch.float64)
+    return attempt(torch.arange(len(keys)), times * sizes)[0]
+
+
+def _bracket(
+    attack: AttackSettings, attempt: _Attempt, found: Tensor, index: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Change images by the first size of the attack's search that fools.
+
+    Args:
+        attack: says the steps of the search.
+        attempt: the attack.
+        found: of all images; those that are fooled are put here.
+        index: (K,) positions of the images that are tried.
+
+    Returns:
+        (K,) sizes that fool, 0 where none does, and the last steps before them, in 1/255.
+    """
     step = torch.full((len(index),), attack.step, dtype=torch.float64)
     # The small addition counts the last step where division falls just below a whole number.
     size = _climb(attempt, found, index, step, math.floor(attack.max_epsilon / attack.step + 1e-9))
@@ -363,14 +415,7 @@ def _search(
         # The last of the steps is the size that has fooled already.
         finer = _climb(attempt, found, index[near], step[near], _REFINED - 1)
         size[near] = torch.where(finer > 0, finer, size[near])
-    if overshoot is not None and (size > 0).any():
-        index, low, high = (part[size > 0] for part in (index, size - step, size))
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            fools = attempt(index, middle)[1]
-            low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
-        found[index] = attempt(index, overshoot * high)[0]
-    return found
+    return size, step
 
 
 def _climb(attempt: _Attempt, found: Tensor, index: Tensor, step: Tensor, count: int) -> Tensor:

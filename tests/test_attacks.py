@@ -232,6 +232,34 @@ def test_an_image_that_a_multiple_does_not_fool_comes_back_unchanged() -> None:
     assert torch.equal(ten_times.images, grey() / 255)
 
 
+def test_the_smallest_epsilon_of_an_image_is_searched_for_once() -> None:
+    """Of all multiples together, by the image's key, with the images that each would give alone."""
+    images = torch.cat([grey(value=value) for value in (120, 138, 255, 128)])
+    module = Linear(torch.ones(3, SIDE, SIDE), 10.5 / 255 * PIXELS).eval()
+    forward, shown = module.forward, list[int]()
+
+    def counted(batch: torch.Tensor) -> torch.Tensor:
+        shown.append(len(batch))
+        return forward(batch)
+
+    module.forward = counted  # type: ignore[method-assign]
+    smallest: dict[str, float] = {}
+    for order, text in (([0, 1, 2, 3], "2x"), ([3, 1], "3x"), ([2, 0], "1.5x")):
+        keys = [f"image {at}" for at in order]
+        shown.clear()
+        alone = craft(module, images[order], zeros(len(order)), FGSM, text, keys=keys)
+        searching = len(shown)
+        shown.clear()
+        made = craft(
+            module, images[order], zeros(len(order)), FGSM, text, keys=keys, smallest=smallest
+        )
+        assert torch.equal(made.images, alone.images)
+        assert made.fooled.tolist() == alone.fooled.tolist()
+        assert len(shown) == searching if text == "2x" else len(shown) < searching / 4
+    assert smallest["image 2"] == 0
+    assert set(smallest) == {f"image {at}" for at in range(4)}
+
+
 @pytest.mark.parametrize("attack", [PGD, DEEPFOOL, fgsm(arguments={"random_start": True})])
 def test_multiples_need_an_attack_that_goes_straight_on(attack: AttackSettings) -> None:
     with pytest.raises(InputError, match=r"attack\.epsilon=2x needs an attack that goes straight"):

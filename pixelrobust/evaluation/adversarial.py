@@ -1,6 +1,6 @@
 """Adversarial images under pixel changes, which may recover their true class (Section 6.1.4, Table 9)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -63,13 +63,15 @@ def evaluate_adversarial(
         InputError: an argument is wrong, or no image fools the network at any epsilon.
     """
 
+    smallest: dict[str, float] = {}
+
     def attacked(epsilon: float | str) -> pd.DataFrame:
         def shown(fooling: Fooling) -> pd.DataFrame:
             own = _outcomes(task, fooling, attack.round, design)
             return own.assign(epsilon=epsilon_text(epsilon))
 
         found = show_fooling(
-            shown, task, module, attack, epsilon, design.seed, advance, among, context
+            shown, task, module, attack, epsilon, design.seed, advance, among, context, smallest
         )
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
@@ -121,6 +123,7 @@ def show_fooling(
     advance: Advance,
     among: frozenset[str] | None = None,
     context: Context = SINGLE,
+    smallest: MutableMapping[str, float] | None = None,
 ) -> list[_T]:
     """Attack batch after batch, until `wanted` images fool the network or all have been tried.
 
@@ -133,6 +136,7 @@ def show_fooling(
         epsilon: one of the attack's.
         seed: of the run, 0 or more.
         among: keys; only these images are shown, and all of them that fool the network.
+        smallest: where multiples keep the smallest epsilons, see `craft`.
 
     Returns:
         What `show` returned, in the order of the batches; the same in every process.
@@ -145,7 +149,7 @@ def show_fooling(
         turn = batches[first : first + context.world_size]
         # The last turn may not come to all.
         own = [
-            _fooling(task, module, index, attack, epsilon, seed, among)
+            _fooling(task, module, index, attack, epsilon, seed, among, smallest)
             for index in turn[context.rank : context.rank + 1]
         ]
         counts = context.gather(sum(len(fooling.keys) for fooling in own))
@@ -168,9 +172,10 @@ def _fooling(
     epsilon: float | str,
     seed: int,
     among: frozenset[str] | None,
+    smallest: MutableMapping[str, float] | None,
 ) -> Fooling:
     """Return what fools the network of the images at some positions, and is asked for."""
-    made = attack_batch(task, module, index, attack, epsilon, seed)
+    made = attack_batch(task, module, index, attack, epsilon, seed, smallest)
     asked = torch.tensor([among is None or task.keys[i] in among for i in index])
     rows = torch.nonzero(made.fooled.cpu() & asked).flatten()
     positions = index[rows.numpy()]
@@ -215,6 +220,7 @@ def attack_batch(
     attack: AttackSettings,
     epsilon: float | str,
     seed: int,
+    smallest: MutableMapping[str, float] | None = None,
 ) -> Adversarial:
     """Attack some images, the same way each time.
 
@@ -223,6 +229,7 @@ def attack_batch(
         index: (B,) positions of the images.
         attack, epsilon: how.
         seed: of the run, 0 or more.
+        smallest: as in `show_fooling`.
 
     Returns:
         Attacked images on the engine's device, `fooled` only where they fool the engine too.
@@ -231,7 +238,9 @@ def attack_batch(
     originals = torch.as_tensor(task.images[index]).to(engine.device)
     labels = torch.as_tensor(task.labels[index]).to(engine.device)
     keys = [task.keys[i] for i in index]
-    made = craft(module, originals, labels, attack, epsilon, seed=seed, keys=keys)
+    made = craft(
+        module, originals, labels, attack, epsilon, seed=seed, keys=keys, smallest=smallest
+    )
     # The engine's predictions decide, since they make the outcomes.
     return replace(made, fooled=made.fooled & (engine.predict(made.images) != labels))
 
