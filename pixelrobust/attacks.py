@@ -387,7 +387,7 @@ def _go_beyond(
         low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
     found = dict.fromkeys(keys, 0.0)
     found |= {keys[at]: end for at, end in zip(index.tolist(), high.tolist(), strict=True)}
-    smallest |= {key: size for key, size in found.items() if key not in smallest}
+    smallest.update({key: size for key, size in found.items() if key not in smallest})
     sizes = torch.tensor([smallest[key] for key in keys], dtype=torch.float64)
     return attempt(torch.arange(len(keys)), times * sizes)[0]
 
