@@ -11,6 +11,16 @@ from pixelrobust.settings import MINIMAL, AttackSettings, overshoot_of, stored_a
 from pixelrobust.tables.adversarial import is_restored
 from pixelrobust.tables.rates import percent
 
+# What is said of each way to change pixels that is not the usual one.
+_MANNER = {
+    ("channels", "together"): "All channels of a changed pixel have the same random number.",
+    (
+        "channels",
+        "scattered",
+    ): "Not pixels change but single values, as many as num pixels have on average.",
+    ("repetition", True): "Positions may be drawn again, so that fewer than num pixels can differ.",
+    ("values", "extreme"): "Changed values are the smallest or the largest that there may be.",
+}
 _NOTHING_WRONG = (
     "Not one outcome is wrong: the networks withstand all these changes on these images. The experiment "
     "breakdown shows how many changed pixels it takes."
@@ -330,15 +340,8 @@ def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) 
 def _manner_notes(manifest: Manifest) -> list[str]:
     """Say how pixels were changed, where not as usual."""
     manner = manifest.config.get("perturbation", {})
-    said = {
-        "channels": "All channels of a changed pixel have the same random number.",
-        "repetition": "Positions may be drawn again, so that fewer than num pixels can differ.",
-    }
-    return (
-        [" ".join(words for key, words in said.items() if key in manner)]
-        if said.keys() & manner.keys()
-        else []
-    )
+    said = [words for (key, value), words in _MANNER.items() if manner.get(key) == value]
+    return [" ".join(said)] if said else []
 
 
 def _files_notes(manifest: Manifest) -> list[str]:

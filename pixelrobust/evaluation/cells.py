@@ -23,7 +23,15 @@ from pixelrobust.models.checks import check_module, check_values, try_module
 from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.kinds import IMAGE_SIZE
 from pixelrobust.outcomes.rows import make_outcomes
-from pixelrobust.perturbation.grid import Cell, Channels, Manner, as_plain, build_grid, is_integer
+from pixelrobust.perturbation.grid import (
+    Cell,
+    Channels,
+    Manner,
+    Values,
+    as_plain,
+    build_grid,
+    is_integer,
+)
 from pixelrobust.perturbation.pixels import (
     as_floats,
     check_images,
@@ -53,6 +61,7 @@ def evaluate(
     seed: int = 0,
     channels: Channels = "apart",
     repetition: bool = False,
+    values: Values = "uniform",
     keys: Sequence[str] | None = None,
     name: str = "model",
     device: str | torch.device = "auto",
@@ -72,7 +81,7 @@ def evaluate(
             unchanged image, num = 0, is always evaluated too, as the control.
         draws: independent changes of each image in each cell.
         seed: 0 or more.
-        channels, repetition: see `pixelrobust.perturbation.grid.Manner`.
+        channels, repetition, values: see `pixelrobust.perturbation.grid.Manner`.
         keys: N names, which an image's changes hang on; by default "0", "1", ….
         name: of the model, in the outcomes.
         device: "auto", "cpu", "cuda" or "cuda:N", or torch's own of these.
@@ -89,7 +98,7 @@ def evaluate(
         InputError: an argument is wrong, or the model is none that can be measured (see
             `pixelrobust.models.checks.check_module`).
     """
-    manner = Manner(channels, repetition)
+    manner = Manner(channels, repetition, values)
     manner.check()
     grid = build_grid(num, amplitude, area)
     design = Design(grid, as_plain(draws), check_seed(seed), manner)

@@ -150,7 +150,7 @@ class ForwardPass:
             )
             keys, labels = self._key_words[rows], self._labels[rows]
             randomness = ChangeRandomness(keys, draws, self._image_shape, self._manner)
-            _reserve(randomness, cells)
+            randomness.reserve(cells)
             for part in own:
                 batch = next(feed)
                 here = slice(part.start - whole.start, part.stop - whole.start)
@@ -174,14 +174,3 @@ class _Batch(NamedTuple):
     cell: Cell
     where: slice
     labels: Tensor
-
-
-def _reserve(randomness: ChangeRandomness, cells: Sequence[Cell]) -> None:
-    """Draw positions and words once, at the largest num of each area."""
-    largest: dict[int | None, int] = {}
-    for cell in cells:
-        largest[cell.area] = max(cell.num, largest.get(cell.area, 0))
-    for area, num in largest.items():
-        if num:
-            randomness.positions(num, area)
-    randomness.words(max(largest.values()))

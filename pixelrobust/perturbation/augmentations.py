@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.perturbation.grid import Cell, Channels, Manner, as_plain, is_integer
+from pixelrobust.perturbation.grid import Cell, Channels, Manner, Values, as_plain, is_integer
 from pixelrobust.perturbation.philox import philox
 from pixelrobust.perturbation.pixels import (
     PixelChange,
@@ -95,7 +95,7 @@ class PixelAugmentation:
         num, amplitude, area: as in `PixelChange`.
         first_draw: the draw of epoch 0, in 0..2^31; each epoch takes the next one. From the default
             on, training never sees a change that tests with draws from 0 upwards show.
-        channels, repetition: as in `PixelChange`.
+        channels, repetition, values: as in `PixelChange`.
 
     Raises:
         InputError: a value is out of its range.
@@ -107,11 +107,12 @@ class PixelAugmentation:
     first_draw: int = TRAINING_DRAWS
     channels: Channels = "apart"
     repetition: bool = False
+    values: Values = "uniform"
 
     def __post_init__(self) -> None:
         for name, value in vars(Cell(self.num, self.amplitude, self.area)).items():
             object.__setattr__(self, name, value)
-        Manner(self.channels, self.repetition).check()
+        self.manner.check()
         object.__setattr__(self, "first_draw", check_draw(self.first_draw))
         if self.first_draw > TRAINING_DRAWS:
             raise InputError(
@@ -121,25 +122,32 @@ class PixelAugmentation:
 
     def __repr__(self) -> str:
         """Say the arguments, by which trained networks are found again; the manner where it differs."""
-        manner = Manner(self.channels, self.repetition)
         return (
             f"PixelAugmentation(num={self.num!r}, amplitude={self.amplitude!r}, area={self.area!r}, "
-            f"first_draw={self.first_draw!r}{manner.words})"
+            f"first_draw={self.first_draw!r}{self.manner.words})"
         )
+
+    @property
+    def manner(self) -> Manner:
+        """Return how pixels are drawn and changed."""
+        return Manner(self.channels, self.repetition, self.values)
 
     @property
     def name(self) -> str:
         """Return such as "pixels-n64", "pixels-n64-r40-p200", "pixels-n64-together-repetition"."""
         parts = {"n": self.num, "r": self.amplitude, "p": self.area}
         given = [f"{letter}{value}" for letter, value in parts.items() if value is not None]
-        manner = {"together": self.channels == "together", "repetition": self.repetition}
+        usual = Manner()
+        manner = {
+            str(self.channels): self.channels != usual.channels,
+            "repetition": self.repetition,
+            str(self.values): self.values != usual.values,
+        }
         return "-".join(("pixels", *given, *(word for word, differs in manner.items() if differs)))
 
     def apply(self, images: Tensor, keys: Sequence[str], seed: int, epoch: int) -> Tensor:
         """Change a few pixels; see `augment`."""
-        change = PixelChange(
-            self.num, self.amplitude, self.area, seed, self.channels, self.repetition
-        )
+        change = PixelChange(self.num, self.amplitude, self.area, seed, *self.manner)
         return change(images, keys, draw=self.first_draw + epoch)
 
 

@@ -10,7 +10,8 @@ from pixelrobust.errors import InputError
 
 MAX_AMPLITUDE = 255
 AmplitudeShare = Literal["range", "half"]
-Channels = Literal["apart", "together"]
+Channels = Literal["apart", "together", "scattered"]
+Values = Literal["uniform", "extreme"]
 PROTOCOL_VERSION = 1
 """Changes whenever the same cell, seed and image would give another change."""
 
@@ -20,13 +21,18 @@ class Manner(NamedTuple):
 
     Attributes:
         channels: "apart": each channel of a changed pixel has a random number of its own;
-            "together": all have that of the first.
+            "together": all have that of the first; "scattered": not pixels are drawn but values of
+            the image, each with the same chance and apart from all others, on average as many as
+            num pixels have.
         repetition: whether a position may be drawn again; its first change stands, so that fewer
             than num pixels can differ. Else num positions are distinct.
+        values: what becomes of a changed value: "uniform": any that the amplitude allows, with the
+            same chance; "extreme": one of its two ends.
     """
 
     channels: Channels = "apart"
     repetition: bool = False
+    values: Values = "uniform"
 
     @property
     def words(self) -> str:
@@ -35,16 +41,26 @@ class Manner(NamedTuple):
         return "".join(f", {name}={value!r}" for name, value in sorted(given))
 
     def check(self) -> None:
-        """Raise InputError unless both are of their kind."""
+        """Raise InputError unless all are of their kind."""
         if self.channels not in get_args(Channels):
             raise InputError(
                 f"perturbation.channels={self.channels!r} is unknown; give 'apart' (a random number for "
-                "each channel) or 'together' (one for all)."
+                "each channel), 'together' (one for all) or 'scattered' (single values, not pixels)."
             )
         if not isinstance(self.repetition, bool):
             raise InputError(
                 f"perturbation.repetition={self.repetition!r} is neither true nor false; give true where "
                 "positions may be drawn again."
+            )
+        if self.values not in get_args(Values):
+            raise InputError(
+                f"perturbation.values={self.values!r} is unknown; give 'uniform' (any value) or 'extreme' "
+                "(the smallest or the largest)."
+            )
+        if self.channels == "scattered" and self.repetition:
+            raise InputError(
+                "perturbation.repetition=true means nothing to perturbation.channels=scattered, which "
+                "draws no positions; leave it out."
             )
 
 
@@ -61,6 +77,11 @@ class Region:
     def pixels(self) -> int:
         """Count the pixels inside."""
         return self.height * self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Return its rows and its columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 @dataclass(frozen=True)

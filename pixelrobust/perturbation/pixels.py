@@ -30,6 +30,7 @@ from pixelrobust.perturbation.grid import (
     Channels,
     Manner,
     Region,
+    Values,
     as_plain,
     is_integer,
     region,
@@ -38,6 +39,9 @@ from pixelrobust.perturbation.philox import WORD, WORDS_PER_BLOCK, philox
 
 _POSITION_STREAM = 0
 _VALUE_STREAM = 1
+# Of values that are drawn one by one: whether they change, and to what.
+_CHOICE_STREAM = 2
+_SCATTERED_STREAM = 3
 _MAX_DRAW = WORD
 _NATS = 35
 # Of anything that is taken for an image.
@@ -55,7 +59,7 @@ class PixelChange:
         area: side of the centred square that positions are drawn from; None: the whole image
             (paper: P).
         seed: any integer of 0 or more.
-        channels, repetition: see `pixelrobust.perturbation.grid.Manner`.
+        channels, repetition, values: see `pixelrobust.perturbation.grid.Manner`.
 
     Raises:
         InputError: a value is out of its range.
@@ -67,12 +71,13 @@ class PixelChange:
     seed: int = 0
     channels: Channels = "apart"
     repetition: bool = False
+    values: Values = "uniform"
 
     def __post_init__(self) -> None:
         for name, value in vars(Cell(self.num, self.amplitude, self.area)).items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "seed", check_seed(self.seed))
-        Manner(self.channels, self.repetition).check()
+        Manner(self.channels, self.repetition, self.values).check()
 
     def __call__(self, images: Tensor, keys: Sequence[str], draw: int = 0) -> Tensor:
         """Return changed copies of a batch of images.
@@ -96,7 +101,7 @@ class PixelChange:
         cell.check_fits((images.shape[-2], images.shape[-1]))
         philox_keys = image_keys(keys, self.seed, images.device)
         draws = torch.full((len(keys),), check_draw(draw), device=images.device)
-        manner = Manner(self.channels, self.repetition)
+        manner = Manner(self.channels, self.repetition, self.values)
         randomness = ChangeRandomness(philox_keys, draws, images.shape[1:], manner)
         return apply_change(images, randomness, cell)
 
@@ -118,9 +123,9 @@ class ChangeRandomness:
         image_shape: Sequence[int],
         manner: Manner = Manner(),  # noqa: B008
     ) -> None:
+        self.manner = manner
         self._keys = philox_keys
         self._draws = draws
-        self._manner = manner
         self._channels, height, width = image_shape
         self._image_size = (height, width)
         self._positions: dict[int | None, Tensor] = {}
@@ -140,7 +145,7 @@ class ChangeRandomness:
         known = self._positions.get(area)
         if known is None or known.shape[1] < num:
             rectangle = region(area, self._image_size)
-            draw = _ranks if self._manner.repetition else _distinct
+            draw = _ranks if self.manner.repetition else _distinct
             ranks = draw(self._keys, self._draws, rectangle, num)
             rows = rectangle.top + ranks // rectangle.width
             columns = rectangle.left + ranks % rectangle.width
@@ -153,18 +158,40 @@ class ChangeRandomness:
         if self._words.shape[1] < needed:
             self._words = _stream(self._keys, self._draws, _VALUE_STREAM, 0, needed)
         words = self._words[:, :needed].reshape(len(self._keys), num, self._channels)
-        if self._manner.channels == "together":
+        if self.manner.channels == "together":
             words = words[:, :, :1].expand(-1, -1, self._channels)
         return words
 
     def words_at(self, positions: Tensor) -> Tensor:
         """Return (B, num, C) int64: the words of pixels at these positions (B, num), from `positions`."""
         words = self.words(positions.shape[1])
-        if not self._manner.repetition:
+        if not self.manner.repetition:
             return words
         # All changes of one position are alike, or the device would choose which of them stands.
         rank = _first_appearance(positions)
         return words.gather(1, rank[:, :, None].expand_as(words))
+
+    def scattered(self, num: int, rectangle: Region) -> tuple[Tensor, Tensor]:
+        """Draw which values of a rectangle change, bool, and the words behind them, int64; (B, C, h, w)."""
+        shape = self._channels, rectangle.height, rectangle.width
+        variant = (rectangle.height << 16) + rectangle.width
+        chance, words = (
+            _stream(self._keys, self._draws, stream, variant, math.prod(shape)).view(-1, *shape)
+            for stream in (_CHOICE_STREAM, _SCATTERED_STREAM)
+        )
+        return chance < (num << 32) // rectangle.pixels, words
+
+    def reserve(self, cells: Sequence[Cell]) -> None:
+        """Draw positions and words of some cells once, at the largest num of each area."""
+        if self.manner.channels == "scattered":
+            return
+        largest: dict[int | None, int] = {}
+        for cell in cells:
+            largest[cell.area] = max(cell.num, largest.get(cell.area, 0))
+        for area, num in largest.items():
+            if num:
+                self.positions(num, area)
+        self.words(max(largest.values()))
 
 
 def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Tensor:
@@ -174,13 +201,22 @@ def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Te
     changed = images.clone(memory_format=layout)
     if cell.num == 0:
         return changed
-    positions = randomness.positions(cell.num, cell.area)
     count, channels, height, width = images.shape
+    values = randomness.manner.values
+    if randomness.manner.channels == "scattered":
+        rectangle = region(cell.area, (height, width))
+        rows, columns = rectangle.slices
+        inside = changed[:, :, rows, columns]
+        chosen, words = randomness.scattered(cell.num, rectangle)
+        new = _new_values(words, inside, cell.amplitude, values)
+        inside.copy_(torch.where(chosen, new, inside))
+        return changed
+    positions = randomness.positions(cell.num, cell.area)
     index = positions[:, :, None].expand(-1, -1, channels)
     # A view, in either layout.
     pixels = changed.permute(0, 2, 3, 1).view(count, height * width, channels)
     words = randomness.words_at(positions)
-    pixels.scatter_(1, index, _new_values(words, pixels, index, cell.amplitude))
+    pixels.scatter_(1, index, _new_values(words, pixels.gather(1, index), cell.amplitude, values))
     return changed
 
 
@@ -351,23 +387,24 @@ def _coupon_bound(room: int, num: int) -> int:
     return math.ceil(high * mean)
 
 
-def _new_values(words: Tensor, pixels: Tensor, index: Tensor, amplitude: int | None) -> Tensor:
-    """Return (B, num, C) of the images' dtype: what the changed pixels become.
+def _new_values(words: Tensor, current: Tensor, amplitude: int | None, values: Values) -> Tensor:
+    """Return what changed values become, of the images' dtype.
 
     Args:
-        words: (B, num, C) int64.
-        pixels: (B, H * W, C), before the change.
-        index: (B, num, C) int64, where in them changed pixels lie.
+        words: int64, any shape.
+        current: the same shape, before the change.
         amplitude: of the change.
+        values: as in `Manner`.
     """
-    is_float = pixels.is_floating_point()
+    is_float = current.is_floating_point()
     if amplitude is None:
-        values = words >> 24
-        return unit_floats(values, pixels.dtype) if is_float else values.to(torch.uint8)
+        new = words >> 24 if values == "uniform" else 255 * (words >> 31)
+        return unit_floats(new, current.dtype) if is_float else new.to(torch.uint8)
     steps = ((words * (2 * amplitude + 1)) >> 32) - amplitude
-    current = pixels.gather(1, index)
+    if values == "extreme":
+        steps = amplitude * (2 * (words >> 31) - 1)
     if is_float:
-        return (current + steps.sign() * unit_floats(steps.abs(), pixels.dtype)).clamp(0, 1)
+        return (current + steps.sign() * unit_floats(steps.abs(), current.dtype)).clamp(0, 1)
     return (current + steps).clamp(0, 255).to(torch.uint8)
 
 

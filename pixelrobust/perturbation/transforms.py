@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from pixelrobust.perturbation.grid import Cell, Channels, Manner
+from pixelrobust.perturbation.grid import Cell, Channels, Manner, Values
 from pixelrobust.perturbation.pixels import PixelChange
 
 _SEED_LIMIT = 2**62
@@ -29,7 +29,7 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
     training often start from one seed.
 
     Args:
-        num, amplitude, area, channels, repetition: as in `PixelChange`.
+        num, amplitude, area, channels, repetition, values: as in `PixelChange`.
     """
 
     def __init__(
@@ -39,11 +39,12 @@ class RandomPixelChange(v2.Transform):  # type: ignore[misc]  # torchvision is n
         area: int | None = None,
         channels: Channels = "apart",
         repetition: bool = False,
+        values: Values = "uniform",
     ) -> None:
         super().__init__()
         cell = Cell(num, amplitude, area)
         self.num, self.amplitude, self.area = cell.num, cell.amplitude, cell.area
-        self.manner = Manner(channels, repetition)
+        self.manner = Manner(channels, repetition, values)
         self.manner.check()
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:

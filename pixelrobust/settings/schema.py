@@ -25,6 +25,7 @@ from pixelrobust.perturbation.grid import (
     Cell,
     Channels,
     Manner,
+    Values,
     as_plain,
     as_tuple,
     build_grid,
@@ -267,11 +268,12 @@ class PerturbationSettings(Section):
     area: Annotated[tuple[StrictInt | None, ...], _several(check_area), Field(min_length=1)]
     channels: Channels = "apart"
     repetition: StrictBool = False
+    values: Values = "uniform"
 
     @property
     def manner(self) -> Manner:
         """Return how pixels are drawn and changed."""
-        return Manner(self.channels, self.repetition)
+        return Manner(self.channels, self.repetition, self.values)
 
     def cells(self) -> list[Cell]:
         """Return all cells, led by the unchanged images."""

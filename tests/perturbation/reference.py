@@ -41,11 +41,34 @@ def changed(
     seed: int,
     together: bool = False,
     repetition: bool = False,
+    extreme: bool = False,
+    scattered: bool = False,
 ) -> NDArray[np.uint8]:
-    """Change one image (C, H, W), pixel by pixel."""
+    """Change one image (C, H, W), pixel by pixel, or value by value where they are scattered."""
     channels, height, width = image.shape
     rows, columns = (height, width) if area is None else (area, area)
     top, left = (height - rows) // 2, (width - columns) // 2
+    result = image.copy()
+
+    def change(channel: int, y: int, x: int, word: int) -> None:
+        old = int(image[channel, y, x])
+        if amplitude is None:
+            new = word * 256 // WORD if not extreme else (255 if word >= WORD // 2 else 0)
+        else:
+            step = word * (2 * amplitude + 1) // WORD - amplitude
+            if extreme:
+                step = amplitude if word >= WORD // 2 else -amplitude
+            new = min(max(old + step, 0), 255)
+        result[channel, y, x] = new
+
+    if scattered:
+        variant = rows * 65536 + columns
+        chance, values = (Words(seed, key, draw, stream, variant) for stream in (2, 3))
+        for index in range(channels * rows * columns):
+            channel, rank = divmod(index, rows * columns)
+            if chance[index] < num * WORD // (rows * columns):
+                change(channel, top + rank // columns, left + rank % columns, values[index])
+        return result
     stream = Words(seed, key, draw, stream=0, variant=rows * 65536 + columns)
     positions: list[int] = []
     index = 0
@@ -55,16 +78,10 @@ def changed(
             positions.append(rank)
         index += 1
     values = Words(seed, key, draw, stream=1, variant=0)
-    result = image.copy()
     for order, rank in enumerate(positions):
         if rank in positions[:order]:
             continue
         y, x = top + rank // columns, left + rank % columns
         for channel in range(channels):
-            word = values[order * channels + (0 if together else channel)]
-            if amplitude is None:
-                result[channel, y, x] = word * 256 // WORD
-            else:
-                step = word * (2 * amplitude + 1) // WORD - amplitude
-                result[channel, y, x] = min(max(int(image[channel, y, x]) + step, 0), 255)
+            change(channel, y, x, values[order * channels + (0 if together else channel)])
     return result

@@ -62,15 +62,24 @@ def positions(images: Tensor, num: int, area: int | None = None, seed: int = 0) 
     draw=st.integers(0, 2**32 - 1),
     channels=st.integers(1, 5),
     key=st.text(max_size=20),
-    together=st.booleans(),
-    repetition=st.booleans(),
+    manner=st.builds(
+        Manner,
+        st.sampled_from(["apart", "together"]),
+        st.booleans(),
+        st.sampled_from(["uniform", "extreme"]),
+    )
+    | st.builds(
+        Manner, st.just("scattered"), st.just(False), st.sampled_from(["uniform", "extreme"])
+    ),
 )
-@example(1, None, None, 0, 0, 1, "a", False, False)
-@example(1, 0, 8, 1, 2**32 - 1, 2, "b", False, False)
-@example(60, 255, None, 0, 1, 3, "c", True, False)
+@example(1, None, None, 0, 0, 1, "a", Manner())
+@example(1, 0, 8, 1, 2**32 - 1, 2, "b", Manner())
+@example(60, 255, None, 0, 1, 3, "c", Manner("together"))
 # Sixty draws of 64 positions hold some again.
-@example(60, None, 8, 0, 1, 3, "d", False, True)
-@example(60, 40, 8, 0, 1, 3, "e", True, True)
+@example(60, None, 8, 0, 1, 3, "d", Manner(repetition=True))
+@example(60, 40, 8, 0, 1, 3, "e", Manner("together", True, "extreme"))
+@example(60, 40, 11, 0, 1, 3, "f", Manner("scattered"))
+@example(60, None, None, 0, 1, 3, "g", Manner("scattered", values="extreme"))
 def test_every_bit_agrees_with_an_independent_implementation(
     num: int,
     amplitude: int | None,
@@ -79,16 +88,15 @@ def test_every_bit_agrees_with_an_independent_implementation(
     draw: int,
     channels: int,
     key: str,
-    together: bool,
-    repetition: bool,
+    manner: Manner,
 ) -> None:
     images = noise(2, channels=channels)
-    manner = Manner("together" if together else "apart", repetition)
     change = PixelChange(num, amplitude, area, seed, *manner)
     result = change(images, ["other", key], draw=draw)
     expected = reference.changed(
-        images[1].numpy(), key, draw, num, amplitude, area, seed, together, repetition
-    )
+        images[1].numpy(), key, draw, num, amplitude, area, seed, manner.channels == "together",
+        manner.repetition, manner.values == "extreme", manner.channels == "scattered",
+    )  # fmt: skip
     assert np.array_equal(result[1].numpy(), expected)
 
 
@@ -139,6 +147,39 @@ def test_repeated_positions_keep_their_first_change() -> None:
     few = PixelChange(4, area=8, repetition=True)(images, names(200))
     touched = few != images
     assert torch.equal(few[touched], repeated[touched])
+
+
+def test_scattered_extreme_values_are_the_impulse_noise_of_imagenet_c() -> None:
+    """Each value with the same chance, apart from all others; half of them become 0, half 255.
+
+    Severity 1 takes a share of 0.03 of all values (Hendrycks & Dietterich 2019), as many as 30.72 of 32 x
+    32 pixels have.
+    """
+    images = grey(400)
+    change = PixelChange(31, channels="scattered", values="extreme")
+    noisy = change(images, names(400))
+    hit = noisy != images
+    share = 31 / 32**2
+    assert abs(float(hit.double().mean()) - share) < 4 * (share / hit.numel()) ** 0.5
+    assert set(noisy[hit].tolist()) == {0, 255}
+    assert abs(float((noisy[hit] == 255).double().mean()) - 0.5) < 0.02
+    # Channels are hit apart: all three of a pixel as seldom as chance has it.
+    assert float(hit.all(dim=1).double().mean()) < 3 * share**3
+    counts = hit.flatten(1).sum(dim=1).double()
+    assert float(counts.var()) == pytest.approx(3 * 32**2 * share * (1 - share), rel=0.25)
+    more = PixelChange(100, channels="scattered", values="extreme")(images, names(400))
+    assert torch.equal(noisy[hit], more[hit])
+
+
+def test_extreme_values_are_the_ends_of_the_amplitude() -> None:
+    images = grey(20)
+    moved = PixelChange(64, 40, values="extreme")(images, names(20)).int() - GREY
+    assert set(moved.unique().tolist()) == {-40, 0, 40}
+    free = PixelChange(64, values="extreme")(images, names(20))
+    assert set(free.unique().tolist()) == {0, GREY, 255}
+    # At the same positions as any other change.
+    usual = PixelChange(64)(images, names(20))
+    assert not ((usual != images) & (free == images)).any()
 
 
 def test_amplitudes_scale_the_same_values() -> None:
@@ -353,7 +394,15 @@ def test_values_and_steps_are_uniform_and_channels_independent() -> None:
     assert max(abs(np.corrcoef(red, green)[0, 1]), abs(np.corrcoef(green, blue)[0, 1])) < 0.02
 
 
-@pytest.mark.parametrize("manner", [Manner(), Manner("together", repetition=True)])
+@pytest.mark.parametrize(
+    "manner",
+    [
+        Manner(),
+        Manner("together", repetition=True),
+        Manner(values="extreme"),
+        Manner("scattered", values="extreme"),
+    ],
+)
 def test_shared_randomness_gives_what_each_cell_alone_gives(manner: Manner) -> None:
     images, cells = noise(3), [Cell(4), Cell(32, 10), Cell(16, None, 12), Cell(0)]
     draws = torch.tensor([2, 0, 5])
@@ -426,6 +475,8 @@ def test_a_gpu_gives_the_same_bits() -> None:
         ({"area": 0}, "area=0"),
         ({"channels": "all"}, "channels='all' is unknown; give 'apart'"),
         ({"repetition": 1}, "repetition=1 is neither true nor false"),
+        ({"values": "corners"}, "values='corners' is unknown; give 'uniform'"),
+        ({"channels": "scattered", "repetition": True}, "repetition=true means nothing"),
         *(({"seed": seed}, f"seed={seed}") for seed in (-1, 1.5, True)),
         *(
             ({"draw": draw}, rf"draw={draw} is not a draw; give an integer in 0\.\.")
