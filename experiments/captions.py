@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
-from pixelrobust.outcomes.kinds import ALL_CLASSES, CELL_COLUMNS, HELDOUT, ORIGINAL
+from pixelrobust.outcomes.kinds import ALL_CLASSES, CELL_COLUMNS, HELDOUT, ORIGINAL, SEARCH
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import MINIMAL, AttackSettings, overshoot_of, stored_attack
 from pixelrobust.tables.adversarial import is_restored
@@ -35,6 +35,24 @@ AUGMENTED = (
     "image with changed pixels: geometric mean over images that the augmentation changes, with 95 % "
     "intervals. Above 1 the augmented images are the less similar ones."
 )
+
+MORE_TITLE = "Points of images broken more than by random changes of the same number"
+MORE = (
+    "Differences in pairs of images, with 95 % intervals, not corrected for their number. The random changes "
+    "have values of 0 to 255; extremes the values 0 and 255 alone, as the search has."
+)
+PIXELS_TITLE = "Which pixels fool: where they lie, and what they become, against chance"
+PIXELS = (
+    "Pixels of the first change of each method that fools, of all networks and nums together, so that large "
+    "nums weigh most; 1 is chance."
+)
+MARGINS_TITLE = "Does the margin of the unchanged image predict what flips it?"
+MARGINS = (
+    "Spearman's rank correlation over images, with 95 % intervals (Bonett & Wright 2000), of the margin, which "
+    "is how far the logit of the true class lies above the next; images that nothing flips count as the last."
+)
+TOO_FEW = "These are too few images to draw wrong predictions over the margin."
+CALIBRATION_TITLE = "Wrong predictions of random changes, by the margin of the unchanged image"
 
 BARS = "Bars are 95 % intervals; points side by side belong to one place on the axis."
 UNDRAWN = "No prediction was wrong at any num, so no figure is drawn."
@@ -122,6 +140,20 @@ def flips_notes(manifest: Manifest, table: pd.DataFrame) -> list[str]:
         "tests take the networks' flips as independent, though they share images and changes, so "
         f"their p-values are cautious.{left_out}",
         *images_notes(manifest, 1),
+    ]
+
+
+def worst_case_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
+    """Return what the table of random and searched changes means, and on which images."""
+    queries = int(rows.loc[rows["method"] == SEARCH, "query"].max())
+    budget = manifest.config.get("queries", queries)
+    return [
+        "Images (%) of which at least one of so many changes is misclassified, with 95 % intervals in "
+        f"parentheses. Random: of an image's {manifest.draws:,} random changes, any may be among them; extremes: "
+        "the same with only the values 0 and 255, as the search uses them; search: one of at most "
+        f"{budget:,} queries that sees the network's scores, in the manner of Sparse-RS (Croce et al. 2022), "
+        "as far as it had come after so many.",
+        *images_notes(manifest, manifest.draws),
     ]
 
 

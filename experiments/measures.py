@@ -1,5 +1,6 @@
 """Measure networks of a run: outcomes of plain and of attacked images, and activations."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -23,8 +24,15 @@ from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.cells import count_forward, evaluate_cells
 from pixelrobust.evaluation.forward import Task
 from pixelrobust.evaluation.selection import image_list_digest
+from pixelrobust.evaluation.worst_case import (
+    EXTREME,
+    clean_margins,
+    pixels_of_first_flips,
+    search_changes,
+    searched_rows,
+)
 from pixelrobust.models.build import Classifier
-from pixelrobust.outcomes.kinds import ACTIVATIONS
+from pixelrobust.outcomes.kinds import ACTIVATIONS, EXTREMES, RANDOM, SEARCH, WORST_CASE
 from pixelrobust.outcomes.rows import concatenate, with_cell
 from pixelrobust.perturbation.augmentations import control_augmentations
 from pixelrobust.perturbation.grid import Cell
@@ -136,6 +144,42 @@ def measure_adversarial(session: Session, chosen: Chosen, subject: Subject) -> p
             advance, session.rows(), session.sample.images if session.sample else None,
             session.context,
         )  # fmt: skip
+
+
+def measure_worst_case(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
+    """Measure what random changes do to a network, and changes that are searched for by its scores."""
+    classifier, engine, _ = subject
+    settings, name = session.settings, classifier.name
+    chosen = chosen.take(chosen.rows_in(session.sample))
+    task, keep = chosen.task(engine, name), session.rows()
+    perturbation = settings.perturbation.model_copy(update={"values": EXTREME.values})
+    extremes = replace(session, settings=settings.model_copy(update={"perturbation": perturbation}))
+    parts = []
+    for method, own, words in (
+        (RANDOM, session, name), (EXTREMES, extremes, f"{name}, {EXTREMES}"),
+    ):  # fmt: skip
+        unchanged = subject.unchanged.classes if subject.unchanged else None
+        rows = outcomes_of(own, chosen, engine, classifier.module, name, words, unchanged)
+        pixels = pixels_of_first_flips(task, rows, own.design)
+        query = (rows["draw"] + 1).where(rows["num"] > 0, 0).astype(np.int32)
+        parts.append(rows.assign(method=method, query=query, pixels=pixels))
+    # The unchanged images need not stand there twice.
+    parts[1] = parts[1][parts[1]["num"] > 0]
+    cells = [cell for cell in session.design.cells if cell.num]
+    total = len(cells) * len(chosen.keys) * settings.queries
+    with session.progress.task("queries of the search", total, name) as advance:
+        for cell in cells:
+
+            def search(cell: Cell = cell) -> pd.DataFrame:
+                return search_changes(
+                    task, cell, settings.seed, settings.queries, advance, session.context
+                )
+
+            found = keep(f"{name}, {cell}", search)
+            parts.append(searched_rows(found, name, cell).assign(method=SEARCH))
+    margins = dict(zip(chosen.keys, clean_margins(task), strict=True))
+    rows = concatenate(parts)
+    return rows.assign(margin=rows["image"].astype(str).map(margins))[WORST_CASE.columns]
 
 
 def measure_activations(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:

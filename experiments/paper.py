@@ -86,6 +86,12 @@ _EXPERIMENTS = {
         figure_title="Accuracy and wrong images far beyond the paper's numbers of changed pixels",
         flips="breakdown-pixels-to-flip",
     ),
+    "worst-case": Experiment(
+        table="worst-case",
+        title="Worst case: images broken by chance, by the worst of many changes, and by a search",
+        figure="worst-case",
+        figure_title="Images that some of so many changes break: random ones, and a search's",
+    ),
     "amplification": Experiment(
         table="amplification",
         title="Amplification: what becomes of a change on its way through a network",

@@ -15,6 +15,7 @@ from experiments.measures import (
     measure_activations,
     measure_adversarial,
     measure_outcomes,
+    measure_worst_case,
     tell_differences,
 )
 from experiments.paper import experiment_called
@@ -53,6 +54,7 @@ from pixelrobust.outcomes.kinds import (
     OUTCOMES,
     RETRAINING,
     TRANSFER,
+    WORST_CASE,
     kind_of,
 )
 from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
@@ -83,6 +85,7 @@ MEASUREMENTS = {
     OUTCOMES.name: Measurement(measure_outcomes),
     ADVERSARIAL.name: Measurement(measure_adversarial),
     ACTIVATIONS.name: Measurement(measure_activations),
+    WORST_CASE.name: Measurement(measure_worst_case),
     RETRAINING.name: Measurement(measure_retraining, is_planned=True),
     TRANSFER.name: Measurement(measure_transfer, is_planned=True),
     DISTANCES.name: Measurement(measure_distances, is_planned=True),

@@ -31,6 +31,7 @@ from experiments.writing import Below, Presented, write_presented
 from pixelrobust.errors import InputError
 from pixelrobust.figures import curves, maps, write_figure
 from pixelrobust.figures import retraining as retraining_figures
+from pixelrobust.figures import worst_case as worst_case_figures
 from pixelrobust.files import check_inside
 from pixelrobust.outcomes.kinds import (
     ACTIVATIONS,
@@ -41,12 +42,20 @@ from pixelrobust.outcomes.kinds import (
     OUTCOMES,
     RETRAINING,
     TRANSFER,
+    WORST_CASE,
     kind_of,
 )
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import overshoot_of
-from pixelrobust.tables import adversarial, amplification, pixel_index, retraining, survival
+from pixelrobust.tables import (
+    adversarial,
+    amplification,
+    pixel_index,
+    retraining,
+    survival,
+    worst_case,
+)
 from pixelrobust.tables.rates import for_reading, summarize, with_missing, write_csv
 
 
@@ -472,7 +481,70 @@ def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -
     ]
 
 
+def _worst_case(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> list[Presented]:
+    """Present random changes beside such as a search finds, which pixels these are, and whom they flip."""
+    summary = worst_case.summarize_worst_case(rows)
+    stem, notes = experiment.table, captions.worst_case_notes(manifest, rows)
+    small = " ".join(notes[1:])
+    caption = f"{captions.BARS} {small}"
+    table = Presented(
+        experiment.title,
+        worst_case.worst_case_for_reading(summary),
+        notes,
+        stem,
+        summary,
+        [Below(captions.MORE_TITLE, worst_case.differences_for_reading(summary), [captions.MORE])],
+        figures=(
+            {
+                experiment.figure: worst_case_figures.worst_case_curves(
+                    summary, experiment.figure_title, caption
+                )
+            }
+            if _limits(summary) == 1
+            else {}
+        ),
+        about_figures=captions.BARS,
+    )
+    images = worst_case.tabulate_images(rows)
+    correlations = worst_case.correlate_margins(images)
+    calibration = worst_case.calibrate_margins(images, manifest.draws)
+    calibrated = {}
+    if len(calibration):
+        calibrated[f"{stem}-margins"] = worst_case_figures.margin_curves(
+            calibration, captions.CALIBRATION_TITLE, caption
+        )
+    predicts = Presented(
+        captions.MARGINS_TITLE,
+        worst_case.correlations_for_reading(correlations),
+        [captions.MARGINS, *([] if calibrated else [captions.TOO_FEW]), *notes[1:]],
+        f"{stem}-margins",
+        correlations,
+        beside={f"{stem}-images": images, f"{stem}-calibration": calibration},
+        figures=calibrated,
+        undrawn=[] if calibrated else [f"{stem}-margins"],
+        about_figures=captions.BARS,
+    )
+    pixels = worst_case.tabulate_pixels(rows, manifest.image_size)
+    if pixels.empty:
+        return [table, predicts]
+    which = Presented(
+        captions.PIXELS_TITLE,
+        worst_case.pixels_for_reading(pixels),
+        [captions.PIXELS, *notes[1:]],
+        f"{stem}-pixels",
+        pixels,
+        figures={
+            f"{stem}-pixels": worst_case_figures.pixels_against_chance(
+                pixels, captions.PIXELS_TITLE, f"{captions.PIXELS} {caption}"
+            )
+        },
+        about_figures=captions.BARS,
+    )
+    return [table, which, predicts]
+
+
 _PRESENTATIONS = {
+    WORST_CASE.name: _worst_case,
     ADVERSARIAL.name: _returns,
     ACTIVATIONS.name: _amplification,
     RETRAINING.name: _retraining,

@@ -58,6 +58,7 @@ from pixelrobust.models.architectures import published_accuracy
 from pixelrobust.models.build import Classifier, load_classifier
 from pixelrobust.models.checks import try_module
 from pixelrobust.models.weights import weights_digest
+from pixelrobust.outcomes.kinds import WORST_CASE
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell, Manner
 from pixelrobust.settings import (
@@ -458,6 +459,9 @@ def _n_forward(settings: RunSettings, images: int) -> int:
         return 0
     cells = [cell for cell in settings.perturbation.cells() if cell.num]
     chosen = min(settings.dataset.limit or images, images)
+    if settings.measure == WORST_CASE.name:
+        # Random changes twice, and the search.
+        return images + chosen * len(cells) * (2 * settings.draws + settings.queries)
     return images + count_forward(cells, chosen, settings.draws)
 
 

@@ -27,6 +27,7 @@ from pixelrobust.outcomes.kinds import (
     OUTCOMES,
     RETRAINING,
     TRANSFER,
+    WORST_CASE,
     Kind,
     kind_of,
 )
@@ -46,6 +47,7 @@ _LOGGED = {
     RETRAINING.name: ("wrong_rate", _BESIDE, ("model", "images_are", *_LIMITS)),
     TRANSFER.name: ("fooled_rate", (), ("model", "against", "epsilon", "rounded")),
     DISTANCES.name: ("median", (), ("model", "images_are")),
+    WORST_CASE.name: ("broken_rate", _BESIDE[:2], ("model", "method", "queries", *_LIMITS)),
 }
 """For each kind, columns of its table: what it is about, what is drawn beside it, what tells curves apart."""
 # As the options of the config groups are called.

@@ -51,6 +51,7 @@ from pixelrobust.evaluation.adversarial import attack_batch, attack_batches, unr
 from pixelrobust.evaluation.cells import draws_of
 from pixelrobust.evaluation.forward import Task
 from pixelrobust.evaluation.selection import select
+from pixelrobust.evaluation.worst_case import EXTREME
 from pixelrobust.files import file_sha256, write_text
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import (
@@ -58,12 +59,16 @@ from pixelrobust.outcomes.kinds import (
     ADVERSARIAL,
     ALL_CLASSES,
     CELL_COLUMNS,
+    EXTREMES,
     OUTCOMES,
+    SEARCH,
+    WORST_CASE,
     Kind,
     kind_of,
 )
 from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
-from pixelrobust.outcomes.rows import cell_in, cell_of
+from pixelrobust.outcomes.rows import cell_in, cell_of, pixels_from_text
+from pixelrobust.perturbation.grid import Cell, region
 from pixelrobust.perturbation.pixels import PixelChange, as_floats
 from pixelrobust.settings import (
     DatasetSettings,
@@ -86,7 +91,7 @@ _SHARE = 0.01
 _RELATIVE, _ABSOLUTE = 1e-2, 1e-5
 # Sizes of attacks, in 1/255, may differ by so much.
 _SAME_SIZE = 1e-2
-_TEXTS = ("model", "image", "images_are", "against", "epsilon", "change", "layer")
+_TEXTS = ("model", "image", "images_are", "against", "epsilon", "change", "layer", "method")
 _FAULT = ["model", "image", "which", "was", "now", "gap", "fault"]
 _HEADINGS = {
     "run": "Run", "model": "Model", "image": "Image", "which": "Outcome", "was": "Stored",
@@ -95,6 +100,7 @@ _HEADINGS = {
 
 FAULTS = {
     "borderline": "two logits are all but equal, so another order of sums can decide",
+    "way": "the search went another way, as another order of sums can make it; its change does what is stored",
     "prediction": "the network takes the image for another class",
     "label or wrong": "the label is another, or wrong does not follow from label and prediction",
     "attack": "the attack ends at another image",
@@ -102,7 +108,8 @@ FAULTS = {
     "value": "the number is another",
     "count": "outcomes are missing, or there more than once, or there are no such ones",
 }
-"""What can be the matter with a row; all but the first contradict it."""
+HARMLESS = ("borderline", "way")
+"""What can be the matter with a row; all but the harmless ones contradict it."""
 
 
 class NotKeptError(InputError):
@@ -163,7 +170,7 @@ def verify_folder(
     asked = f"{100 * share:g} % of the images of each network, at least one; seed {seed}"
     text = _report(folder, kept, checked, asked, left_out, faulty, session)
     write_text(folder / REPORT, text)
-    return text, int((faulty["fault"] != "borderline").sum())
+    return text, int((~faulty["fault"].isin(HARMLESS)).sum())
 
 
 def _report(
@@ -176,13 +183,18 @@ def _report(
     session: Session,
 ) -> str:
     """Return what was found, with a digest of it."""
-    borderline = int((faulty["fault"] == "borderline").sum())
-    contradicted = len(faulty) - borderline
+    borderline, ways = (int((faulty["fault"] == harmless).sum()) for harmless in HARMLESS)
+    contradicted = len(faulty) - borderline - ways
+    other_ways = (
+        f"{ways:,} searches went another way now, and their stored changes do what is stored. "
+        if ways
+        else ""
+    )
     lines = [
         "# Verification",
         f"Of {sum(len(rows) for _, rows in runs.values()):,} stored outcomes of {', '.join(runs)}, "
         f"{checked:,} were recomputed ({asked}). {borderline:,} differ where two logits are within "
-        f"{BORDERLINE:g} of each other, as another order of sums can make them. "
+        f"{BORDERLINE:g} of each other, as another order of sums can make them. {other_ways}"
         + (
             f"{contradicted:,} are contradicted." if contradicted else "No outcome is contradicted."
         ),
@@ -294,6 +306,13 @@ def _as_it_was(session: Session, manifest: Manifest, kind: Kind, sample: pd.Data
         changes["attack"] = stored_attack(config).model_copy(update={"epsilon": epsilons})
     if "training_seed" in kind.keys:
         changes["retrain"] = retrain_settings(**{**config["retrain"], "save": None})
+    if kind is WORST_CASE:
+        changes["queries"] = config.get("queries")
+        if not isinstance(changes["queries"], int) or changes["queries"] < 1:
+            raise InputError(
+                f"the manifest of {manifest.name} does not say how many queries its search had; run the "
+                "experiment again."
+            )
     if kind is ACTIVATIONS:
         stored = {"controls": config.get("augmentations", ())}
         if isinstance(config.get("retrain"), dict):
@@ -434,11 +453,15 @@ class Shown(NamedTuple):
             images = self.plan.test_sets()[row["images_are"]] if self.plan else self.images
             assert images
             pixels = torch.as_tensor(images.pixels[np.array([images.keys.index(key)])])
-        if "num" in self.kind.keys:
+        if row.get("method") == SEARCH:
+            pixels = _with_pixels(pixels, cell_in(row), str(row["pixels"]))
+        elif "num" in self.kind.keys:
             cell = cell_in(row)
             settings = self.session.settings
             limits = cell.num, cell.amplitude, cell.area
-            change = PixelChange(*limits, settings.seed, *settings.perturbation.manner)
+            manner = settings.perturbation.manner
+            manner = EXTREME if row.get("method") == EXTREMES else manner
+            change = PixelChange(*limits, settings.seed, *manner)
             pixels = change(pixels, [key], int(row["draw"]))
         logits = viewer.engine.logits(pixels.to(viewer.engine.device))[0].cpu()
         classes = viewer.classes if self.plan else np.arange(len(logits))
@@ -515,6 +538,27 @@ class Shown(NamedTuple):
         return viewer_of(self.session, self.plan, network)
 
 
+def _with_pixels(images: Tensor, cell: Cell, text: str) -> Tensor:
+    """Return an image (1, C, H, W), uint8, with stored pixels; InputError where these are no such change."""
+    places, values = pixels_from_text(text)
+    changed = images.clone()
+    rows, columns = torch.as_tensor(places).unbind(dim=1)
+    inside = torch.zeros(images.shape[2:], dtype=torch.bool)
+    inside[region(cell.area, (images.shape[2], images.shape[3])).slices] = True
+    is_within = bool(((rows < images.shape[2]) & (columns < images.shape[3])).all())
+    if not (
+        len({tuple(place) for place in places.tolist()}) == len(places) == cell.num
+        and values.shape[1] == images.shape[1]
+        and is_within
+        and bool(inside[rows, columns].all())
+    ):
+        raise InputError(
+            f"{text!r:.60} is stored as a change of {cell.num} pixels, which it is not."
+        )
+    changed[0, :, rows, columns] = torch.as_tensor(values).T
+    return changed
+
+
 def compare(
     stored: pd.DataFrame,
     again: pd.DataFrame,
@@ -541,10 +585,19 @@ def compare(
         image = [*_parts(kind), "image"]
         elsewhere = pd.MultiIndex.from_frame(faults[0][image])
         both = both[~pd.MultiIndex.from_frame(both[image]).isin(elsewhere)]
+    if kind is WORST_CASE:
+        searched = both["method"] == SEARCH
+        faults.append(_other_searches(both[searched], gap))
+        once = both.drop_duplicates(["model", "image"])
+        faults.append(_other_numbers(once[once["found"] == "both"], ["margin"]))
+        both = both[~searched]
+        # Another draw is the first to flip where logits all but tie.
+        same = both[(both["pixels"] != "") & (both["pixels_again"] != "")]
+        faults.append(_other_numbers(same, ["pixels"]))
     if "prediction" in kind.values:
         faults.append(_other_outcomes(both, gap))
     else:
-        faults.append(_other_numbers(both, kind))
+        faults.append(_other_numbers(both, kind.values))
     if "adversarial" in kind.values:
         faults.append(_other_classes(both, kind))
     found = pd.concat(faults)
@@ -586,6 +639,29 @@ def _other_outcomes(both: pd.DataFrame, gap: Callable[["pd.Series[Any]"], float]
     return rows.assign(was=was, now=again, gap=gaps, fault=faults)
 
 
+def _other_searches(both: pd.DataFrame, gap: Callable[["pd.Series[Any]"], float]) -> pd.DataFrame:
+    """Return the searches that end elsewhere now: what is stored of each is shown to the network once more."""
+    found = ["label", "prediction", "wrong", "query", "pixels"]
+    other = (both["found"] != "both") | (both["wrong"] != (both["prediction"] != both["label"]))
+    other |= pd.concat([both[key] != both[f"{key}_again"] for key in found], axis=1).any(axis=1)
+    rows, gaps, faults, again = both[other], [], [], []
+    for _, row in rows.iterrows():
+        gaps.append(np.nan)
+        again.append("none" if row["found"] != "both" else _outcome(row, "_again"))
+        if row["found"] != "both":
+            faults.append("count")
+        elif row["label"] != row["label_again"] or row["wrong"] != (row["prediction"] != row["label"]):  # fmt: skip
+            faults.append("label or wrong")
+        else:
+            try:
+                gaps[-1] = gap(row)
+            except InputError:
+                gaps[-1] = np.inf
+            faults.append("way" if gaps[-1] <= BORDERLINE else "prediction")
+    was = [f"{_outcome(row)}, query {row['query']}" for _, row in rows.iterrows()]
+    return rows.assign(was=was, now=again, gap=gaps, fault=faults)
+
+
 def _other_classes(both: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     """Return the rows whose adversarial class is not what their attacked image was taken for."""
     image = [*_parts(kind), "image"]
@@ -598,17 +674,17 @@ def _other_classes(both: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     return rows.assign(was=was, now=now, gap=np.nan, fault="adversarial")
 
 
-def _other_numbers(both: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def _other_numbers(both: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Return the rows of which a measured number is another, whole ones exactly, once for each."""
     is_found = both["found"] == "both"
     parts = [both[~is_found].assign(was="there", now="none", gap=np.nan, fault="count")]
-    for column in kind.values:
+    for column in columns:
         was, now = both[column], both[f"{column}_again"]
         same = was == now
         if was.dtype.kind == "f":
             same |= np.isclose(was, now.astype(float), _RELATIVE, _ABSOLUTE, equal_nan=True)
         rows = both[is_found & ~same]
-        texts = [[f"{column} {one:.6g}" for one in own[rows.index]] for own in (was, now)]
+        texts = [[f"{column} {_short(one)}" for one in own[rows.index]] for own in (was, now)]
         parts.append(rows.assign(was=texts[0], now=texts[1], gap=np.nan, fault="value"))
     return pd.concat(parts)
 
@@ -634,7 +710,8 @@ def incomplete(
     for _, own in rows.groupby(by, dropna=False, observed=True):
         first = own.iloc[0]
         count = counts.get(str(first.get("images_are")), first["images"])
-        expected = count * (draws_of(cell_of(own), draws) if "draw" in pair else 1)
+        own_draws = 1 if first.get("method") == SEARCH else draws
+        expected = count * (draws_of(cell_of(own), own_draws) if "draw" in pair else 1)
         pairs = len(own[pair].drop_duplicates())
         if not len(own) == pairs == expected:
             which = _which(first.drop(pair), kind)
@@ -652,6 +729,10 @@ def _which(row: "pd.Series[Any]", kind: Kind) -> str:
 def _outcome(row: "pd.Series[Any]", ending: str = "") -> str:
     prediction, label = int(row[f"prediction{ending}"]), int(row[f"label{ending}"])
     return f"class {prediction} of label {label}, {'wrong' if row[f'wrong{ending}'] else 'right'}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.20}" if isinstance(value, str) else f"{value:.6g}"
 
 
 def _size(size: float) -> str:

@@ -184,7 +184,7 @@ def _predict_cells(
     if unchanged is not None and CONTROL in cells:
         found[CONTROL] = unchanged[:, None]
     for cell in cells:
-        _check_finite(found[cell], cell, task.keys, task.name)
+        check_finite(found[cell], cell, task.keys, task.name)
     return {cell: found[cell] for cell in cells}
 
 
@@ -265,7 +265,8 @@ def _blocks(images: int, draws: int, size: int) -> Iterator[_Pairs]:
             yield np.tile(some_images, len(some_draws)), some_draws.repeat(len(some_images))
 
 
-def _check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
+def check_finite(classes: NDArray[np.int64], cell: Cell, keys: Sequence[str], name: str) -> None:
+    """Raise InputError where a prediction, of those of the image of each key, is that of no finite logits."""
     if (classes < 0).any():
         raise InputError(
             f"model {name} gives NaN or infinite logits for {keys[int(np.argwhere(classes < 0)[0, 0])]!r} "

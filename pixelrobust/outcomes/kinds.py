@@ -67,9 +67,17 @@ _MEASURED = ["model", "training_seed", "images_are", "image"]
 _DISTANCE = ["distance", "measured"]
 DISTANCES = Kind("distances", _MEASURED, _DISTANCE, [*_MEASURED, *_DISTANCE])
 
+RANDOM = "random"
+EXTREMES = "extremes"
+SEARCH = "search"
+"""What rows call how a change was come by: at random, at random with extreme values, or by a search."""
+_TRIED = [*_OUTCOME, "method"]
+_BROKEN = [*_FOUND, "query", "margin", "pixels"]
+WORST_CASE = Kind("worst_case", _TRIED, _BROKEN, [*_TRIED, *_BROKEN])
+
 KINDS = {
     kind.name: kind
-    for kind in (OUTCOMES, ADVERSARIAL, ACTIVATIONS, RETRAINING, TRANSFER, DISTANCES)
+    for kind in (OUTCOMES, ADVERSARIAL, ACTIVATIONS, RETRAINING, TRANSFER, DISTANCES, WORST_CASE)
 }
 """Every kind of stored rows, by its name."""
 
@@ -83,11 +91,12 @@ _WHOLE = {
     "adversarial": (-1, 2**31 - 1),
     "training_seed": (0, 2**63 - 1),
     "depth": _COUNT,
+    "query": _COUNT,
 }
 # The same where a missing value says that nothing limits a change.
 _LIMITS = {"amplitude": (0, 255), "area": (1, 2**31 - 1)}
 _FLAGS = ("wrong", "rounded", "matched")
-_REAL = ("size", "relative_change", "norm_mismatch", "distance", "measured")
+_REAL = ("size", "relative_change", "norm_mismatch", "distance", "measured", "margin")
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:

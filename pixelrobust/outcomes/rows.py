@@ -1,5 +1,6 @@
 """Stored rows: made of predictions, put together, written and read."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from pixelrobust.outcomes.manifest import read_manifest
 from pixelrobust.perturbation.grid import Cell
 
 _KEYS = list(dict.fromkeys(key for kind in KINDS.values() for key in kind.keys))
-_CATEGORIES = ["model", "image", "change", "layer", "images_are", "against"]
+_CATEGORIES = ["model", "image", "change", "layer", "images_are", "against", "method"]
 
 
 def make_outcomes(
@@ -74,6 +75,39 @@ def cell_in(row: "Mapping[Any, Any] | pd.Series[Any]") -> Cell:
     """Return the cell of one row, from its columns num, amplitude and area."""
     limits = (None if pd.isna(row[key]) else int(row[key]) for key in ("amplitude", "area"))
     return Cell(int(row["num"]), *limits)
+
+
+def pixels_as_text(places: NDArray[np.int64], values: NDArray[np.uint8]) -> str:
+    """Return changed pixels as text, such as "12,200:ff00ff 5,6:00ffff".
+
+    Args:
+        places: (K, 2) row and column of each, from the top left.
+        values: (K, C) of each channel after the change.
+    """
+    return " ".join(
+        f"{row},{column}:{bytes(value).hex()}"
+        for (row, column), value in zip(places, np.ascontiguousarray(values), strict=True)
+    )
+
+
+def pixels_from_text(text: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the places and values that `pixels_as_text` wrote.
+
+    Raises:
+        InputError: the text is no such.
+    """
+    try:
+        parts = [
+            re.fullmatch(r"([0-9]{1,5}),([0-9]{1,5}):((?:[0-9a-f]{2})+)", one)
+            for one in text.split(" ")
+        ]
+        places = [(int(one[1]), int(one[2])) for one in parts if one]
+        values = [list(bytes.fromhex(one[3])) for one in parts if one]
+        if len(places) < len(parts):
+            raise ValueError
+        return np.array(places, dtype=np.int64), np.array(values, dtype=np.uint8)
+    except ValueError:
+        raise InputError(f"{text!r:.60} is stored as changed pixels, which it is not.") from None
 
 
 def correct_before(outcomes: pd.DataFrame) -> pd.DataFrame:

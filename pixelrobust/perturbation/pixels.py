@@ -19,6 +19,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ _VALUE_STREAM = 1
 # Of values that are drawn one by one: whether they change, and to what.
 _CHOICE_STREAM = 2
 _SCATTERED_STREAM = 3
+# Of changes of changes: which pixels are given up, which are taken instead, and their values.
+_LEFT_STREAM, _TAKEN_STREAM, _SWAPPED_STREAM = 4, 5, 6
 _MAX_DRAW = WORD
 _NATS = 35
 # Of anything that is taken for an image.
@@ -147,9 +150,7 @@ class ChangeRandomness:
             rectangle = region(area, self._image_size)
             draw = _ranks if self.manner.repetition else _distinct
             ranks = draw(self._keys, self._draws, rectangle, num)
-            rows = rectangle.top + ranks // rectangle.width
-            columns = rectangle.left + ranks % rectangle.width
-            known = self._positions[area] = rows * self._image_size[1] + columns
+            known = self._positions[area] = _positions_of(ranks, rectangle, self._image_size[1])
         return known[:, :num]
 
     def words(self, num: int) -> Tensor:
@@ -201,10 +202,9 @@ def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Te
     changed = images.clone(memory_format=layout)
     if cell.num == 0:
         return changed
-    count, channels, height, width = images.shape
     values = randomness.manner.values
     if randomness.manner.channels == "scattered":
-        rectangle = region(cell.area, (height, width))
+        rectangle = region(cell.area, (images.shape[2], images.shape[3]))
         rows, columns = rectangle.slices
         inside = changed[:, :, rows, columns]
         chosen, words = randomness.scattered(cell.num, rectangle)
@@ -212,12 +212,79 @@ def apply_change(images: Tensor, randomness: ChangeRandomness, cell: Cell) -> Te
         inside.copy_(torch.where(chosen, new, inside))
         return changed
     positions = randomness.positions(cell.num, cell.area)
+    return _changed_at(changed, positions, randomness.words_at(positions), cell.amplitude, values)
+
+
+def change_at(images: Tensor, positions: Tensor, words: Tensor, cell: Cell) -> Tensor:
+    """Return copies of images with extreme values at given positions.
+
+    Args:
+        images: (B, C, H, W), uint8, or floating point in [0, 1].
+        positions: (B, K) int64 flat indices row * W + column, distinct in each row.
+        words: (B, K, C) int64, 32 bits each, the first of which decides.
+        cell: its amplitude counts.
+    """
+    changed = images.clone(memory_format=torch.preserve_format)
+    return _changed_at(changed, positions, words, cell.amplitude, "extreme")
+
+
+def _changed_at(
+    changed: Tensor, positions: Tensor, words: Tensor, amplitude: int | None, values: Values
+) -> Tensor:
+    """Change images in place, which are the caller's own, and return them."""
+    count, channels, height, width = changed.shape
     index = positions[:, :, None].expand(-1, -1, channels)
     # A view, in either layout.
     pixels = changed.permute(0, 2, 3, 1).view(count, height * width, channels)
-    words = randomness.words_at(positions)
-    pixels.scatter_(1, index, _new_values(words, pixels.gather(1, index), cell.amplitude, values))
+    pixels.scatter_(1, index, _new_values(words, pixels.gather(1, index), amplitude, values))
     return changed
+
+
+class Swaps(NamedTuple):
+    """Hold what replaces some of the changed pixels of B images.
+
+    Attributes:
+        places: (B, M) int64, which of the K pixels are given up.
+        positions: (B, M) int64, those that are taken instead, none of the K.
+        words: (B, M, C) int64, what their values become.
+    """
+
+    places: Tensor
+    positions: Tensor
+    words: Tensor
+
+
+def draw_swaps(
+    philox_keys: Tensor,
+    query: int,
+    positions: Tensor,
+    area: int | None,
+    image_shape: Sequence[int],
+    count: int,
+) -> Swaps:
+    """Draw which changed pixels are given up for which others: a function of (seed, image key, query).
+
+    Args:
+        philox_keys: (B, 2) int64, from `image_keys`.
+        query: which of the changes of a change, 1 or more.
+        positions: (B, K) int64, the changed pixels, distinct.
+        area: that others are drawn from.
+        image_shape: (C, H, W).
+        count: how many are to be replaced, at most K; fewer where the area has no room.
+    """
+    channels, height, width = image_shape
+    rectangle, num = region(area, (height, width)), positions.shape[1]
+    count = min(count, rectangle.pixels - num)
+    draws = torch.full((len(positions),), query, device=positions.device)
+    order = _stream(philox_keys, draws, _LEFT_STREAM, 0, num).argsort(dim=1, stable=True)
+    ranks = _distinct(philox_keys, draws, rectangle, num + count, _TAKEN_STREAM)
+    drawn = _positions_of(ranks, rectangle, width)
+    is_taken = (drawn[:, :, None] == positions[:, None, :]).any(dim=2)
+    # The first that are not changed already; all others go into one spare column.
+    place = torch.where(is_taken, count, (~is_taken).cumsum(dim=1) - 1).clamp(max=count)
+    taken = drawn.new_empty((len(drawn), count + 1)).scatter_(1, place, drawn)[:, :count]
+    words = _stream(philox_keys, draws, _SWAPPED_STREAM, 0, count * channels)
+    return Swaps(order[:, :count], taken, words.view(-1, count, channels))
 
 
 def image_keys(keys: Sequence[str], seed: int, device: torch.device | None = None) -> Tensor:
@@ -307,20 +374,30 @@ def _stream(keys: Tensor, draws: Tensor, stream: int, variant: int, count: int) 
     return words.flatten(1)[:, :count]
 
 
-def _ranks(keys: Tensor, draws: Tensor, rectangle: Region, count: int) -> Tensor:
+def _positions_of(ranks: Tensor, rectangle: Region, width: int) -> Tensor:
+    """Return the flat indices in images of this width of ranks in a rectangle."""
+    rows = rectangle.top + ranks // rectangle.width
+    return rows * width + rectangle.left + ranks % rectangle.width
+
+
+def _ranks(
+    keys: Tensor, draws: Tensor, rectangle: Region, count: int, stream: int = _POSITION_STREAM
+) -> Tensor:
     """Return (B, count) int64: the first values of a stream of uniform ranks in the region."""
     variant = (rectangle.height << 16) + rectangle.width
-    words = _stream(keys, draws, _POSITION_STREAM, variant, count)
+    words = _stream(keys, draws, stream, variant, count)
     return (words * rectangle.pixels) >> 32
 
 
-def _distinct(keys: Tensor, draws: Tensor, rectangle: Region, num: int) -> Tensor:
+def _distinct(
+    keys: Tensor, draws: Tensor, rectangle: Region, num: int, stream: int = _POSITION_STREAM
+) -> Tensor:
     """Return (B, num) int64: the first distinct values of a stream of uniform ranks in the region.
 
     How many candidates are looked at does not change the result, only whether they suffice.
     A 32-bit word maps to one of n ranks with a relative bias below n / 2^32.
     """
-    ranks = _ranks(keys, draws, rectangle, _candidates_needed(rectangle.pixels, num))
+    ranks = _ranks(keys, draws, rectangle, _candidates_needed(rectangle.pixels, num), stream)
     order = _order_of_first_appearance(ranks)
     # Unlike a look at the result, this does not wait for a GPU.
     torch._assert_async((order.amax(dim=1) >= num - 1).all())

@@ -72,6 +72,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 # Upper bounds keep what no computer could finish, or hold in memory, from being tried.
 _LARGEST_COUNT = 10**9
 _MAX_DRAWS = 10**6
+_MAX_QUERIES = 10**6
 _MAX_SIDE = 4096
 _MAX_BATCH = 65_536
 _MAX_CLASSES = 100_000
@@ -91,6 +92,7 @@ Positive = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
 NotNegative = Annotated[StrictInt, Field(ge=0, le=_LARGEST_COUNT)]
 Seed = Annotated[StrictInt, Field(ge=0, le=_MAX_SEED)]
 Draws = Annotated[StrictInt, Field(ge=1, le=_MAX_DRAWS)]
+Queries = Annotated[StrictInt, Field(ge=1, le=_MAX_QUERIES)]
 Side = Annotated[StrictInt, Field(ge=1, le=_MAX_SIDE)]
 Batch = Annotated[StrictInt, Field(ge=1, le=_MAX_BATCH)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -483,8 +485,15 @@ class RunSettings(Section):
     seed: Seed
     draws: Draws
     measure: Literal[
-        "outcomes", "activations", "descriptions", "retraining", "transfer", "distances"
+        "outcomes",
+        "activations",
+        "descriptions",
+        "retraining",
+        "transfer",
+        "distances",
+        "worst_case",
     ]
+    queries: Queries = 500
     augmentations: Annotated[tuple[Control, ...], _SEVERAL] = ()
     pictures: _Pictures
     models: dict[str, ModelSettings]
@@ -550,6 +559,14 @@ class RunSettings(Section):
             )
         if "unchanged" in self.augmentations:
             raise ValueError("augmentations=unchanged changes nothing; leave it out.")
+        is_changed = any(cell.num for cell in self.perturbation.cells())
+        if self.measure == "worst_case" and (
+            not is_changed or self.perturbation.manner != Manner()
+        ):
+            raise ValueError(
+                "measure=worst_case changes num pixels, 1 or more, by random values or by extreme ones; leave "
+                "perturbation.channels, repetition and values as they are."
+            )
         if self.measure == "activations" and self.draws > 1:
             raise ValueError("activations are measured under one change an image; set draws=1.")
         return self
@@ -602,6 +619,8 @@ class RunSettings(Section):
                     del data["attack"][key]
         if data["measure"] == "outcomes":
             del data["measure"]
+        if data["measure"] != "worst_case":
+            del data["queries"]
         # Runs from before these could be chosen are the same runs.
         if not self.augmentations:
             del data["augmentations"]

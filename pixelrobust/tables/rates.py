@@ -188,6 +188,11 @@ def rate_with_interval(rate: float, row: Mapping[Any, Any], unit: str = "") -> s
     return f"{percent(rate)}{unit} ({percent(row['ci_low'])}–{percent(row['ci_high'])})"
 
 
+def points(value: float, low: float, high: float) -> str:
+    """Return a difference of rates with its interval, in points."""
+    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
 def readable_cells(cells: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
     """Return num, and R and P where anything limits them, as text; the index is that of the cells."""
     pixels = image_size[0] * image_size[1]

@@ -31,7 +31,7 @@ from pixelrobust.statistics.rates import (
     wilson_interval,
 )
 from pixelrobust.tables.adversarial import is_restored
-from pixelrobust.tables.rates import SUMMARY_COLUMNS, percent, rate_with_interval, summarize
+from pixelrobust.tables.rates import SUMMARY_COLUMNS, percent, points, rate_with_interval, summarize
 
 REFERENCES = ("baseline", "unchanged")
 """What retrained networks are compared with: the original, and retraining on unchanged images."""
@@ -306,7 +306,7 @@ def rises_for_reading(summary: pd.DataFrame) -> pd.DataFrame:
     for row in summary.to_dict("records"):
         low, high = row["seeds_low"], row["seeds_high"]
         star = " *" if row["p"] < 0.05 and not low <= 0 <= high else ""
-        entries.append(f"{_points(row['difference'], low, high)}{star}")
+        entries.append(f"{points(row['difference'], low, high)}{star}")
     return _laid_out(summary, entries)
 
 
@@ -346,7 +346,7 @@ def differences_for_reading(summary: pd.DataFrame, reference: str) -> pd.DataFra
     for row in compared.to_dict("records"):
         value, low, high, p = (row[f"{reference}_{end}"] for end in _DIFFERENCE)
         star = " *" if p < 0.05 else ""
-        entries.append(f"{_points(value, low, high)}{star}")
+        entries.append(f"{points(value, low, high)}{star}")
     return _laid_out(compared, entries)
 
 
@@ -389,11 +389,6 @@ def _laid_out(summary: pd.DataFrame, entries: list[str]) -> pd.DataFrame:
         empty = {"Tested on": kind, "Network": model, **dict.fromkeys(headings, "")}
         rows.setdefault((kind, model), empty)[heading] = entry
     return pd.DataFrame(list(rows.values()))
-
-
-def _points(value: float, low: float, high: float) -> str:
-    """Return a difference of rates with its interval, in points."""
-    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _by_image(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
@@ -511,7 +506,7 @@ def fall(rows: pd.DataFrame, stages: Sequence[tuple[str, str, bool | None]]) -> 
 def fall_for_reading(steps: Sequence[Step]) -> pd.DataFrame:
     """Return the steps as text."""
     rates = [f"{percent(step.rate)} ({percent(step.low)}–{percent(step.high)})" for step in steps]
-    changes = [_points(step.change, step.change_low, step.change_high) for step in steps[1:]]
+    changes = [points(step.change, step.change_low, step.change_high) for step in steps[1:]]
     labels = [step.label for step in steps]
     return pd.DataFrame(
         {"Step": labels, "Still fool (%)": rates, "Change (points)": ["", *changes]}
