@@ -619,7 +619,7 @@ class RunSettings(Section):
                     del data["attack"][key]
         if data["measure"] == "outcomes":
             del data["measure"]
-        if data["measure"] != "worst_case":
+        if self.measure != "worst_case":
             del data["queries"]
         # Runs from before these could be chosen are the same runs.
         if not self.augmentations:

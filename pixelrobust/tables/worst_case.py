@@ -237,6 +237,9 @@ def _parts_of(
     shares = counts / counts.sum(axis=1, keepdims=True)
     for part, name in enumerate(names):
         mean, expected = float(shares[:, part].mean()), float(chance[part])
+        if expected == 0:
+            # Small images have no pixel in some rings.
+            continue
         several = len(shares) > 1
         interval = mean_interval(shares[:, part], limit=1) if several else Interval(0.0, 1.0)
         yield {

@@ -27,6 +27,7 @@ ATTACKED = ("experiment=table9", "draws=2", "attack.epsilon=[minimal,2]")
 OVERSHOOT = ("experiment=overshoot", "draws=1", "attack.epsilon=[1.5x,3x]", "attack.wanted=3")
 RANDOM = ("experiment=table9", "draws=1", "attack=pgd", "attack.epsilon=2")
 LAYERS = ("experiment=amplification",)
+SEARCHED = ("experiment=worst-case", "draws=3", "queries=9")
 RETRAINED = ("experiment=table10", "draws=2")
 TRANSFER = ("experiment=table11", "attack.epsilon=[minimal,2]")
 DISTANCES = ("experiment=distances", "retrain.measured=4")
@@ -35,6 +36,7 @@ KINDS = {
     "images beyond their smallest epsilon": OVERSHOOT,
     "images attacked from random starts": RANDOM,
     "activations": LAYERS,
+    "random and searched changes": SEARCHED,
     "retrained networks": RETRAINED,
     "attacks on retrained networks": TRANSFER,
     "distances to boundaries": DISTANCES,
@@ -103,7 +105,9 @@ def test_sound_results_of_every_kind_are_confirmed(kind: str, store: Store, veri
     stored = store(*KINDS[kind])
     ended = verify(stored.folder, *stored.keys, "--share", "1")
     assert ended.code == 0, ended.err + ended.out
-    counted = re.search(r"Of ([\d,]+) stored outcomes of \w+, ([\d,]+) were recomputed", ended.out)
+    counted = re.search(
+        r"Of ([\d,]+) stored outcomes of [\w-]+, ([\d,]+) were recomputed", ended.out
+    )
     assert counted, ended.out
     count = len(pd.read_parquet(stored.rows))
     assert [int(one.replace(",", "")) for one in counted.groups()] == [count, count]
@@ -193,6 +197,45 @@ TAMPERS: dict[str, tuple[tuple[str, ...], Tamper, str]] = {
     "one noise called matched that is not": (
         LAYERS, lambda rows: changed(rows, rows["depth"] == 2, norm_mismatch=0.5), "value",
     ),
+    "one prediction of a random change changed": (
+        SEARCHED, lambda rows: other_class(
+            rows, rows.index[(rows["method"] == "random") & (rows["num"] == 64)][3]
+        ), "prediction",
+    ),
+    "one prediction of an extreme change changed": (
+        SEARCHED, lambda rows: other_class(rows, rows.index[rows["method"] == "extremes"][5]),
+        "prediction",
+    ),
+    "one search called in vain that found something": (
+        SEARCHED, lambda rows: changed(
+            rows, (rows["method"] == "search") & rows["wrong"], wrong=False,
+            prediction=lambda _: int(rows.loc[(rows["method"] == "search") & rows["wrong"], "label"].iloc[0]),
+        ), "prediction",
+    ),
+    "one search said to have found another class": (
+        SEARCHED, lambda rows: other_class(
+            rows, rows.index[(rows["method"] == "search") & ~rows["wrong"]][0]
+        ), "prediction",
+    ),
+    "one searched change without a pixel": (
+        SEARCHED, lambda rows: changed(
+            rows, (rows["method"] == "search") & (rows["num"] == 4),
+            pixels=lambda text: " ".join(text.split(" ")[1:]),
+        ), "prediction",
+    ),
+    "the pixels of one random change moved": (
+        SEARCHED, lambda rows: changed(
+            rows, (rows["method"] == "random") & (rows["pixels"] != ""), pixels="1,1:000000"
+        ), "value",
+    ),
+    "one search left out": (
+        SEARCHED, lambda rows: rows.drop(index=rows.index[rows["method"] == "search"][2]), "count",
+    ),
+    "one margin made larger": (
+        SEARCHED, lambda rows: rows.assign(
+            margin=rows["margin"].where(rows["image"] != rows["image"].iloc[0], rows["margin"] * 1.05)
+        ), "value",
+    ),
     "one prediction of a retrained network changed": (
         RETRAINED, lambda rows: other_class(rows, rows.index[rows["model"] == "small-64"][5]),
         "prediction",
@@ -229,10 +272,32 @@ def test_tampering_is_found_in_all_kinds(fault: str, store: Store, verify: Verif
     ended = verify(stored.folder, *stored.keys, "--share", "1")
     assert ended.code == 1, ended.err + ended.out
     listed = [
-        line for line in ended.out.splitlines() if line.startswith(("| table", "| ampl", "| dist"))
+        line
+        for line in ended.out.splitlines()
+        if line.startswith(("| table", "| ampl", "| dist", "| worst"))
     ]
     assert len(listed) == 1, ended.out
     assert listed[0].rstrip(" |").endswith(what)
+
+
+def test_a_search_that_went_another_way_is_told_where_its_change_does_what_is_stored(
+    store: Store, verify: Verify
+) -> None:
+    """Another order of sums can lead it elsewhere; the stored change is shown to the network then."""
+    stored = store(*SEARCHED)
+    stored.change(
+        lambda rows: changed(
+            rows, (rows["method"] == "search") & rows["wrong"] & (rows["num"] == 64),
+            query=lambda query: query + 1,
+        )
+    )  # fmt: skip
+    ended = verify(stored.folder, *stored.keys, "--share", "1")
+    assert ended.code == 0, ended.err + ended.out
+    assert "1 searches went another way now" in ended.out
+    assert "No outcome is contradicted" in ended.out
+    change_config(stored.folder, lambda config: config.pop("queries"))
+    said = sentence(verify(stored.folder, *stored.keys))
+    assert "does not say how many queries its search had" in said
 
 
 def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

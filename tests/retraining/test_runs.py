@@ -346,6 +346,7 @@ TOGETHER = {
     ),
     "overshoot": (*PLAIN, "attack.epsilon=[1.5x,4x]", "attack.wanted=9"),
     "amplification": ("perturbation.num=[4,256]",),
+    "worst-case": ("draws=3", "queries=12", "perturbation.num=[4,64]"),
     "table10": (*SHORT, *ONE),
     "table11": (*SHORT, *ONE, "attack.epsilon=[minimal,2]", "attack.wanted=11"),
     "distances": (*SHORT, *ONE, "retrain.measured=18"),
