@@ -46,6 +46,15 @@ PIXELS = (
     "Pixels of the first change of each method that fools, of all networks and nums together, so that large "
     "nums weigh most; 1 is chance."
 )
+NETWORKS_TITLE = "Is it still so? Networks by year, first kernel and accuracy"
+NETWORKS = (
+    "Accuracy is on all candidates, unchanged; the others are of the largest num: one random change, the mean "
+    "of all that were drawn, and the search with all its queries."
+)
+OWN_IMAGES = (
+    "Each network has resize, crop and images of its own, those that it classifies correctly: differences "
+    "between networks are not of the same images."
+)
 MARGINS_TITLE = "Does the margin of the unchanged image predict what flips it?"
 MARGINS = (
     "Spearman's rank correlation over images, with 95 % intervals (Bonett & Wright 2000), of the margin, which "

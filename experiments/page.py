@@ -63,7 +63,7 @@ _SECTIONS = (
      ("table6", "table", "pixels-to-flip", "breakdown", "breakdown-pixels-to-flip")),
     ("limits", "How far values move, and where pixels lie", ("table7", "table8")),
     ("index", "The Pixel-index of every cell", ("table5",)),
-    ("chance", "How much of the danger is chance", ("worst-case", "worst-case-pixels", "worst-case-margins")),
+    ("chance", "How much of the danger is chance", ("worst-case", "worst-case-networks", "worst-case-pixels", "worst-case-margins")),
     ("adversarial", "Adversarial images", ("table9", "returns", "overshoot")),
     ("inside", "Inside the networks", ("amplification",)),
     ("retrained", "After retraining",

@@ -1,13 +1,17 @@
 """The paper's experiments: what each is called, shows, and reported."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pixelrobust.outcomes.kinds import CELL_COLUMNS
 
-_PUBLISHED = Path(__file__).with_name("published.csv")
+_PUBLISHED, _NETWORKS = (
+    Path(__file__).with_name(name) for name in ("published.csv", "networks.csv")
+)
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,22 @@ def published_rates(table: str) -> pd.DataFrame:
     """
     rates = pd.read_csv(_PUBLISHED).astype({"amplitude": "Int16", "area": "Int32"})
     return rates[rates["table"] == table].drop(columns="table").reset_index(drop=True)
+
+
+def year_and_stem(network: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the year of a network, and the side of its first kernel or patch in pixels.
+
+    Args:
+        network: its name and weights, as in the manifest of a run.
+
+    Returns:
+        None where networks.csv does not know it. Weights of one's own count as the first that are there.
+    """
+    known = pd.read_csv(_NETWORKS)
+    own = known[known["name"] == network.get("name")]
+    same = own[own["weights"] == network.get("weights")]
+    rows = (same if len(same) else own)[["year", "stem"]].to_numpy().tolist()
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def beside_published(summary: pd.DataFrame, table: str) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from experiments.paper import (
     beside_published,
     experiment_called,
     within_paper,
+    year_and_stem,
 )
 from experiments.stored import Run
 from experiments.writing import Below, Presented, write_presented
@@ -48,6 +49,7 @@ from pixelrobust.outcomes.kinds import (
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import overshoot_of
+from pixelrobust.statistics.rates import wilson_interval
 from pixelrobust.tables import (
     adversarial,
     amplification,
@@ -524,9 +526,10 @@ def _worst_case(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) 
         undrawn=[] if calibrated else [f"{stem}-margins"],
         about_figures=captions.BARS,
     )
+    networks = networks_of([(manifest, rows)])
     pixels = worst_case.tabulate_pixels(rows, manifest.image_size)
     if pixels.empty:
-        return [table, predicts]
+        return [table, *networks, predicts]
     which = Presented(
         captions.PIXELS_TITLE,
         worst_case.pixels_for_reading(pixels),
@@ -540,7 +543,61 @@ def _worst_case(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) 
         },
         about_figures=captions.BARS,
     )
-    return [table, which, predicts]
+    return [table, *networks, which, predicts]
+
+
+def networks_of(runs: Sequence[Run]) -> list[Presented]:
+    """Return what random and searched changes do to networks of known years and first kernels.
+
+    Args:
+        runs: of random and searched changes; several where each network has images of its own.
+
+    Returns:
+        One table with its figure; none where fewer than two networks are known.
+    """
+    parts = []
+    for manifest, rows in runs:
+        summary = worst_case.summarize_worst_case(rows)
+        parts.append(worst_case.tabulate_networks(summary, _about_networks(manifest)))
+    networks = pd.concat(parts, ignore_index=True)
+    if networks["year"].notna().sum() < 2:
+        return []
+    whose = [captions.NETWORKS] if len(runs) == 1 else [captions.NETWORKS, captions.OWN_IMAGES]
+    notes = [*whose, *(captions.images_notes(runs[0][0], None) if len(runs) == 1 else [])]
+    stem, figures = "worst-case-networks", {}
+    if networks["stem"].nunique() > 1:
+        caption = " ".join([captions.BARS, *notes[1:]])
+        figures[stem] = worst_case_figures.networks_scatter(
+            networks, captions.NETWORKS_TITLE, caption
+        )
+    readable = worst_case.networks_for_reading(networks)
+    return [
+        Presented(
+            captions.NETWORKS_TITLE,
+            readable,
+            notes,
+            stem,
+            networks,
+            figures=figures,
+            about_figures=captions.BARS,
+        )
+    ]
+
+
+def _about_networks(manifest: Manifest) -> pd.DataFrame:
+    """Return year, first kernel and accuracy of the networks of a run, as `tabulate_networks` takes them."""
+    known = {
+        name: year_and_stem(network)
+        for key, network in manifest.config["models"].items()
+        for name in (key, str(network["name"]))
+    }
+    rows = []
+    for name, rejected in manifest.rejected.items():
+        year, stem = known.get(name) or (np.nan, np.nan)
+        accuracy = 1 - rejected / manifest.candidates
+        interval = wilson_interval(accuracy, manifest.candidates)
+        rows.append([name, year, stem, accuracy, interval.low, interval.high])
+    return pd.DataFrame(rows, columns=["model", "year", "stem", "accuracy", "ci_low", "ci_high"])
 
 
 _PRESENTATIONS = {

@@ -1,16 +1,17 @@
 """Sweeps: what became of each job, one table of all that belong together, and what follows of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from experiments.config import LOST, RECORD, JobRecord, differing, job_record, settings_of
-from experiments.present import derive, present, tables_of
+from experiments.present import derive, networks_of, present, tables_of
 from experiments.stored import Run, load_manifest, load_run, store_run, stored_runs
-from experiments.writing import Presented
+from experiments.writing import Presented, write_presented
 from pixelrobust.errors import InputError
+from pixelrobust.outcomes.kinds import WORST_CASE, kind_of
 from pixelrobust.outcomes.manifest import Manifest, merge_manifests, why_apart
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.perturbation.grid import Cell
@@ -91,9 +92,23 @@ def finish(
             if len(own) == 1:
                 runs[name] = run
                 directories.add(directory)
+    # Of networks that have images of their own, one table beside another says little.
+    apart = [
+        run
+        for name, own in parts.items()
+        if len(own) > 1
+        for run in (load_run(Path(job.directory), name) for group in own for job in group)
+        if kind_of(run[0].config) is WORST_CASE
+    ]
+    if apart:
+        networks = networks_of(apart)
+        write_presented(_common_directory(apart, results), networks)
+        presented += networks
     if not runs:
         return (results, presented) if presented else None
-    directory = directories.pop() if len(directories) == 1 else _common_directory(runs, results)
+    directory = (
+        directories.pop() if len(directories) == 1 else _common_directory(runs.values(), results)
+    )
     # The folder of a profile may hold more than this sweep has run.
     derived = derive(directory, stored_runs(directory) | runs)
     if derived:
@@ -133,6 +148,6 @@ def _merge(jobs: list[JobRecord], results: Path) -> tuple[Path, Run]:
     return directory, (manifest, outcomes)
 
 
-def _common_directory(runs: dict[str, Run], results: Path) -> Path:
-    addresses = sorted(manifest.address() for manifest, _ in runs.values())
+def _common_directory(runs: Iterable[Run], results: Path) -> Path:
+    addresses = sorted(manifest.address() for manifest, _ in runs)
     return results / f"evaluation-{fingerprint(addresses)[:10]}"

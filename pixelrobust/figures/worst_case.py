@@ -112,6 +112,57 @@ def pixels_against_chance(pixels: pd.DataFrame, title: str, caption: str) -> Fig
     return figure
 
 
+def networks_scatter(networks: pd.DataFrame, title: str, caption: str) -> Figure:
+    """Draw what random and searched changes do to networks, over what these are.
+
+    Args:
+        networks: from `pixelrobust.tables.worst_case.tabulate_networks`.
+        title, caption: words above the panels, and small print below them.
+
+    Returns:
+        A figure with a row of panels for random changes and one for the search, a column for accuracy,
+        first kernel and year, and a point for each network; 95 % intervals as bars.
+    """
+    num, queries = int(networks["num"].max()), int(networks["queries"].max())
+    rows = {
+        ("wrong_rate", "wrong"): f"wrong after one random\nchange of {num} pixels (%)",
+        ("broken_rate", "broken"): f"broken by {queries} queries\nof the search (%)",
+    }
+    columns = {
+        "accuracy": "accuracy, unchanged (%)",
+        "stem": "side of the first kernel (pixels)",
+        "year": "year",
+    }
+    figure = new_figure(8.6, 5.6)
+    panels = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
+    looks = looks_of(list(networks["model"]))
+    for row, ((rate, word), left) in enumerate(rows.items()):
+        for column, (what, below) in enumerate(columns.items()):
+            axes: Axes = panels[row, column]
+            known = networks[networks[what].notna()]
+            if what != "accuracy":
+                places = sorted(known[what].unique())
+                labels = [f"{place:g}" for place in places]
+                set_places(axes, places, labels, size=7, rotation=45 if what == "year" else 0)
+            for _, own in known.groupby(what, sort=False):
+                at = float(own[what].iloc[0]) * (100 if what == "accuracy" else 1)
+                for index, one in enumerate(own.to_dict("records")):
+                    middle, low, high = (
+                        [100 * one[key]] for key in (rate, f"{word}_low", f"{word}_high")
+                    )
+                    name, place = str(one["model"]), (index, len(own))
+                    add_series(axes, [at], (middle, low, high), name, looks[name], place)
+            if row == len(rows) - 1:
+                axes.set_xlabel(below)
+            tidy(axes)
+        panels[row, 0].set_ylim(bottom=-2)
+        panels[row, 0].set_ylabel(left)
+    lines = {line.get_label(): line for line in panels[0, 0].lines}
+    add_legend(figure, (lines[name] for name in looks))
+    add_words(figure, title, caption)
+    return figure
+
+
 def margin_curves(calibration: pd.DataFrame, title: str, caption: str) -> Figure:
     """Draw how often images of different margins flip.
 

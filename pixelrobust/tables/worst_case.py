@@ -168,6 +168,65 @@ def _laid_out(summary: pd.DataFrame, entries: list[str]) -> pd.DataFrame:
     return pd.concat([named, models], axis=1)
 
 
+def tabulate_networks(summary: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each network, what random and searched changes do to it, beside what it is.
+
+    Args:
+        summary: from `summarize_worst_case`; its largest num counts, one random change, and the search's
+            most queries.
+        about: columns model, year, stem (missing where not known), accuracy with ci_low and ci_high.
+
+    Returns:
+        The columns of `about`, num, images, wrong_rate, wrong_low, wrong_high (of random changes), queries,
+        broken_rate, broken_low, broken_high (of the search).
+    """
+    largest = summary[summary["num"] == summary["num"].max()]
+    random = largest[(largest["method"] == RANDOM) & (largest["queries"] == 1)]
+    search = largest[largest["method"] == SEARCH]
+    search = search[search["queries"] == search.groupby("model")["queries"].transform("max")]
+    names = {"ci_low": "{}_low", "ci_high": "{}_high"}
+    one, worst = (
+        rows.set_index("model").rename(
+            columns={key: end.format(word) for key, end in names.items()}
+        )
+        for rows, word in ((random, "wrong"), (search, "broken"))
+    )
+    one = one.rename(columns={"broken_rate": "wrong_rate"})
+    return (
+        about.set_index("model")
+        .join(one[["num", "images", "wrong_rate", "wrong_low", "wrong_high"]], how="inner")
+        .join(worst[["queries", "broken_rate", "broken_low", "broken_high"]], how="inner")
+        .reset_index()
+    )
+
+
+def networks_for_reading(networks: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `tabulate_networks` as text."""
+    rows = networks.to_dict("records")
+
+    def rates(rate: str, word: str) -> list[str]:
+        return [
+            rate_with_interval(
+                row[rate], {"ci_low": row[f"{word}_low"], "ci_high": row[f"{word}_high"]}
+            )
+            for row in rows
+        ]
+
+    return pd.DataFrame(
+        {
+            "Network": networks["model"],
+            "Year": ["" if pd.isna(year) else str(int(year)) for year in networks["year"]],
+            "First kernel": [
+                "" if pd.isna(one) else f"{one:.0f} × {one:.0f}" for one in networks["stem"]
+            ],
+            "Accuracy (%)": rates("accuracy", "ci"),
+            "Images": networks["images"].astype(str),
+            "One random change wrong (%)": rates("wrong_rate", "wrong"),
+            "Broken by the search (%)": rates("broken_rate", "broken"),
+        }
+    )
+
+
 def tabulate_pixels(rows: pd.DataFrame, image_size: tuple[int, int]) -> pd.DataFrame:
     """Return where the changed pixels of misclassified changes lie, and which values they have.
 
