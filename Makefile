@@ -16,7 +16,7 @@ EXPERIMENTS := table1 table2 table3 table4 table6 table7 table8 table9 table10 t
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-ray $(EXPERIMENTS:%=reproduce-%) reproduce-table5 reproduce-evaluation \
-	amplification breakdown distances returns overshoot worst-case claims report status verify wheel benchmark audit \
+	amplification breakdown ladder distances returns overshoot worst-case claims report status verify wheel benchmark audit \
 	test test-slow test-gpu notebooks test-notebooks coverage docs lint format
 
 help:  ## List the targets.
@@ -105,6 +105,9 @@ worst-case: | $(BIN)/python  ## Beyond the paper: random changes beside the wors
 
 breakdown: | $(BIN)/python  ## Beyond the paper: how many changed pixels it takes until networks do fail; a minute.
 	@$(RUN) experiment=breakdown $(EXPERIMENT_ARGS)
+
+ladder: | $(BIN)/python  ## The same, beside the impulse noise of ImageNet-C, severities 1 to 5; 2 minutes.
+	@$(RUN) -m experiment=breakdown,impulse-noise $(EXPERIMENT_ARGS)
 
 claims: | $(BIN)/python  ## Which of the paper's claims hold, from the stored outcomes of PROFILE.
 	@$(BIN)/python -m experiments.report results/$(PROFILE) claims --rebuild

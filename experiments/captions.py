@@ -36,6 +36,14 @@ AUGMENTED = (
     "intervals. Above 1 the augmented images are the less similar ones."
 )
 
+SEVERITIES = tuple(
+    f"severity {severity} ({share} % of values)"
+    for severity, share in enumerate((3, 6, 9, 17, 27), start=1)
+)
+LADDER = (
+    "Impulse noise (ImageNet-C, Hendrycks & Dietterich 2019) makes a share of all values 0 or 255, each channel "
+    "of a pixel on its own; it stands where as many pixels have as many values."
+)
 MORE_TITLE = "Points of images broken more than by random changes of the same number"
 MORE = (
     "Differences in pairs of images, with 95 % intervals, not corrected for their number. The random changes "

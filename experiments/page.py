@@ -60,7 +60,7 @@ PAGE = "report.html"
 _TITLE = "How easily do a few random pixels break these networks?"
 _SECTIONS = (
     ("pixels", "How many changed pixels it takes",
-     ("table6", "table", "pixels-to-flip", "breakdown", "breakdown-pixels-to-flip")),
+     ("table6", "table", "pixels-to-flip", "breakdown", "breakdown-pixels-to-flip", "impulse-noise", "ladder")),
     ("limits", "How far values move, and where pixels lie", ("table7", "table8")),
     ("index", "The Pixel-index of every cell", ("table5",)),
     ("chance", "How much of the danger is chance", ("worst-case", "worst-case-networks", "worst-case-pixels", "worst-case-margins")),

@@ -90,6 +90,12 @@ _EXPERIMENTS = {
         figure_title="Accuracy and wrong images far beyond the paper's numbers of changed pixels",
         flips="breakdown-pixels-to-flip",
     ),
+    "impulse-noise": Experiment(
+        table="impulse-noise",
+        title="Impulse noise of ImageNet-C, severities 1 to 5",
+        figure="impulse-noise",
+        figure_title="Accuracy and wrong images under the impulse noise of ImageNet-C",
+    ),
     "worst-case": Experiment(
         table="worst-case",
         title="Worst case: images broken by chance, by the worst of many changes, and by a search",
@@ -140,6 +146,15 @@ TABLE_5 = Experiment(
 )
 TABLE_5_SOURCES = ("table6", "table7", "table8")
 """The experiments whose cells Table 5 holds."""
+
+LADDER = Experiment(
+    table="ladder",
+    title="The ladder to known noise: changed pixels beside the impulse noise of ImageNet-C",
+    figure="ladder",
+    figure_title="Accuracy under changed pixels, and under the impulse noise of ImageNet-C",
+)
+LADDER_SOURCES = ("breakdown", "impulse-noise")
+"""The experiments that the ladder is made of."""
 
 CLAIM_SOURCES = (*TABLE_5_SOURCES, "table9", "returns", "amplification", "table10", "table10-all",
                  "table11", "distances")  # fmt: skip

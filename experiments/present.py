@@ -17,6 +17,8 @@ from experiments.paper import (
     DESCRIPTIONS,
     HISTORIES,
     HISTORIES_TITLE,
+    LADDER,
+    LADDER_SOURCES,
     PAPERS_NUMS,
     TABLE_5,
     TABLE_5_SOURCES,
@@ -103,7 +105,7 @@ def derive(directory: Path, runs: Mapping[str, Run]) -> list[Presented]:
     Raises:
         InputError: runs that are compared image by image saw different images.
     """
-    presented = indices_of(runs)
+    presented = indices_of(runs) + ladder_of(runs)
     write_presented(directory, presented)
     deciding = [runs[name][0] for name in CLAIM_SOURCES if name in runs]
     if deciding:
@@ -166,6 +168,57 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
         undrawn=undrawn,
     )
     return [table, *(Presented(title, each.table, [note]) for each in below)]
+
+
+def ladder_of(runs: Mapping[str, Run]) -> list[Presented]:
+    """Return changed pixels beside the impulse noise of ImageNet-C; nothing where a run lacks.
+
+    Args:
+        runs: manifest and rows by the experiment's name.
+
+    Raises:
+        InputError: the two saw different images.
+    """
+    own = [runs[name] for name in LADDER_SOURCES if name in runs]
+    if len(own) < len(LADDER_SOURCES):
+        return []
+    if len({manifest.image_list_sha256 for manifest, _ in own}) > 1:
+        raise InputError(
+            f"{' and '.join(LADDER_SOURCES)} were run on different images and are not compared; run them "
+            "again with the same settings."
+        )
+    manifest = own[0][0]
+    pixels, noise = (
+        summarize(rows, manifest.image_size, manifest.amplitude_share) for _, rows in own
+    )
+    noise = noise[noise["num"] > 0]
+    notes = [captions.LADDER, *captions.wrong_rate_notes(manifest, pixels)[1:]]
+    caption = f"{captions.BARS} {' '.join(notes)}"
+    figure = curves.ladder_curves(
+        pixels, noise, LADDER.figure_title, caption, list(manifest.rejected)
+    )
+    readable = pd.concat(
+        [
+            for_reading(part, manifest.image_size).rename(columns={"Num": "Changes"})
+            for part in (pixels, noise)
+        ],
+        ignore_index=True,
+    )
+    first, severities = len(readable) - len(captions.SEVERITIES), captions.SEVERITIES
+    if noise["num"].nunique() == len(severities):
+        readable["Changes"] = [*readable["Changes"][:first], *severities]
+    numbers = pd.concat([pixels.assign(changes="pixels"), noise.assign(changes="impulse noise")])
+    return [
+        Presented(
+            LADDER.title,
+            readable,
+            notes,
+            LADDER.table,
+            numbers,
+            figures={LADDER.figure: figure},
+            about_figures=captions.BARS,
+        )
+    ]
 
 
 def present_description(directory: Path, name: str, table: pd.DataFrame) -> list[Presented]:

@@ -72,6 +72,45 @@ def rate_curves(
     return figure
 
 
+def ladder_curves(
+    pixels: pd.DataFrame,
+    noise: pd.DataFrame,
+    title: str,
+    caption: str,
+    networks: Sequence[str] = (),
+) -> Figure:
+    """Draw accuracy under changed pixels, and under noise that changes single values, beside each other.
+
+    Args:
+        pixels: from `pixelrobust.tables.rates.summarize`, with the control.
+        noise: the same of noise, its num that of pixels with as many values.
+        title, caption: words above the panels, and small print below them.
+        networks: all of the run, which decide colours; empty: those of the summary.
+
+    Returns:
+        A figure with a panel for changed pixels and one for noise, and a series for each network; one
+        scale, and 95 % intervals as bars.
+    """
+    models = [str(model) for model in pixels["model"].unique()]
+    looks = looks_of(list(dict.fromkeys([*networks, *models])))
+    figure, panels = _panels(2, "accuracy (%)")
+    words = ("pixels with random values", "impulse noise, severities 1 to 5")
+    for axes, summary, heading in zip(panels, (pixels, noise), words, strict=True):
+        axes.set_title(heading, fontsize=9)
+        num_axis(axes, sorted(int(num) for num in summary["num"].unique()))
+        for index, model in enumerate(models):
+            rows = summary[summary["model"] == model].sort_values("num")
+            middle, low, high = (
+                100 * (1 - rows[key]) for key in ("wrong_rate", "ci_high", "ci_low")
+            )
+            place = (index, len(models))
+            add_series(axes, rows["num"], (middle, low, high), model, looks[model], place)
+        tidy(axes)
+    add_legend(figure, panels[0].lines)
+    add_words(figure, title, caption)
+    return figure
+
+
 def survival_figure(
     curves: Mapping[str, SurvivalCurve],
     nums: Sequence[int],
