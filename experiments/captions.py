@@ -40,6 +40,7 @@ SEVERITIES = tuple(
     f"severity {severity} ({share} % of values)"
     for severity, share in enumerate((3, 6, 9, 17, 27), start=1)
 )
+OWN_BARS = "Bars are 95 % intervals."
 LADDER = (
     "Impulse noise (ImageNet-C, Hendrycks & Dietterich 2019) makes a share of all values 0 or 255, each channel "
     "of a pixel on its own; it stands where as many pixels have as many values."

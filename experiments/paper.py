@@ -156,7 +156,7 @@ LADDER = Experiment(
 LADDER_SOURCES = ("breakdown", "impulse-noise")
 """The experiments that the ladder is made of."""
 
-CLAIM_SOURCES = (*TABLE_5_SOURCES, "table9", "returns", "amplification", "table10", "table10-all",
+CLAIM_SOURCES = (*TABLE_5_SOURCES, "table9", "returns", "amplification", "worst-case", "table10", "table10-all",
                  "table11", "distances")  # fmt: skip
 """The experiments that decide the paper's claims."""
 

@@ -193,10 +193,8 @@ def ladder_of(runs: Mapping[str, Run]) -> list[Presented]:
     )
     noise = noise[noise["num"] > 0]
     notes = [captions.LADDER, *captions.wrong_rate_notes(manifest, pixels)[1:]]
-    caption = f"{captions.BARS} {' '.join(notes)}"
-    figure = curves.ladder_curves(
-        pixels, noise, LADDER.figure_title, caption, list(manifest.rejected)
-    )
+    caption = f"{captions.OWN_BARS} {' '.join(notes)}"
+    figure = curves.ladder_curves(pixels, noise, LADDER.figure_title, caption)
     readable = pd.concat(
         [
             for_reading(part, manifest.image_size).rename(columns={"Num": "Changes"})
@@ -216,7 +214,7 @@ def ladder_of(runs: Mapping[str, Run]) -> list[Presented]:
             LADDER.table,
             numbers,
             figures={LADDER.figure: figure},
-            about_figures=captions.BARS,
+            about_figures=captions.OWN_BARS,
         )
     ]
 

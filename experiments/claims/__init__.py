@@ -19,6 +19,7 @@ from experiments.claims.rates import (
     amplitude_over_position,
     area_hardly_matters,
     area_matters,
+    attackers,
     augmented_differ,
     far_more_than_changed,
     magnified_inside,
@@ -40,7 +41,7 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
 
     Args:
         runs: manifest and rows by the experiment's name: table6, table7 and table8 of one image
-            list, table9, returns, amplification, table10, table10-all, table11 and distances; others are ignored. What
+            list, table9, returns, amplification, worst-case, table10, table10-all, table11 and distances; others are ignored. What
             they lack is not decided.
     """
     tables = {
@@ -53,6 +54,7 @@ def decide_claims(runs: Mapping[str, Run]) -> list[Claim]:
     ]
     claims += [
         ten_percent(shares, runs),
+        attackers(runs),
         extreme_network(shares, "densenet121", best=True),
         extreme_network(shares, "squeezenet1_1", best=False),
         index_follows_accuracy(shares, runs),

@@ -25,7 +25,7 @@ from experiments.claims.findings import (
 )
 from experiments.paper import FIVE_NETWORKS, PAPERS_NUMS
 from experiments.stored import Run
-from pixelrobust.outcomes.kinds import CELL_COLUMNS
+from pixelrobust.outcomes.kinds import CELL_COLUMNS, RANDOM
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.statistics.paired import image_slopes, largest_slope
 from pixelrobust.statistics.rates import CONFIDENCE, WrongShares
@@ -35,6 +35,9 @@ from pixelrobust.tables.amplification import (
     amplification_verdict,
     augmentation_ratios,
 )
+
+# So many random changes anyone can try.
+_TRIES = 100
 
 CONSIDERABLE = 0.10
 """The share from which on a proportion is "considerable"."""
@@ -146,6 +149,40 @@ def ten_percent(shares: Mapping[str, WrongShares], runs: Mapping[str, Run]) -> C
     finding = near(f"mean of {len(models)}", "", mean, interval, 0.1)
     finding = only_of_the_paper(finding, runs["table6"][0], FIVE_NETWORKS, FIVE_NETWORKS)
     return replace(claim, findings=(finding,))
+
+
+def attackers(runs: Mapping[str, Run]) -> Claim:
+    """Decide whether changes that nobody calculated mislead networks where some may be tried (Section 1)."""
+    claim = Claim(
+        "attackers",
+        "Malicious people can easily generate a batch of images that mislead, without careful calculation: "
+        f"of {_TRIES} random changes of {_NUM} pixels one breaks a considerable proportion of images",
+        "Section 1",
+        "easily",
+        f"% of images that the worst of {_TRIES} random changes breaks",
+        f"exact intervals over images, Bonferroni-corrected; considerable: {CONSIDERABLE:.0%} and more",
+    )
+    if "worst-case" not in runs:
+        return claim
+    rows = runs["worst-case"][1]
+    random = rows[(rows["method"] == RANDOM) & (rows["num"] == _NUM) & (rows["draw"] < _TRIES)]
+    if random["draw"].nunique() < _TRIES or _is_limited(random):
+        return claim
+    findings = []
+    groups = random.groupby("model", observed=True, sort=False)
+    for model, own in groups:
+        broken = np.asarray(own.groupby("image", observed=True)["wrong"].any(), dtype=np.float64)
+        low, high = rate_interval(broken, 1, simultaneous(groups.ngroups))
+        verdict = above(low - CONSIDERABLE, high - CONSIDERABLE)
+        rate = float(broken.mean())
+        findings.append(
+            Finding(str(model), f"{len(broken)} images", rate, low, high, np.nan, verdict)
+        )
+    return replace(claim, findings=tuple(findings))
+
+
+def _is_limited(rows: pd.DataFrame) -> bool:
+    return bool(rows[["amplitude", "area"]].notna().to_numpy().any())
 
 
 def amplitude_matters(shares: Mapping[str, WrongShares]) -> Claim:

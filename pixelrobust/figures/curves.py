@@ -72,39 +72,39 @@ def rate_curves(
     return figure
 
 
-def ladder_curves(
-    pixels: pd.DataFrame,
-    noise: pd.DataFrame,
-    title: str,
-    caption: str,
-    networks: Sequence[str] = (),
-) -> Figure:
-    """Draw accuracy under changed pixels, and under noise that changes single values, beside each other.
+def ladder_curves(pixels: pd.DataFrame, noise: pd.DataFrame, title: str, caption: str) -> Figure:
+    """Draw accuracy under changed pixels, and under noise of several severities that changes single values.
 
     Args:
         pixels: from `pixelrobust.tables.rates.summarize`, with the control.
-        noise: the same of noise, its num that of pixels with as many values.
+        noise: the same of noise, its num that of pixels with as many values, rising with severity.
         title, caption: words above the panels, and small print below them.
-        networks: all of the run, which decide colours; empty: those of the summary.
 
     Returns:
-        A figure with a panel for changed pixels and one for noise, and a series for each network; one
-        scale, and 95 % intervals as bars.
+        A figure with a panel for each model and two series; 95 % intervals as bars, and the severities,
+        counted from 1, below their points.
     """
     models = [str(model) for model in pixels["model"].unique()]
-    looks = looks_of(list(dict.fromkeys([*networks, *models])))
-    figure, panels = _panels(2, "accuracy (%)")
-    words = ("pixels with random values", "impulse noise, severities 1 to 5")
-    for axes, summary, heading in zip(panels, (pixels, noise), words, strict=True):
-        axes.set_title(heading, fontsize=9)
-        num_axis(axes, sorted(int(num) for num in summary["num"].unique()))
-        for index, model in enumerate(models):
+    figure, panels = _panels(len(models), "accuracy (%)", "wrong predictions (%)")
+    series = {"changed pixels": pixels, "impulse noise (1 to 5: its severity)": noise}
+    looks = looks_of(list(series))
+    for axes, model in zip(panels, models, strict=True):
+        axes.set_title(model, fontsize=9, parse_math=False)
+        num_axis(axes, sorted(int(num) for num in pixels["num"].unique()))
+        for name, summary in series.items():
             rows = summary[summary["model"] == model].sort_values("num")
             middle, low, high = (
                 100 * (1 - rows[key]) for key in ("wrong_rate", "ci_high", "ci_low")
             )
-            place = (index, len(models))
-            add_series(axes, rows["num"], (middle, low, high), model, looks[model], place)
+            # The two stand at places of their own.
+            add_series(axes, rows["num"], (middle, low, high), name, looks[name], (0, 1))
+            ends = zip(rows["num"], low, strict=True) if summary is noise else ()
+            for severity, (num, end) in enumerate(ends, start=1):
+                axes.annotate(
+                    str(severity), (num, end), xytext=(0, -9), textcoords="offset points",
+                    ha="center", fontsize=7, color=looks[name].colour,
+                )  # fmt: skip
+        axes.set_ylim(-8, 104)
         tidy(axes)
     add_legend(figure, panels[0].lines)
     add_words(figure, title, caption)

@@ -31,7 +31,7 @@ def claims(**tables: pd.DataFrame | Run) -> dict[str, Claim]:
         for name, table in tables.items()
     }
     decided = {claim.key: claim for claim in decide_claims(runs)}
-    assert len(decided) == 30
+    assert len(decided) == 31
     return decided
 
 

@@ -916,3 +916,32 @@ def test_a_page_without_findings(written: Callable) -> None:
     assert {row[2] for row in rows_of(text)[0][1:]} == {OPEN}
     assert len(table) == 0
     assert "verdict" in table.columns
+
+
+def tried(hits: int, images: int, draws: int = 100, num: int = 64) -> pd.DataFrame:
+    """Random changes of so many images, of which some have one, the last, that is misclassified."""
+    names = np.repeat([f"image {at}" for at in range(images)], draws)
+    draw = np.tile(np.arange(draws), images)
+    wrong = (np.repeat(np.arange(images), draws) < hits) & (draw == draws - 1)
+    return pd.DataFrame(
+        {
+            "model": "net", "num": num, "amplitude": pd.NA, "area": pd.NA, "image": names, "draw": draw,
+            "method": "random", "wrong": wrong,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hits", "verdict"), [(0, "does not hold"), (10, "not decided"), (30, "holds")]
+)
+def test_attackers_may_try_a_hundred_changes(hits: int, verdict: str) -> None:
+    """Of 100 images, exact intervals: 0 to 3.6 %, 4.9 to 17.6 %, 21.2 to 40.0 %."""
+    (finding,) = claims(**{"worst-case": tried(hits, 100)})["attackers"].findings
+    assert (finding.verdict, finding.estimate) == (verdict, hits / 100)
+    expected = {0: (0, 0.0362), 10: (0.0490, 0.1762), 30: (0.2124, 0.3998)}[hits]
+    assert (finding.low, finding.high) == pytest.approx(expected, abs=1e-4)
+
+
+def test_fewer_tries_or_pixels_say_nothing_of_attackers() -> None:
+    for rows in (tried(3, 10, draws=20), tried(3, 10, num=16)):
+        assert not claims(**{"worst-case": rows})["attackers"].findings
