@@ -81,7 +81,7 @@ _EXPERIMENTS = {
         table="overshoot",
         title="Overshoot: adversarial images beyond their own smallest epsilon",
         figure="overshoot",
-        figure_title="Unrounded adversarial images that return to their true class, over the overshoot",
+        figure_title="Adversarial images that return to their true class, as they are or by rounding alone",
     ),
     "breakdown": Experiment(
         table="breakdown",
