@@ -29,7 +29,6 @@ from pixelrobust.evaluation.worst_case import (
     clean_margins,
     pixels_of_first_flips,
     search_changes,
-    searched_rows,
 )
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import ACTIVATIONS, EXTREMES, RANDOM, SEARCH, WORST_CASE
@@ -168,15 +167,10 @@ def measure_worst_case(session: Session, chosen: Chosen, subject: Subject) -> pd
     cells = [cell for cell in session.design.cells if cell.num]
     total = len(cells) * len(chosen.keys) * settings.queries
     with session.progress.task("queries of the search", total, name) as advance:
-        for cell in cells:
-
-            def search(cell: Cell = cell) -> pd.DataFrame:
-                return search_changes(
-                    task, cell, settings.seed, settings.queries, advance, session.context
-                )
-
-            found = keep(f"{name}, {cell}", search)
-            parts.append(searched_rows(found, name, cell).assign(method=SEARCH))
+        search = partial(
+            search_changes, task, cells, settings.seed, settings.queries, advance, session.context
+        )
+        parts.append(keep(f"{name}, search", search).assign(method=SEARCH))
     margins = dict(zip(chosen.keys, clean_margins(task), strict=True))
     rows = concatenate(parts)
     return rows.assign(margin=rows["image"].astype(str).map(margins))[WORST_CASE.columns]

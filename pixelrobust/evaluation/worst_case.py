@@ -5,8 +5,7 @@ which pixels change and to which corner of the colour cube. In each query some o
 given up for others; a change stays where the margin of the true class falls.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -46,47 +45,53 @@ _AT_ONCE = 2048
 
 def search_changes(
     task: Task,
-    cell: Cell,
+    cells: Sequence[Cell],
     seed: int,
     queries: int,
     advance: Advance = lambda done: None,
     context: Context = SINGLE,
 ) -> pd.DataFrame:
-    """Search, for each image, for a change that the network misclassifies.
+    """Search, for each image and cell, for a change that the network misclassifies.
 
     The first query is the random change of draw 0 with extreme values; what the others try is a function
     of (seed, image key, query) and of what was kept before.
 
     Args:
         task: the network and the images, classified correctly unchanged.
-        cell: num, 1 or more, amplitude and area of the changes.
+        cells: num, 1 or more, amplitude and area of the changes.
         seed: 0 or more.
-        queries: forward passes an image, at most.
+        queries: forward passes for each image and cell, at most.
         advance: told how many are done, or need not be done any more.
         context: this process among those that share the images.
 
     Returns:
-        The same in every process: a row an image, with columns image, label, prediction (the label where
-        none was found), query (the one that was misclassified, else the last) and pixels (that change, or
-        the one of the smallest margin, see `pixels_as_text`).
+        The same in every process: outcomes (`pixelrobust.outcomes.kinds.OUTCOMES`), one for each image and
+        cell, of draw 0, with the label as prediction where none was found; and columns query (the one
+        that was misclassified, else the last) and pixels (that change, or the one of the smallest
+        margin, see `pixels_as_text`).
 
     Raises:
-        InputError: the cell does not fit the images, or the network gives logits that are not finite.
+        InputError: a cell does not fit the images, or the network gives logits that are not finite.
     """
-    cell.check_fits((task.images.shape[-2], task.images.shape[-1]))
+    for cell in cells:
+        cell.check_fits((task.images.shape[-2], task.images.shape[-1]))
 
-    def searched(part: slice) -> pd.DataFrame:
+    def searched(part: slice) -> list[pd.DataFrame]:
         own = task.take(part)
         blocks = split_batches(np.arange(len(own.keys)), _AT_ONCE)
         images = make_feed(own.images, own.engine.device).batches(blocks)
-        parts = [
-            _search(own, index, originals, cell, seed, queries, advance)
+        found = [
+            _search_block(own, index, originals, cells, seed, queries, advance)
             for index, originals in zip(blocks, images, strict=True)
         ]
-        return pd.concat(parts, ignore_index=True)
+        return [pd.concat(of_cell) for of_cell in zip(*found, strict=True)]
 
     shares = context.share(len(task.keys), task.engine.batch_size, searched)
-    return pd.concat(shares, ignore_index=True)
+    # All images of a cell, then of the next.
+    ordered: list[pd.DataFrame] = [
+        rows for of_cell in zip(*shares, strict=True) for rows in of_cell
+    ]
+    return pd.concat(ordered, ignore_index=True)
 
 
 def swapped(num: int, query: int, queries: int) -> int:
@@ -102,116 +107,143 @@ def swapped(num: int, query: int, queries: int) -> int:
     return max(int(_FIRST_SHARE / (part if at > 0 else 1) * num), 1)
 
 
-@dataclass
-class _State:
-    """Hold the best changes so far of P images.
+class _Search:
+    """The search in one cell, on some images that stay on the device.
 
-    Attributes:
-        positions: (P, num) int64.
-        words: (P, num, C) int64.
-        margins: (P,) of the label.
+    Args:
+        cell: of the changes.
+        originals: (P, C, H, W).
+        labels: (P,).
+        keys: (P, 2), from `image_keys`.
+        queries: of the search.
     """
 
-    positions: Tensor
-    words: Tensor
-    margins: Tensor
+    def __init__(
+        self, cell: Cell, originals: Tensor, labels: Tensor, keys: Tensor, queries: int
+    ) -> None:
+        self.cell, self._originals, self._labels = cell, originals, labels
+        self._keys, self._queries = keys, queries
+        first = ChangeRandomness(keys, torch.zeros_like(labels), originals.shape[1:], EXTREME)
+        # The best changes so far.
+        self._positions = first.positions(cell.num, cell.area).clone()
+        self._words = first.words(cell.num).clone()
+        self._margins = torch.full(labels.shape, torch.inf, device=labels.device)
+        self.prediction, self.query = labels.clone(), torch.full_like(labels, queries)
+        self.left = torch.arange(len(labels), device=labels.device)
+        self._tried = self._positions, self._words
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions and words of some images."""
-        return self.positions[rows], self.words[rows]
+    def propose(self, turn: int) -> None:
+        """Say what a query is to try on the images that are left."""
+        positions, words = self._positions[self.left], self._words[self.left]
+        if turn > 1:
+            count = swapped(self.cell.num, turn, self._queries)
+            shape, area = self._originals.shape[1:], self.cell.area
+            swaps = draw_swaps(self._keys[self.left], turn, positions, area, shape, count)
+            index = swaps.places[:, :, None].expand_as(swaps.words)
+            positions = positions.scatter(1, swaps.places, swaps.positions)
+            words = words.scatter(1, index, swaps.words)
+        self._tried = positions, words
 
-    def put(self, rows: Tensor, positions: Tensor, words: Tensor, margins: Tensor) -> None:
-        """Replace those of some images."""
-        self.positions[rows], self.words[rows], self.margins[rows] = positions, words, margins
+    def changed(self, part: slice) -> Tensor:
+        """Return some of the images that are left, with what is tried."""
+        positions, words = (one[part] for one in self._tried)
+        return change_at(self._originals[self.left[part]], positions, words, self.cell)
+
+    def learn(self, turn: int, margins: Tensor, classes: Tensor) -> int:
+        """Keep what lowers the margin, and leave what is misclassified; return how many images that are."""
+        left = self.left
+        fooled = classes != self._labels[left]
+        better = fooled | (margins < self._margins[left])
+        at = left[better]
+        self._positions[at], self._words[at] = (one[better] for one in self._tried)
+        self._margins[at] = margins[better]
+        self.prediction[left[fooled]], self.query[left[fooled]] = classes[fooled], turn
+        self.left = left[~fooled]
+        return len(left) - len(self.left)
+
+    def pixels(self) -> list[str]:
+        """Return the best changes as text."""
+        changed = change_at(self._originals, self._positions, self._words, self.cell)
+        return _texts(changed, self._positions)
 
 
-def _search(
+def _search_block(
     task: Task,
     index: NDArray[np.int64],
     originals: Tensor,
-    cell: Cell,
+    cells: Sequence[Cell],
     seed: int,
     queries: int,
     advance: Advance,
-) -> pd.DataFrame:
-    """Search on some images, as `search_changes` does; `originals` are those at the positions `index`."""
-    engine, device = task.engine, task.engine.device
+) -> list[pd.DataFrame]:
+    """Search on some images, as `search_changes` does; return rows for each cell.
+
+    Args:
+        index: positions of the images.
+        originals: (P, C, H, W), these images on the device.
+        task, cells, seed, queries, advance: as there.
+    """
     keys = [task.keys[at] for at in index]
-    labels = torch.as_tensor(task.labels[index]).to(device)
-    words_of_keys = image_keys(keys, seed, device)
-    first = ChangeRandomness(words_of_keys, torch.zeros_like(labels), originals.shape[1:], EXTREME)
-    positions, words = first.positions(cell.num, cell.area), first.words(cell.num)
-    best = _State(
-        positions.clone(),
-        words.clone(),
-        labels.new_full(labels.shape, torch.inf, dtype=torch.float32),
-    )
-    prediction, query = labels.clone(), torch.full_like(labels, queries)
-    left = torch.arange(len(labels), device=device)
+    labels = torch.as_tensor(task.labels[index]).to(task.engine.device)
+    words_of_keys = image_keys(keys, seed, task.engine.device)
+    searches = [_Search(cell, originals, labels, words_of_keys, queries) for cell in cells]
     for turn in range(1, queries + 1):
-        tried = best.take(left)
-        if turn > 1:
-            tried = _swapped(words_of_keys[left], turn, tried, cell, originals.shape[1:], queries)
-        margins, classes = _shown(engine, originals, labels, left, tried, cell)
-        check_finite(classes.cpu().numpy(), cell, [keys[at] for at in left.tolist()], task.name)
-        fooled = classes != labels[left]
-        better = fooled | (margins < best.margins[left])
-        best.put(left[better], tried[0][better], tried[1][better], margins[better])
-        prediction[left[fooled]], query[left[fooled]] = classes[fooled], turn
-        # What is broken needs no more.
-        advance(len(left) + (queries - turn) * int(fooled.sum()))
-        left = left[~fooled]
-        if not len(left):
+        active = [search for search in searches if len(search.left)]
+        if not active:
             break
-    changed = change_at(originals, best.positions, best.words, cell)
-    return pd.DataFrame(
-        {
-            "image": keys,
-            "label": task.labels[index].astype(np.int32),
-            "prediction": prediction.cpu().numpy().astype(np.int32),
-            "query": query.cpu().numpy().astype(np.int32),
-            "pixels": _texts(changed, best.positions),
-        }
-    )
-
-
-def _swapped(
-    keys: Tensor,
-    turn: int,
-    tried: tuple[Tensor, Tensor],
-    cell: Cell,
-    image_shape: torch.Size,
-    queries: int,
-) -> tuple[Tensor, Tensor]:
-    """Return positions and words after the swaps of a query."""
-    positions, words = tried
-    count = swapped(cell.num, turn, queries)
-    swaps = draw_swaps(keys, turn, positions, cell.area, image_shape, count)
-    index = swaps.places[:, :, None].expand_as(swaps.words)
-    return positions.scatter(1, swaps.places, swaps.positions), words.scatter(1, index, swaps.words)
+        for search in active:
+            search.propose(turn)
+        for search, margins, classes in zip(
+            active, *_shown(task.engine, active, labels), strict=True
+        ):
+            tried = [keys[at] for at in search.left.tolist()]
+            check_finite(classes.cpu().numpy(), search.cell, tried, task.name)
+            # What is broken needs no more.
+            advance(len(tried) + (queries - turn) * search.learn(turn, margins, classes))
+    parts = []
+    for search in searches:
+        prediction = search.prediction.cpu().numpy().astype(np.int32)
+        label = task.labels[index].astype(np.int32)
+        found = pd.DataFrame(
+            {
+                "model": task.name,
+                "image": keys,
+                "draw": np.int32(0),
+                "label": label,
+                "prediction": prediction,
+                "wrong": prediction != label,
+                "query": search.query.cpu().numpy().astype(np.int32),
+                "pixels": search.pixels(),
+            }
+        )
+        parts.append(with_cell(found, search.cell))
+    return parts
 
 
 def _shown(
-    engine: Engine,
-    originals: Tensor,
-    labels: Tensor,
-    rows: Tensor,
-    tried: tuple[Tensor, Tensor],
-    cell: Cell,
-) -> tuple[Tensor, Tensor]:
-    """Return margins and classes of changes of the originals at `rows`, batch by batch."""
-    parts = torch.split(rows, engine.batch_size)
-    changes = zip(*(torch.split(one, engine.batch_size) for one in tried), strict=True)
+    engine: Engine, searches: Sequence[_Search], labels: Tensor
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Show what is tried, in batches over all searches; return margins and classes of each search."""
 
     def batches() -> Iterator[Tensor]:
-        for part, (positions, words) in zip(parts, changes, strict=True):
-            yield change_at(originals[part], positions, words, cell)
+        parts: list[Tensor] = []
+        room = engine.batch_size
+        for search in searches:
+            start = 0
+            while start < len(search.left):
+                part = slice(start, start + room)
+                parts.append(search.changed(part))
+                start, room = start + len(parts[-1]), room - len(parts[-1])
+                if not room:
+                    yield torch.cat(parts)
+                    parts, room = [], engine.batch_size
+        if parts:
+            yield torch.cat(parts)
 
-    margins, classes = [], []
-    for part, logits in zip(parts, engine.stream(batches()), strict=True):
-        margins.append(label_margins(logits, labels[part]))
-        classes.append(predicted_classes(logits))
-    return torch.cat(margins), torch.cat(classes)
+    logits = torch.cat(list(engine.stream(batches())))
+    sizes = [len(search.left) for search in searches]
+    margins = label_margins(logits, torch.cat([labels[search.left] for search in searches]))
+    return torch.split(margins, sizes), torch.split(predicted_classes(logits), sizes)
 
 
 def clean_margins(task: Task) -> NDArray[np.float32]:
@@ -253,13 +285,6 @@ def pixels_of_first_flips(task: Task, outcomes: pd.DataFrame, design: Design) ->
             found = _texts(changed, change.positions(cell.num, cell.area))
             texts.update(pd.Series(found, index=own.index, dtype=object))
     return texts
-
-
-def searched_rows(found: pd.DataFrame, name: str, cell: Cell) -> pd.DataFrame:
-    """Return what `search_changes` found as rows of outcomes: one an image, of draw 0."""
-    wrong = found["prediction"] != found["label"]
-    rows = found.assign(model=name, draw=np.int32(0), wrong=wrong)
-    return with_cell(rows, cell)
 
 
 def _texts(changed: Tensor, positions: Tensor) -> list[str]:

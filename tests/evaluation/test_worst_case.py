@@ -62,7 +62,7 @@ def task(batch_size: int = 16, module: nn.Module | None = None) -> Task:
 
 
 def searched(shown: Task, cell: Cell = CELL, seed: int = 0, queries: int = QUERIES) -> pd.DataFrame:
-    return search_changes(shown, cell, seed, queries)
+    return search_changes(shown, [cell], seed, queries)
 
 
 def applied(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
@@ -264,3 +264,10 @@ def test_logits_that_are_not_finite_are_told() -> None:
         InputError, match=r"model small gives NaN or infinite logits for 'image \d+'"
     ):
         searched(black._replace(labels=labels))
+
+
+def test_several_cells_are_searched_together_as_each_is_alone() -> None:
+    cells = [CELL, Cell(1), Cell(6, None, 8)]
+    together = search_changes(task(), cells, 0, QUERIES)
+    alone = pd.concat([searched(task(), cell) for cell in cells], ignore_index=True)
+    pd.testing.assert_frame_equal(together, alone)
