@@ -417,9 +417,10 @@ class SelectionSettings(Section):
 
 
 class ProfileSettings(Section):
-    """Values of a profile that some experiments take: `draws` of those with many cells, and of Table 6."""
+    """Values of a profile that some experiments take: `draws` of those with many cells, and others."""
 
     grid_draws: Draws = 1
+    worst_case_draws: Draws = 100
     table6_num: Annotated[
         tuple[StrictInt, ...], _several(functools.partial(check_num, key="table6_num"))
     ] = ()
