@@ -32,16 +32,22 @@ RUNS = [
 ADDRESSES = {
     "bundled/amplification": "433075eee3",
     "bundled/breakdown": "da98e6857b",
+    "bundled/impulse-noise": "df93e0dde3",
+    "bundled/overshoot": "d15d871564",
     "bundled/table10": "04c620d2d1",
     "bundled/table6": "624e6fa628",
     "bundled/table7": "2afe62905b",
     "bundled/table8": "6798bb43ae",
     "bundled/table9": "368fce8ac4",
+    "bundled/worst-case": "19b20d1b6d",
     "cifar10-sample/table10-all": "da23c2233e",
     "cifar10-sample/table10": "9c994ef2e8",
     "imagenet-samples/amplification": "0941fda54f",
     "imagenet-samples/breakdown": "e724373627",
     "imagenet-samples/distances": "0008b4d74b",
+    "imagenet-samples/impulse-noise": "607192e63a",
+    "imagenet-samples/overshoot": "59d836198a",
+    "imagenet-samples/returns": "750230c334",
     "imagenet-samples/table10": "3553d2fa05",
     "imagenet-samples/table11": "0f6ea0ec89",
     "imagenet-samples/table6": "ea6610ea5e",
@@ -56,6 +62,8 @@ EVALUATION = {
     "table9",
     "amplification",
     "breakdown",
+    "impulse-noise",
+    "overshoot",
 }
 
 
