@@ -17,13 +17,20 @@ from experiments.paper import (
     CLAIM_SOURCES,
     CLAIMS,
     DESCRIPTIONS,
+    LADDER_SOURCES,
     PAPERS_NUMS,
     TABLE_5,
     TABLE_5_SOURCES,
     experiment_called,
     within_paper,
 )
-from experiments.present import description_of, histories_figure, indices_of, tables_of
+from experiments.present import (
+    description_of,
+    histories_figure,
+    indices_of,
+    ladder_of,
+    tables_of,
+)
 from experiments.stored import Run
 from experiments.writing import Presented
 from pixelrobust.errors import InputError
@@ -209,6 +216,9 @@ def read_folder(folder: Path) -> Stored:
     with contextlib.suppress(InputError):
         for each in indices_of(runs):
             presented[each.stem], behind[each.stem] = each, list(TABLE_5_SOURCES)
+    with contextlib.suppress(InputError):
+        for each in ladder_of(runs):
+            presented[each.stem], behind[each.stem] = each, list(LADDER_SOURCES)
     for stem, path in tables.items():
         if stem in DESCRIPTIONS:
             presented[stem] = description_of(stem, _read(path))
