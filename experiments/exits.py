@@ -122,3 +122,7 @@ class Workshop:
         if key not in self._made:
             self._made[key] = make()
         return cast(_T, self._made[key])
+
+    def once(self, say: Callable[[str], None], sentence: str) -> None:
+        """Say a sentence, unless it has been said: jobs of a sweep often have the same to say."""
+        self.get(("said", sentence), lambda: say(sentence))

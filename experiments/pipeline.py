@@ -237,9 +237,10 @@ def _tell_preprocessing(session: Session) -> None:
         if made and shown not in made
     ]
     if others:
-        session.progress.say(
+        session.workshop.once(
+            session.progress.say,
             f"images are prepared with {in_words(shown)}; made for others: {', '.join(others)}; "
-            "dataset.preprocessing says what all networks see"
+            "dataset.preprocessing says what all networks see",
         )
 
 

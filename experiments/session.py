@@ -522,7 +522,7 @@ def predictions_of(session: Session, key: str, images: ImageSet) -> Predicted:
         right, len(images), classes, published_accuracy(model) if is_imagenet else None
     )
     if fault:
-        session.progress.say(f"model {classifier.name} {fault}")
+        session.workshop.once(session.progress.say, f"model {classifier.name} {fault}")
     return found
 
 

@@ -135,3 +135,10 @@ def test_networks_that_were_made_for_other_images_are_named(run: Run, tmp_path: 
     told = evaluated("test_resnet.r160_in1k", run, tmp_path, *smaller)
     others = "made for others: test_resnet.r160_in1k (resize=168"
     assert f"resize=40, crop=32, bilinear; {others}" in told
+
+
+def test_a_sweep_says_it_once(run: Run, tmp_path: Path) -> None:
+    smaller = ["dataset.preprocessing.crop=32", "dataset.preprocessing.resize=40"]
+    told = evaluated("test_resnet.r160_in1k", run, tmp_path, *smaller, "-m", "draws=1,2")
+    assert told.count("made for others: test_resnet.r160_in1k") == 1
+    assert "2 of 2 jobs finished" in told
