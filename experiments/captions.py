@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from experiments.paper import Experiment, published_rates
-from pixelrobust.outcomes.kinds import ALL_CLASSES, CELL_COLUMNS, HELDOUT, ORIGINAL, SEARCH
+from pixelrobust.outcomes.kinds import ALL_CLASSES, CELL_COLUMNS, HELDOUT, ORIGINAL
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import MINIMAL, AttackSettings, overshoot_of, stored_attack
 from pixelrobust.tables.adversarial import is_restored
@@ -161,15 +161,13 @@ def flips_notes(manifest: Manifest, table: pd.DataFrame) -> list[str]:
     ]
 
 
-def worst_case_notes(manifest: Manifest, rows: pd.DataFrame) -> list[str]:
+def worst_case_notes(manifest: Manifest, queries: int) -> list[str]:
     """Return what the table of random and searched changes means, and on which images."""
-    queries = int(rows.loc[rows["method"] == SEARCH, "query"].max())
-    budget = manifest.config.get("queries", queries)
     return [
         "Images (%) of which at least one of so many changes is misclassified, with 95 % intervals in "
         f"parentheses. Random: of an image's {manifest.draws:,} random changes, any may be among them; extremes: "
         "the same with only the values 0 and 255, as the search uses them; search: one of at most "
-        f"{budget:,} queries that sees the network's scores, in the manner of Sparse-RS (Croce et al. 2022), "
+        f"{queries:,} queries that sees the network's scores, in the manner of Sparse-RS (Croce et al. 2022), "
         "as far as it had come after so many.",
         *images_notes(manifest, manifest.draws),
     ]

@@ -167,12 +167,18 @@ def measure_worst_case(session: Session, chosen: Chosen, subject: Subject) -> pd
     cells = [cell for cell in session.design.cells if cell.num]
     total = len(cells) * len(chosen.keys) * settings.queries
     with session.progress.task("queries of the search", total, name) as advance:
-        search = partial(
-            search_changes, task, cells, settings.seed, settings.queries, advance, session.context
-        )
-        parts.append(keep(f"{name}, search", search).assign(method=SEARCH))
-    margins = dict(zip(chosen.keys, clean_margins(task), strict=True))
-    rows = concatenate(parts)
+
+        def search() -> pd.DataFrame:
+            found = search_changes(
+                task, cells, settings.seed, settings.queries, advance, session.context
+            )
+            margins = dict(zip(chosen.keys, clean_margins(task), strict=True))
+            return found.assign(margin=found["image"].map(margins))
+
+        # With the margins: a run that is repeated starts no network for them.
+        searched = keep(f"{name}, search", search).assign(method=SEARCH)
+    margins = dict(zip(searched["image"], searched["margin"], strict=True))
+    rows = concatenate([*parts, searched.drop(columns="margin")])
     return rows.assign(margin=rows["image"].astype(str).map(margins))[WORST_CASE.columns]
 
 

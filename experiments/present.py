@@ -536,10 +536,9 @@ def _distances(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -
 
 def _worst_case(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) -> list[Presented]:
     """Present random changes beside such as a search finds, which pixels these are, and whom they flip."""
-    summary = worst_case.summarize_worst_case(rows)
-    stem, notes = experiment.table, captions.worst_case_notes(manifest, rows)
-    small = " ".join(notes[1:])
-    caption = f"{captions.BARS} {small}"
+    summary, queries = worst_case_summary(manifest, rows), _queries_of(manifest, rows)
+    stem, notes = experiment.table, captions.worst_case_notes(manifest, queries)
+    caption = f"{captions.BARS} {' '.join(notes[1:])}"
     table = Presented(
         experiment.title,
         worst_case.worst_case_for_reading(summary),
@@ -577,7 +576,7 @@ def _worst_case(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) 
         undrawn=[] if calibrated else [f"{stem}-margins"],
         about_figures=captions.BARS,
     )
-    networks = networks_of([(manifest, rows)])
+    networks = networks_of([(manifest, summary)])
     pixels = worst_case.tabulate_pixels(rows, manifest.image_size)
     if pixels.empty:
         return [table, *networks, predicts]
@@ -597,19 +596,31 @@ def _worst_case(manifest: Manifest, rows: pd.DataFrame, experiment: Experiment) 
     return [table, *networks, which, predicts]
 
 
+def worst_case_summary(manifest: Manifest, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of images that are broken in a run of random and searched changes."""
+    return worst_case.summarize_worst_case(rows, _queries_of(manifest, rows))
+
+
+def _queries_of(manifest: Manifest, rows: pd.DataFrame) -> int:
+    """Return how many queries the search had, at most; of a record that does not say, how many it took."""
+    queries = manifest.config.get("queries")
+    return queries if isinstance(queries, int) and queries > 0 else int(rows["query"].max())
+
+
 def networks_of(runs: Sequence[Run]) -> list[Presented]:
     """Return what random and searched changes do to networks of known years and first kernels.
 
     Args:
-        runs: of random and searched changes; several where each network has images of its own.
+        runs: manifest of random and searched changes, and the summary of their rows; several where each
+            network has images of its own.
 
     Returns:
         One table with its figure; none where fewer than two networks are known.
     """
-    parts = []
-    for manifest, rows in runs:
-        summary = worst_case.summarize_worst_case(rows)
-        parts.append(worst_case.tabulate_networks(summary, _about_networks(manifest)))
+    parts = [
+        worst_case.tabulate_networks(summary, _about_networks(manifest))
+        for manifest, summary in runs
+    ]
     networks = pd.concat(parts, ignore_index=True)
     if networks["year"].notna().sum() < 2:
         return []

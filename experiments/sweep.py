@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.config import LOST, RECORD, JobRecord, differing, job_record, settings_of
-from experiments.present import derive, networks_of, present, tables_of
+from experiments.present import derive, networks_of, present, tables_of, worst_case_summary
 from experiments.stored import Run, load_manifest, load_run, store_run, stored_runs
 from experiments.writing import Presented, write_presented
 from pixelrobust.errors import InputError
@@ -73,6 +73,8 @@ def finish(
         return directory, present(directory, *run, _missing(jobs, name))
     runs, directories = {}, set()
     presented: list[Presented] = []
+    # Of networks that have images of their own, one table beside another says little.
+    apart: list[Run] = []
     for name, own in parts.items():
         # What a failed job was to find would belong to one of several tables.
         missing = _missing(jobs, name) if len(own) == 1 else []
@@ -92,16 +94,10 @@ def finish(
             if len(own) == 1:
                 runs[name] = run
                 directories.add(directory)
-    # Of networks that have images of their own, one table beside another says little.
-    apart = [
-        run
-        for name, own in parts.items()
-        if len(own) > 1
-        for run in (load_run(Path(job.directory), name) for group in own for job in group)
-        if kind_of(run[0].config) is WORST_CASE
-    ]
+            elif kind_of(run[0].config) is WORST_CASE:
+                apart.append(run)
     if apart:
-        networks = networks_of(apart)
+        networks = networks_of([(run[0], worst_case_summary(*run)) for run in apart])
         write_presented(_common_directory(apart, results), networks)
         presented += networks
     if not runs:

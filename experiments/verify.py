@@ -454,7 +454,11 @@ class Shown(NamedTuple):
             assert images
             pixels = torch.as_tensor(images.pixels[np.array([images.keys.index(key)])])
         if row.get("method") == SEARCH:
-            pixels = _with_pixels(pixels, cell_in(row), str(row["pixels"]))
+            try:
+                pixels = _with_pixels(pixels, cell_in(row), str(row["pixels"]))
+            except InputError:
+                # No network takes what is no such change for anything.
+                return np.inf
         elif "num" in self.kind.keys:
             cell = cell_in(row)
             settings = self.session.settings
@@ -623,7 +627,30 @@ def _other_outcomes(both: pd.DataFrame, gap: Callable[["pd.Series[Any]"], float]
     faulty = both["found"] != "both"
     faulty |= (both["label"] != both["label_again"]) | (both["wrong"] != wrong)
     faulty |= both["prediction"] != both["prediction_again"]
-    rows, gaps, faults, again = both[faulty], [], [], []
+    return _judged(both[faulty], gap, "borderline")
+
+
+def _other_searches(both: pd.DataFrame, gap: Callable[["pd.Series[Any]"], float]) -> pd.DataFrame:
+    """Return the searches that end elsewhere now: what is stored of each is shown to the network once more."""
+    found = ["label", "prediction", "wrong", "query", "pixels"]
+    other = (both["found"] != "both") | (both["wrong"] != (both["prediction"] != both["label"]))
+    other |= pd.concat([both[key] != both[f"{key}_again"] for key in found], axis=1).any(axis=1)
+    rows = _judged(both[other], gap, "way")
+    was = [f"{was}, query {query}" for was, query in zip(rows["was"], rows["query"], strict=True)]
+    return rows.assign(was=was)
+
+
+def _judged(
+    rows: pd.DataFrame, gap: Callable[["pd.Series[Any]"], float], harmless: str
+) -> pd.DataFrame:
+    """Return rows that are not found again as they are, with what is the matter with each.
+
+    Args:
+        rows: stored, beside those that were measured again.
+        gap: as in `compare`.
+        harmless: the fault where the stored prediction is all but that of the largest logit.
+    """
+    gaps, faults, again = [], [], []
     for _, row in rows.iterrows():
         gaps.append(np.nan)
         again.append("none" if row["found"] != "both" else _outcome(row, "_again"))
@@ -634,31 +661,8 @@ def _other_outcomes(both: pd.DataFrame, gap: Callable[["pd.Series[Any]"], float]
             faults.append("label or wrong")
         else:
             gaps[-1] = gap(row)
-            faults.append("borderline" if gaps[-1] <= BORDERLINE else "prediction")
+            faults.append(harmless if gaps[-1] <= BORDERLINE else "prediction")
     was = [_outcome(row) for _, row in rows.iterrows()]
-    return rows.assign(was=was, now=again, gap=gaps, fault=faults)
-
-
-def _other_searches(both: pd.DataFrame, gap: Callable[["pd.Series[Any]"], float]) -> pd.DataFrame:
-    """Return the searches that end elsewhere now: what is stored of each is shown to the network once more."""
-    found = ["label", "prediction", "wrong", "query", "pixels"]
-    other = (both["found"] != "both") | (both["wrong"] != (both["prediction"] != both["label"]))
-    other |= pd.concat([both[key] != both[f"{key}_again"] for key in found], axis=1).any(axis=1)
-    rows, gaps, faults, again = both[other], [], [], []
-    for _, row in rows.iterrows():
-        gaps.append(np.nan)
-        again.append("none" if row["found"] != "both" else _outcome(row, "_again"))
-        if row["found"] != "both":
-            faults.append("count")
-        elif row["label"] != row["label_again"] or row["wrong"] != (row["prediction"] != row["label"]):  # fmt: skip
-            faults.append("label or wrong")
-        else:
-            try:
-                gaps[-1] = gap(row)
-            except InputError:
-                gaps[-1] = np.inf
-            faults.append("way" if gaps[-1] <= BORDERLINE else "prediction")
-    was = [f"{_outcome(row)}, query {row['query']}" for _, row in rows.iterrows()]
     return rows.assign(was=was, now=again, gap=gaps, fault=faults)
 
 

@@ -20,7 +20,7 @@ from pixelrobust.engine.base import label_margins, predicted_classes
 from pixelrobust.engine.feeding import make_feed, split_batches
 from pixelrobust.evaluation.cells import check_finite
 from pixelrobust.evaluation.forward import Design, Task
-from pixelrobust.outcomes.rows import cell_of, pixels_as_text, with_cell
+from pixelrobust.outcomes.rows import cell_of, make_outcomes, pixels_as_text
 from pixelrobust.perturbation.grid import Cell, Manner
 from pixelrobust.perturbation.pixels import (
     ChangeRandomness,
@@ -202,21 +202,11 @@ def _search_block(
             advance(len(tried) + (queries - turn) * search.learn(turn, margins, classes))
     parts = []
     for search in searches:
-        prediction = search.prediction.cpu().numpy().astype(np.int32)
-        label = task.labels[index].astype(np.int32)
-        found = pd.DataFrame(
-            {
-                "model": task.name,
-                "image": keys,
-                "draw": np.int32(0),
-                "label": label,
-                "prediction": prediction,
-                "wrong": prediction != label,
-                "query": search.query.cpu().numpy().astype(np.int32),
-                "pixels": search.pixels(),
-            }
-        )
-        parts.append(with_cell(found, search.cell))
+        predictions = {search.cell: search.prediction.cpu().numpy()[:, None]}
+        found = make_outcomes(task.name, keys, task.labels[index], predictions)
+        query = search.query.cpu().numpy().astype(np.int32)
+        plain = found.astype({"image": object, "model": object})
+        parts.append(plain.assign(query=query, pixels=search.pixels()))
     return parts
 
 

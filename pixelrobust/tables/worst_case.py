@@ -43,11 +43,12 @@ _COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white
 _GROUPS, _IN_A_GROUP = 5, 20
 
 
-def summarize_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
+def summarize_worst_case(rows: pd.DataFrame, queries: int) -> pd.DataFrame:
     """Return the share of images that are broken by the worst of so many changes.
 
     Args:
         rows: columns of `pixelrobust.outcomes.kinds.WORST_CASE`.
+        queries: of the search, at most; all images may be broken by fewer.
 
     Returns:
         A row for each model, cell, method and number of queries. Of n random draws of an image, of which
@@ -57,15 +58,15 @@ def summarize_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
         (missing for random changes, and where there are not as many).
     """
     found = []
-    for (model, cell), shares in _broken_shares(rows):
-        for (method, queries), (own, independent) in shares.items():
+    for (model, cell), shares in _broken_shares(rows, queries):
+        for (method, tries), (own, independent) in shares.items():
             interval = wilson_interval(float(own.mean()), effective_sample_size(own, independent))
             row = {
-                "model": model, **vars(cell), "method": method, "queries": queries,
+                "model": model, **vars(cell), "method": method, "queries": tries,
                 "images": len(own), "broken_rate": float(own.mean()),
                 "ci_low": interval.low, "ci_high": interval.high,
             }  # fmt: skip
-            reference = shares.get((RANDOM, queries))
+            reference = shares.get((RANDOM, tries))
             if method != RANDOM and reference is not None:
                 more = compare_pairs(own, reference[0])
                 row |= {
@@ -82,7 +83,7 @@ def summarize_worst_case(rows: pd.DataFrame) -> pd.DataFrame:
 _Shares = dict[tuple[str, int], tuple[NDArray[np.float64], int]]
 
 
-def _broken_shares(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, Cell], _Shares]]:
+def _broken_shares(rows: pd.DataFrame, queries: int) -> Iterator[tuple[tuple[str, Cell], _Shares]]:
     """Yield, for each model and cell, shares of broken images by method and number of queries.
 
     Each with the number of independent draws that it comes from, as intervals count them; images stand in
@@ -97,13 +98,12 @@ def _broken_shares(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, Cell], _Shar
             images = tried.groupby("image")
             if method == SEARCH:
                 broken = images["query"].first().where(images["wrong"].first(), np.inf).to_numpy()
-                most = int(tried["query"].max())
-                for queries in _budgets(most):
-                    shares[str(method), queries] = (broken <= queries).astype(np.float64), 1
+                for tries in _budgets(queries):
+                    shares[str(method), tries] = (broken <= tries).astype(np.float64), 1
                 continue
             hits, draws = images["wrong"].sum().to_numpy(), int(tried["draw"].max()) + 1
-            for queries in _budgets(draws):
-                shares[str(method), queries] = worst_of(hits, draws, queries), draws // queries
+            for tries in _budgets(draws):
+                shares[str(method), tries] = worst_of(hits, draws, tries), draws // tries
         yield (str(model), cell_of(own)), shares
 
 
@@ -413,8 +413,8 @@ def calibrate_margins(images: pd.DataFrame, draws: int) -> pd.DataFrame:
         draws: random ones of each image.
 
     Returns:
-        Columns model, num, margin (the median of a group), images, wrong_rate, ci_low, ci_high; no rows where images make up
-        one group only.
+        Columns model, num, margin (the median of a group), images, wrong_rate, ci_low, ci_high; no rows
+        where images make up one group only.
     """
     found = []
     nums = [

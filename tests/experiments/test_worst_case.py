@@ -22,6 +22,7 @@ from pixelrobust import InputError
 from pixelrobust.outcomes.kinds import SEARCH
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import RunSettings
+from pixelrobust.tables.worst_case import summarize_worst_case
 from tests.conftest import Run
 from tests.experiments.claim_cases import manifest, outcomes, wrong_first
 from tests.retraining.world import only
@@ -115,7 +116,7 @@ def test_networks_with_images_of_their_own_stand_in_one_unpaired_table(tmp_path:
 
 def test_networks_of_unknown_years_have_no_such_table() -> None:
     runs = [run_of("one", "mine", "a", a={1}), run_of("two", "other", "a", a={1})]
-    assert networks_of(runs) == []
+    assert networks_of([(own, summarize_worst_case(rows, 20)) for own, rows in runs]) == []
 
 
 def test_few_images_are_not_drawn_over_their_margin() -> None:

@@ -70,7 +70,7 @@ def test_rates_intervals_and_differences() -> None:
     hits = {"a": {1, 4}, "b": set(range(6)), "c": set(), "d": set()}
     found = {"a": {3}, "b": {1}, "c": {20}, "d": set()}
     rows = pd.concat([rows_of(hits), rows_of(found, SEARCH)])
-    summary = summarize_worst_case(rows).set_index(["method", "queries"])
+    summary = summarize_worst_case(rows, 20).set_index(["method", "queries"])
     random, search = summary.loc[RANDOM], summary.loc[SEARCH]
     assert list(random.index) == [1, 5, 6]
     assert list(search.index) == [1, 5, 20]
@@ -92,6 +92,12 @@ def test_rates_intervals_and_differences() -> None:
     ]  # fmt: skip
     assert table["net"].iloc[0].startswith("33.3 (")
     assert differences_for_reading(summary.reset_index())["net"].iloc[0].startswith("-8.3 (")
+
+
+def test_the_budget_is_shown_where_all_images_break_sooner() -> None:
+    found = summarize_worst_case(rows_of({"a": {3}, "b": {7}}, SEARCH), 100)
+    assert found["queries"].tolist() == [1, 5, 20, 100]
+    assert found["broken_rate"].tolist() == [0, 0.5, 1, 1]
 
 
 def test_pixels_are_counted_against_chance() -> None:
