@@ -15,6 +15,7 @@ from experiments.session import (
     clean_predictions_of,
     get_classifier,
     get_engine,
+    note_screened,
     prediction_store,
 )
 from pixelrobust.attacks import build_attack
@@ -23,6 +24,7 @@ from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.cells import count_forward, evaluate_cells
 from pixelrobust.evaluation.forward import Task
+from pixelrobust.evaluation.screening import SCREENING
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.evaluation.worst_case import (
     EXTREME,
@@ -129,7 +131,11 @@ def outcomes_of(
     total = count_forward(ahead, part.stop - part.start, design.draws)
     with session.progress.task("changed images", total, name) as advance:
         task = chosen.task(engine, name)
-        return evaluate_cells(task, design, advance, unchanged, store, session.context)
+        outcomes = evaluate_cells(task, design, advance, unchanged, store, session.context)
+    if SCREENING in outcomes.attrs:
+        # Rows of several networks are put together.
+        note_screened(session, name, outcomes.attrs.pop(SCREENING))
+    return outcomes
 
 
 def measure_adversarial(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
@@ -296,6 +302,26 @@ def _compared(session: Session, images: int) -> NDArray[np.int64]:
 def _note_difference(session: Session, name: str, found: Predicted, expected: Predicted) -> None:
     count, differing = len(found.classes), int((found.classes != expected.classes).sum())
     session.engines[name] |= {"compared": count, "differing": differing}
+
+
+def tell_screened(session: Session) -> None:
+    """Say how many predictions were computed again in fp32, or to check, and what came of it."""
+    engines = [one for one in session.engines.values() if "bound" in one]
+    if not engines:
+        return
+    screened, recomputed, flipped, checked = (
+        sum(one[key] for one in engines) for key in ("screened", "recomputed", "flipped", "checked")
+    )
+    doubled = [name for name, one in session.engines.items() if one.get("doubled")]
+    if doubled:
+        found = f"some had differed from {' and '.join(doubled)}, whose bounds were doubled until none did"
+    else:
+        found = "none differed"
+    session.progress.tell(
+        f"of {screened:,} predictions in {' and '.join({one['fast'] for one in engines})}, {recomputed:,} "
+        f"({recomputed / max(screened, 1):.1%}) with small margins were computed again in fp32, which changed "
+        f"{flipped:,}; of others, {checked:,} were computed in both: {found}"
+    )
 
 
 def tell_differences(session: Session) -> None:

@@ -17,6 +17,7 @@ from experiments.measures import (
     measure_outcomes,
     measure_worst_case,
     tell_differences,
+    tell_screened,
 )
 from experiments.paper import experiment_called
 from experiments.retrain import (
@@ -176,6 +177,7 @@ def _work(session: Session, is_preset: bool) -> tuple[Path, list["Presented"]]:
     if not session.context.is_main:
         return directory, []
     session.progress.end_line()
+    tell_screened(session)
     tell_differences(session)
     # Loads Matplotlib and SciPy, which only the process that writes needs, and only now.
     from experiments.present import tables_of

@@ -47,6 +47,7 @@ from pixelrobust.engine.devices import offers_tf32
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.cells import count_forward
 from pixelrobust.evaluation.forward import Design
+from pixelrobust.evaluation.screening import Screened
 from pixelrobust.evaluation.selection import (
     clean_predictions,
     image_list_digest,
@@ -58,11 +59,12 @@ from pixelrobust.models.architectures import published_accuracy
 from pixelrobust.models.build import Classifier, load_classifier
 from pixelrobust.models.checks import try_module
 from pixelrobust.models.weights import weights_digest
-from pixelrobust.outcomes.kinds import WORST_CASE
+from pixelrobust.outcomes.kinds import OUTCOMES, RETRAINING, WORST_CASE, kind_of
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell, Manner
 from pixelrobust.settings import (
     RETRAINED,
+    SCREENED,
     EngineSettings,
     ModelSettings,
     RunSettings,
@@ -79,6 +81,12 @@ _TF32 = (
     "engine.precision=tf32 would be faster on this GPU (on an H200, 1.6 to 4.3 times); how many predictions "
     "of unchanged images differ from those in fp32 would be said"
 )
+_NOTHING_FASTER = (
+    "engine.precision=screened finds no arithmetic on this device that is faster than fp32, so all is computed "
+    "in fp32"
+)
+# Of these, changed images are predicted and nothing else hangs on the logits.
+_SCREENED_KINDS = (OUTCOMES, RETRAINING, WORST_CASE)
 _ENGINES = {"eager": "PyTorch", "compile": "compiled PyTorch", "openvino": "OpenVINO"}
 # An engine shows by so many images that it works.
 _EXAMPLES = 4
@@ -425,12 +433,15 @@ def get_engine(session: Session, key: str, images: ImageSet) -> Engine:
     """Return what runs a model of the settings, on images like these."""
     classifier, n_forward = get_classifier(session, key), _n_forward(session.settings, len(images))
     settings = _engine_settings(session, classifier.name)
-    name, _ = choose_engine(session.device, settings.precision, n_forward)
+    if settings.precision == SCREENED and key not in session.settings.models:
+        # It only selects.
+        settings = settings.model_copy(update={"precision": "fp32"})
+    name, _ = choose_engine(session.device, n_forward)
     place = ("engine", key, all_models(session.settings)[key], settings, name, images.image_size)
     engine = session.workshop.get(
         place, lambda: _started(session, settings, classifier.module, images.pixels, n_forward)
     )
-    _note_engine(session, classifier.name, engine)
+    _note_engine(session, classifier.name, engine, settings.precision)
     return engine
 
 
@@ -449,7 +460,7 @@ def start_engine(
     """
     settings = _engine_settings(session, name)
     engine = _started(session, settings, module, pixels, n_forward)
-    _note_engine(session, name, engine)
+    _note_engine(session, name, engine, settings.precision)
     return engine
 
 
@@ -477,29 +488,59 @@ def _started(
         return make_engine(module, settings, some, n_forward)
 
 
-def _note_engine(session: Session, name: str, engine: Engine) -> None:
-    """Keep what runs a network, and say it of the first one, and of others that another engine runs."""
+def _note_engine(session: Session, name: str, engine: Engine, wanted: str) -> None:
+    """Keep what runs a network, and say it of the first one, and of others that another engine runs.
+
+    Args:
+        session: of the run.
+        name: of the network.
+        engine: runs it.
+        wanted: the precision that it was asked for.
+    """
     if name in session.engines:
         return
-    words = f"{_ENGINES[engine.name]} ({engine.precision})"
-    told = {f"{_ENGINES[one['name']]} ({one['precision']})" for one in session.engines.values()}
+    words = _engine_in_words(engine.description())
+    told = {_engine_in_words(one) for one in session.engines.values()}
     if words not in told:
         is_second_choice = engine.name == "eager" and engine.reason != ASKED_FOR
         why = f": {engine.reason}" if is_second_choice else ""
         who = f"{name} runs" if told or len(session.settings.models) == 1 else "networks run"
         session.progress.tell(f"{who} on {words}{why}")
-        if not told and engine.precision == "fp32" and offers_tf32(engine.device):
+        if not told and wanted == "fp32" and offers_tf32(engine.device):
             session.progress.tell(_TF32)
+        if wanted == SCREENED and not engine.screening:
+            session.workshop.once(session.progress.say, _NOTHING_FASTER)
     session.engines[name] = engine.description()
+
+
+def _engine_in_words(about: Mapping[str, Any]) -> str:
+    """Return what runs a network, given `Engine.description`."""
+    precision = f"fp32, screened in {about['fast']}" if "fast" in about else about["precision"]
+    return f"{_ENGINES[about['name']]} ({precision})"
+
+
+def note_screened(session: Session, name: str, found: Mapping[str, Any]) -> None:
+    """Keep how predictions of a network were screened, together with what is known of it already."""
+    about = session.engines[name]
+    before = {key: about[key] for key in found if key in about}
+    session.engines[name] = about | Screened(**found).plus(Screened(**before))._asdict()
 
 
 def _engine_settings(session: Session, name: str) -> EngineSettings:
     """Return what a network of this name is to be run by."""
     settings, noted = session.settings.engine, session.noted.get(name, {})
     own = {key: noted[key] for key in ("name", "precision", "batch_size") if key in noted}
+    if own.get("precision") == SCREENED:
+        # Predictions that were screened are to be those of fp32.
+        own["precision"] = "fp32"
     if session.device.type == "cuda":
         own.pop("name", None)
     settings = engine_settings(**settings.model_dump() | own) if own else settings
+    if (
+        settings.precision == SCREENED
+        and kind_of(session.settings.identity()) not in _SCREENED_KINDS
+    ):
+        settings = settings.model_copy(update={"precision": "fp32"})
     # Gradients are plain PyTorch's, and predictions are to fit them.
     if settings.name == "auto" and session.settings.takes_gradients:
         return settings.model_copy(update={"name": "eager"})
@@ -576,6 +617,10 @@ def prediction_store(
         "protocol": PROTOCOL_VERSION,
         "engine": [engine.version, engine.precision, engine.device.type, engine.batch_size],
     }
+    if engine.screening:
+        # These come first; those of the engine itself lie within.
+        fast = engine.screening.fast
+        about["screened"] = [fast.version, fast.precision, fast.batch_size]
     manner = settings.perturbation.manner
     if manner != Manner():
         about["manner"] = manner._asdict()

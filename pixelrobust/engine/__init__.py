@@ -13,15 +13,21 @@ from pixelrobust.engine.base import (
     CompiledEngine,
     EagerEngine,
     Engine,
+    Screening,
     largest_logit,
-    margins,
     predicted_classes,
+    top_margins,
 )
-from pixelrobust.engine.devices import check_batch_size, find_device, suitable_batch_size
+from pixelrobust.engine.devices import (
+    check_batch_size,
+    fast_precision,
+    find_device,
+    suitable_batch_size,
+)
 from pixelrobust.engine.feeding import Images, make_feed, split_batches
 from pixelrobust.errors import InputError
 from pixelrobust.files import package_folder
-from pixelrobust.settings import EngineName, EngineSettings, Precision
+from pixelrobust.settings import SCREENED, EngineName, EngineSettings, Precision
 
 ASKED_FOR = "asked for"
 """Why an engine runs that the settings name."""
@@ -42,6 +48,9 @@ _TOLERANCE = {"fp32": 1e-3, "tf32": 0.1, "bf16": 0.5, "fp16": 0.1}
 def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, passes: int) -> Engine:
     """Return the engine of a config, running this module, started and compared with eager.
 
+    One that is to be screened computes in fp32 and has `screening`, where the device has a faster
+    arithmetic.
+
     Args:
         module: (B, C, H, W) float in [0, 1] -> (B, K) logits, in eval mode; it may be moved to the
             device and to channels-last layout.
@@ -54,7 +63,26 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
             for is not installed, cannot run the module, or gives other logits than eager.
     """
     assert isinstance(settings.devices, str)
-    device, precision = find_device(settings.devices), settings.precision
+    device = find_device(settings.devices)
+    if settings.precision != SCREENED:
+        return _made(module, settings, device, settings.precision, images, passes)
+    engine = _made(module, settings, device, "fp32", images, passes)
+    how = settings.screening
+    if precision := how.fast or fast_precision(device):
+        fast = _made(module, settings, device, precision, images, passes)
+        engine.screening = Screening(fast, how.multiple, how.checked)
+    return engine
+
+
+def _made(
+    module: nn.Module,
+    settings: EngineSettings,
+    device: torch.device,
+    precision: Precision,
+    images: Tensor,
+    passes: int,
+) -> Engine:
+    """Make the engine of `make_engine` that computes in one arithmetic."""
     image_size = (images.shape[-2], images.shape[-1])
     if settings.batch_size:
         check_batch_size(settings.batch_size, device, image_size)
@@ -62,7 +90,7 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
     eager = EagerEngine(module, device, size, precision)
     name, eager.reason = settings.name, ASKED_FOR
     if name == "auto":
-        name, eager.reason = choose_engine(device, precision, passes)
+        name, eager.reason = choose_engine(device, passes)
     if name == "eager":
         return eager
     try:
@@ -82,16 +110,13 @@ def reference_engine(
     return EagerEngine(module, device, suitable_batch_size(device, image_size))
 
 
-def choose_engine(
-    device: torch.device, precision: Precision, passes: int
-) -> tuple[EngineName, str]:
+def choose_engine(device: torch.device, passes: int) -> tuple[EngineName, str]:
     """Choose the engine to run so many forward passes on, and say why.
 
     A function of the machine and the work, not of timings: the same run has the same engine again.
 
     Args:
         device: where to run.
-        precision: the arithmetic.
         passes: forward passes of one network that are ahead, in images.
     """
     if device.type == "cpu" and package_folder("openvino"):
@@ -165,7 +190,7 @@ def predict_all(engine: Engine, pixels: Images, advance: Advance) -> Predicted:
     done = 0
     for logits in engine.stream(make_feed(pixels, engine.device).batches(order)):
         where = slice(done, done + len(logits))
-        classes[where], gaps[where] = predicted_classes(logits), margins(logits)
+        classes[where], gaps[where] = predicted_classes(logits), top_margins(logits)
         done = where.stop
         advance(len(logits))
     return Predicted(classes.cpu().numpy(), gaps.cpu().numpy())

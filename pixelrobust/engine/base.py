@@ -4,7 +4,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from pixelrobust.engine.devices import (
 )
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.perturbation.pixels import as_floats
-from pixelrobust.settings import EngineName, Precision
+from pixelrobust.settings import SCREENED, EngineName, Precision
 
 
 class Engine:
@@ -33,6 +33,7 @@ class Engine:
     Attributes:
         name: the kind of engine.
         reason: why it was chosen.
+        screening: how changed images are screened; None: all of them are computed by this engine.
 
     Raises:
         InputError: the device does not have this precision.
@@ -40,6 +41,7 @@ class Engine:
 
     name: EngineName
     reason: str = ""
+    screening: "Screening | None" = None
 
     def __init__(
         self,
@@ -65,8 +67,15 @@ class Engine:
         return self.name == "eager" and self.precision == "fp32"
 
     def description(self) -> dict[str, Any]:
-        """Return name, precision and batch size as plain data."""
-        return {"name": self.name, "precision": self.precision, "batch_size": self.batch_size}
+        """Return name, precision and batch size as plain data, and what screens, if anything does."""
+        about: dict[str, Any] = {
+            "name": self.name,
+            "precision": self.precision,
+            "batch_size": self.batch_size,
+        }
+        if self.screening:
+            about |= {"precision": SCREENED, "fast": self.screening.fast.precision}
+        return about
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the (B, K) float32 logits of (B, C, H, W) uint8, or float in [0, 1], on `device`.
@@ -115,6 +124,20 @@ class Engine:
         self.batch_size = (tried + 1) // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+class Screening(NamedTuple):
+    """How an engine's predictions are found in a faster arithmetic (see `pixelrobust.evaluation.screening`).
+
+    Attributes:
+        fast: runs the same network on the same device in that arithmetic.
+        multiple: of the largest error seen, below which margins are not trusted.
+        checked: share of the trusted predictions that are computed by the engine itself too.
+    """
+
+    fast: Engine
+    multiple: float
+    checked: float
 
 
 class EagerEngine(Engine):
@@ -221,7 +244,7 @@ def predicted_classes(logits: Tensor) -> Tensor:
     return torch.where(finite, logits.argmax(dim=1), -1)
 
 
-def margins(logits: Tensor) -> Tensor:
+def top_margins(logits: Tensor) -> Tensor:
     """Return how far the largest of (B, K) logits lies above the next, (B,); 0 where there is only one."""
     if logits.shape[1] < 2:
         return logits.new_zeros(len(logits))

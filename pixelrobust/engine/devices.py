@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,8 @@ _LARGEST_BATCH = {"cpu": 256, "cuda": 4096}
 # A batch may take this share of a machine's memory as it goes in; networks make many times as much of it.
 _SHARE_OF_MEMORY = 1 / 16
 
+# What torch calls instructions of processors for bf16: of x86, and of ARM.
+_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # These are numbers of glibc's malloc.h.
@@ -146,6 +148,15 @@ def check_precision(device: torch.device, precision: Precision) -> None:
 def offers_tf32(device: torch.device) -> bool:
     """Tell whether a device computes in TF32: GPUs since Ampere do."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def fast_precision(device: torch.device) -> Precision | None:
+    """Return the arithmetic in which a device computes faster than in fp32; None where there is none."""
+    if device.type == "cuda":
+        return "tf32" if offers_tf32(device) else None
+    # Older versions of torch do not say what the processor can do.
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if any(known.get(name) for name in _BF16) else None
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Evaluating classifiers: from images to the outcomes of every change of every image."""
 
 import copy
+import functools
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.datasets.lists import as_keys, as_labels
 from pixelrobust.distributed import SINGLE, Context
-from pixelrobust.engine import Predicted, make_engine
+from pixelrobust.engine import make_engine
 from pixelrobust.errors import InputError, first_line
-from pixelrobust.evaluation.forward import Design, ForwardPass, Task
-from pixelrobust.evaluation.store import UNKNOWN, PredictionStore
+from pixelrobust.evaluation.forward import Design, ForwardPass, Pairs, PredictedChange, Task
+from pixelrobust.evaluation.screening import SCREENING, Screen, Screened, fill
+from pixelrobust.evaluation.store import UNKNOWN, Known, PredictionStore
 from pixelrobust.models.checks import check_module, check_values, try_module
 from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.kinds import IMAGE_SIZE
@@ -45,9 +47,6 @@ CONTROL = Cell(0)
 _PAIRS_IN_BLOCK = {"cpu": 2048, "cuda": 16384}
 _MAX_OUTCOMES = 200_000_000
 
-# Positions of P images, and of each a draw.
-_Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-
 
 def evaluate(
     model: nn.Module,
@@ -67,7 +66,7 @@ def evaluate(
     device: str | torch.device = "auto",
     batch_size: int | None = None,
     engine: EngineName | Literal["auto"] = "auto",
-    precision: Precision = "fp32",
+    precision: Precision | Literal["screened"] = "fp32",
 ) -> pd.DataFrame:
     """Evaluate any classifier on any images, over a grid of changes.
 
@@ -88,11 +87,12 @@ def evaluate(
         batch_size: images a forward pass; None: a number that suits device and images.
         engine: what runs the model: "eager", "compile", "openvino", or "auto", the fastest that the
             work is worth starting for.
-        precision: "fp32", "bf16", or, on a GPU, "tf32" or "fp16".
+        precision: "fp32", "bf16", or, on a GPU, "tf32" or "fp16"; or "screened": predictions of fp32,
+            most of which a faster arithmetic finds (see `pixelrobust.evaluation.screening`).
 
     Returns:
         One row an outcome; columns as in `pixelrobust.outcomes.rows.make_outcomes`. Its `attrs` note
-        the size of the images, for `summarize`.
+        the size of the images, for `summarize`, and how they were screened.
 
     Raises:
         InputError: an argument is wrong, or the model is none that can be measured (see
@@ -150,14 +150,39 @@ def evaluate_cells(
         InputError: a cell does not fit the images, or the model gives logits that are not finite.
     """
 
-    def predicted(part: slice) -> dict[Cell, NDArray[np.int64]]:
+    bound = 0.0
+
+    def predicted(part: slice) -> _Predicted:
         known = None if unchanged is None else unchanged[part]
         own = store.shard(part) if store else None
-        return _predict_cells(task.take(part), design, advance, known, own)
+        return _predict_cells(task.take(part), design, advance, known, own, bound)
 
-    shares = context.share(len(task.keys), task.engine.batch_size, predicted)
-    whole = {cell: np.concatenate([share[cell] for share in shares]) for cell in design.cells}
-    return make_outcomes(task.name, task.keys, task.labels, whole)
+    while True:
+        shares = context.share(len(task.keys), task.engine.batch_size, predicted)
+        bounds = [share.screened.bound for share in shares if share.screened]
+        if len(set(bounds)) < 2:
+            break
+        # What one process distrusts all do: they look once more at what is stored.
+        bound, advance = max(bounds), _tell_nobody
+    whole = {
+        cell: np.concatenate([share.classes[cell] for share in shares]) for cell in design.cells
+    }
+    outcomes = make_outcomes(task.name, task.keys, task.labels, whole)
+    if bounds:
+        found = [share.screened for share in shares if share.screened]
+        outcomes.attrs[SCREENING] = functools.reduce(Screened.plus, found)._asdict()
+    return outcomes
+
+
+class _Predicted(NamedTuple):
+    """The classes in every cell, (N, draws) each, and how they were screened, if they were."""
+
+    classes: dict[Cell, NDArray[np.int64]]
+    screened: Screened | None
+
+
+def _tell_nobody(done: int) -> None:
+    pass
 
 
 def _predict_cells(
@@ -166,8 +191,14 @@ def _predict_cells(
     advance: Advance,
     unchanged: NDArray[np.int64] | None,
     store: PredictionStore | None,
-) -> dict[Cell, NDArray[np.int64]]:
-    """Predict the classes in every cell, (N, draws) each, one draw for the control."""
+    bound: float,
+) -> _Predicted:
+    """Predict the classes in every cell, one draw for the control.
+
+    Args:
+        task, design, advance, unchanged, store: as in `evaluate_cells`.
+        bound: the least one of screening.
+    """
     cells, draws, count = design.cells, design.draws, len(task.keys)
     height, width = task.images.shape[-2:]
     for cell in cells:
@@ -177,15 +208,24 @@ def _predict_cells(
     found: dict[Cell, NDArray[np.int64]] = {}
     if CONTROL in cells and unchanged is None:
         first = np.arange(count), np.zeros(count, dtype=np.int64)
-        unchanged = forward.predict(*first, [CONTROL])[CONTROL].classes
-    changed = [cell for cell in cells if cell != CONTROL]
+        unchanged = forward.predict(first, [CONTROL])[CONTROL].classes
+    changed, screen = [cell for cell in cells if cell != CONTROL], None
+    if task.engine.screening and changed:
+        exact = forward.by(task.engine, _tell_nobody)
+        forward = forward.by(task.engine.screening.fast, advance)
+        inner = store.within(task.engine.precision) if store else None
+        screen = Screen(exact, task.engine, changed, (count, draws), design.seed, inner, bound)
     for own in store.locked(changed) if store else [changed]:
-        found |= _predict_changed(forward, own, count, draws, advance, store)
+        found |= _predict_changed(forward, own, count, draws, advance, store, screen)
+    if screen:
+        # A later group of cells may have raised the bound.
+        screen.settle()
+        found |= {cell: screen.classes(cell) for cell in changed}
     if unchanged is not None and CONTROL in cells:
         found[CONTROL] = unchanged[:, None]
     for cell in cells:
         check_finite(found[cell], cell, task.keys, task.name)
-    return {cell: found[cell] for cell in cells}
+    return _Predicted({cell: found[cell] for cell in cells}, screen.found() if screen else None)
 
 
 def draws_of(cell: Cell, draws: int) -> int:
@@ -205,37 +245,42 @@ def _predict_changed(
     draws: int,
     advance: Advance,
     store: PredictionStore | None,
+    screen: Screen | None,
 ) -> dict[Cell, NDArray[np.int64]]:
     """Predict the classes in some cells, block by block, and keep each block when it is done."""
-    classes = {
-        cell: store.load(cell, draws)
-        if store
-        else np.full((images, draws), UNKNOWN, dtype=np.int64)
-        for cell in cells
+    tables = {
+        cell: store.load(cell, draws) if store else Known.nothing(images, draws) for cell in cells
     }
-    advance(sum(int((table != UNKNOWN).sum()) for table in classes.values()))
+    advance(sum(int((table.classes != UNKNOWN).sum()) for table in tables.values()))
+    if screen:
+        screen.add(tables)
     # On a GPU the next block is under way before the results of the last one are fetched and kept.
     ahead = 1 if forward.device.type == "cuda" else 0
-    underway: deque[tuple[_Pairs, Callable[[], dict[Cell, Predicted]]]] = deque()
+    underway: deque[tuple[Pairs, Callable[[], dict[Cell, PredictedChange]]]] = deque()
 
     def finish(left: int) -> None:
         while len(underway) > left:
             pairs, results = underway.popleft()
             for cell, predicted in results().items():
-                classes[cell][pairs] = predicted.classes
+                fill(tables[cell], pairs, predicted)
                 if store and (predicted.classes >= 0).all():
                     store.keep(cell, *pairs, predicted)
+            if screen:
+                screen.settle()
 
     for image, draw in _blocks(images, draws, _PAIRS_IN_BLOCK[forward.device.type]):
         missing = {
-            cell: np.flatnonzero(table[image, draw] == UNKNOWN) for cell, table in classes.items()
+            cell: np.flatnonzero(table.classes[image, draw] == UNKNOWN)
+            for cell, table in tables.items()
         }
         for rows, together in _alike(missing):
             pairs = image[rows], draw[rows]
-            underway.append((pairs, forward.begin(*pairs, together)))
+            underway.append((pairs, forward.begin(pairs, together)))
             finish(ahead)
     finish(0)
-    return classes
+    if screen:
+        screen.settle()
+    return {cell: table.classes for cell, table in tables.items()}
 
 
 def _alike(
@@ -250,7 +295,7 @@ def _alike(
             yield missing[cells[0]], cells
 
 
-def _blocks(images: int, draws: int, size: int) -> Iterator[_Pairs]:
+def _blocks(images: int, draws: int, size: int) -> Iterator[Pairs]:
     """Yield all (image, draw) pairs, so many at a time: all images of draw 0, then of draw 1, and so on.
 
     Where a block ends depends on the number of images alone, so runs of few and of many draws, and

@@ -1,7 +1,8 @@
 """Forward passes over changed images: changes are made while the network runs."""
 
+import copy
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrobust.datasets.decoded import Advance, PixelRows
-from pixelrobust.engine import Engine, Predicted
-from pixelrobust.engine.base import label_margins, predicted_classes
+from pixelrobust.engine import Engine
+from pixelrobust.engine.base import label_margins, predicted_classes, top_margins
 from pixelrobust.engine.devices import to_device
 from pixelrobust.engine.feeding import Images, make_feed
 from pixelrobust.perturbation.grid import Cell, Manner
@@ -67,6 +68,25 @@ class Design(NamedTuple):
     manner: Manner = Manner()
 
 
+class PredictedChange(NamedTuple):
+    """What a network takes P changed images for.
+
+    Attributes:
+        classes: (P,) int64; -1 where logits are not finite.
+        margins: (P,) float32, how far the true class's logit lies above the largest other one; negative
+            where the image is misclassified.
+        gaps: (P,) float32, how far the largest logit lies above the next.
+    """
+
+    classes: NDArray[np.int64]
+    margins: NDArray[np.float32]
+    gaps: NDArray[np.float32]
+
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Positions of P images, and of each a draw."""
+
+
 class ForwardPass:
     """Shows changes of some images to one network.
 
@@ -86,54 +106,93 @@ class ForwardPass:
         self._labels = torch.as_tensor(task.labels).to(device)
         self._advance = advance
 
-    def predict(
-        self, image: NDArray[np.int64], draw: NDArray[np.int64], cells: Sequence[Cell]
-    ) -> dict[Cell, Predicted]:
-        """Predict P changed images in every cell.
+    def by(self, engine: Engine, advance: Advance) -> "ForwardPass":
+        """Return what shows the same images to another engine of the device, and tells another."""
+        other = copy.copy(self)
+        other._engine, other._advance = engine, advance
+        return other
 
-        Args:
-            image, draw: (P,) the images, by their positions, and which of their draws.
-            cells: the grid, one cell at least.
-
-        Returns:
-            For each cell, P classes, and margins: how far the true class's logit lies above the
-            largest other one, negative where the image is misclassified.
-        """
-        return self.begin(image, draw, cells)()
+    def predict(self, pairs: Pairs, cells: Sequence[Cell]) -> dict[Cell, PredictedChange]:
+        """Predict some changed images in each of some cells, one at least."""
+        return self.begin(pairs, cells)()
 
     def begin(
-        self, image: NDArray[np.int64], draw: NDArray[np.int64], cells: Sequence[Cell]
-    ) -> Callable[[], dict[Cell, Predicted]]:
+        self, pairs: Pairs, cells: Sequence[Cell]
+    ) -> Callable[[], dict[Cell, PredictedChange]]:
         """Do what `predict` does, but for waiting: that does what is returned.
 
         All cells share the images and their random numbers. On a GPU the work may be under way
         still, and more can be begun behind it.
         """
+        return self._begin([(pairs, cells)])
+
+    def predict_each(self, wanted: Mapping[Cell, Pairs]) -> dict[Cell, PredictedChange]:
+        """Predict other changed images in each cell; batches are filled across cells."""
+        return self._begin([(pairs, [cell]) for cell, pairs in wanted.items()])()
+
+    def _begin(
+        self, parts: Sequence[tuple[Pairs, Sequence[Cell]]]
+    ) -> Callable[[], dict[Cell, PredictedChange]]:
+        """Begin to predict, in every part, its images in all of its cells; no cell is in two."""
         # Small results of every batch, kept one by one, would fragment the heap, which then grows.
         device = self._engine.device
+        sizes = {cell: len(pairs[0]) for pairs, cells in parts for cell in cells}
         classes = {
-            cell: torch.empty(len(image), dtype=torch.int64, device=device) for cell in cells
+            cell: torch.empty(size, dtype=torch.int64, device=device)
+            for cell, size in sizes.items()
         }
-        margins = {cell: torch.empty(len(image), device=device) for cell in cells}
-        underway: deque[_Batch] = deque()
-        for logits in self._engine.stream(self._changed(image, draw, cells, underway)):
-            cell, where, labels = underway.popleft()
-            classes[cell][where] = predicted_classes(logits)
-            margins[cell][where] = label_margins(logits, labels)
+        margins, gaps = (
+            {cell: torch.empty(size, device=device) for cell, size in sizes.items()}
+            for _ in range(2)
+        )
+        underway: deque[list[_Piece]] = deque()
+        for logits in self._engine.stream(self._batches(parts, underway)):
+            pieces = underway.popleft()
+            own = [len(piece.labels) for piece in pieces]
+            labels = torch.cat([piece.labels for piece in pieces])
+            for found, values in (
+                (classes, predicted_classes(logits)),
+                (margins, label_margins(logits, labels)),
+                (gaps, top_margins(logits)),
+            ):
+                for piece, part in zip(pieces, torch.split(values, own), strict=True):
+                    found[piece.cell][piece.where] = part
             self._advance(len(logits))
         return lambda: {
-            cell: Predicted(classes[cell].cpu().numpy(), margins[cell].cpu().numpy())
-            for cell in cells
+            cell: PredictedChange(
+                *(found[cell].cpu().numpy() for found in (classes, margins, gaps))
+            )
+            for cell in sizes
         }
 
-    def _changed(
+    def _batches(
         self,
-        image: NDArray[np.int64],
-        draw: NDArray[np.int64],
-        cells: Sequence[Cell],
-        underway: "deque[_Batch]",
+        parts: Sequence[tuple[Pairs, Sequence[Cell]]],
+        underway: "deque[list[_Piece]]",
     ) -> Iterator[Tensor]:
-        """Yield changed images, batch by batch, and append to `underway` what each batch is."""
+        """Yield changed images in full batches, and append to `underway` what is in each."""
+        size, filled = self._engine.batch_size, 0
+        waiting: list[Tensor] = []
+        pieces: list[_Piece] = []
+        for pairs, cells in parts:
+            for changed, piece in self._changed(pairs, cells):
+                start = 0
+                while start < len(changed):
+                    stop = min(start + size - filled, len(changed))
+                    waiting.append(changed[start:stop])
+                    pieces.append(piece.take(slice(start, stop)))
+                    filled, start = filled + stop - start, stop
+                    if filled == size:
+                        underway.append(pieces)
+                        yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+                        waiting, pieces, filled = [], [], 0
+        if filled:
+            underway.append(pieces)
+            yield torch.cat(waiting)
+
+    def _changed(self, pairs: Pairs, cells: Sequence[Cell]) -> Iterator[tuple[Tensor, "_Piece"]]:
+        """Yield changed images, those of one cell and of neighbouring pairs together, and what they are."""
+        image, draw = pairs
         size, device = self._engine.batch_size, self._engine.device
         largest = max(cell.num for cell in cells)
         room = max(1, _PIXELS_AT_ONCE // max(largest, 1))
@@ -156,10 +215,7 @@ class ForwardPass:
                 here = slice(part.start - whole.start, part.stop - whole.start)
                 for cell in cells:
                     changed = apply_change(batch, randomness.take(here), cell)
-                    for where in _slices(part.start, part.stop, size):
-                        first, last = where.start - whole.start, where.stop - whole.start
-                        underway.append(_Batch(cell, where, labels[first:last]))
-                        yield changed[where.start - part.start : where.stop - part.start]
+                    yield changed, _Piece(cell, part, labels[here])
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
@@ -168,9 +224,14 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
         yield slice(first, min(first + size, stop))
 
 
-class _Batch(NamedTuple):
-    """A batch under way: its cell, where its predictions belong, and its labels."""
+class _Piece(NamedTuple):
+    """Images of a batch under way: their cell, where their predictions belong, and their labels."""
 
     cell: Cell
     where: slice
     labels: Tensor
+
+    def take(self, part: slice) -> "_Piece":
+        """Return some that follow each other."""
+        start = self.where.start
+        return _Piece(self.cell, slice(start + part.start, start + part.stop), self.labels[part])

@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from pixelrobust.perturbation.grid import Cell
 
 if TYPE_CHECKING:
     # Who only counts what is there, needs no torch.
-    from pixelrobust.engine import Predicted
+    from pixelrobust.evaluation.forward import PredictedChange
 
 UNKNOWN = -2
 """Stands among classes where there is no prediction yet."""
@@ -32,6 +32,24 @@ _SUFFIX = ".parquet"
 _PARTS = f"[!.]*{_SUFFIX}"
 
 
+class Known(NamedTuple):
+    """What is known of a network's predictions in a cell, filled in place.
+
+    Attributes:
+        classes: (N, draws) int64; UNKNOWN where there is no prediction yet, -1 where logits are not finite.
+        gaps: (N, draws) float32, how far the largest logit lies above the next.
+    """
+
+    classes: NDArray[np.int64]
+    gaps: NDArray[np.float32]
+
+    @classmethod
+    def nothing(cls, images: int, draws: int) -> "Known":
+        """Return a table without predictions."""
+        shape = images, draws
+        return cls(np.full(shape, UNKNOWN, np.int64), np.full(shape, np.nan, np.float32))
+
+
 class PredictionStore:
     """The predictions of one network for one list of images, in a folder for each cell.
 
@@ -39,34 +57,49 @@ class PredictionStore:
         directory: the store's folder, whose name must stand for all that determines a prediction.
         say: told in a sentence what a user should know.
         images: the positions of the list that count here, as 0, 1, …
+        inner: a folder in each cell's folder, for predictions of another kind.
     """
 
-    def __init__(self, directory: Path, say: Callable[[str], None], images: range) -> None:
+    def __init__(
+        self, directory: Path, say: Callable[[str], None], images: range, inner: str = ""
+    ) -> None:
         self._directory = directory
         self._say = say
         self._images = images
+        self._inner = inner
 
     def shard(self, part: slice) -> "PredictionStore":
         """Return the store of some images that follow each other; other processes have the others."""
-        return PredictionStore(self._directory, self._say, self._images[part])
+        return PredictionStore(self._directory, self._say, self._images[part], self._inner)
 
-    def load(self, cell: Cell, draws: int) -> NDArray[np.int64]:
-        """Return the known classes, (N, draws); UNKNOWN where there is none.
+    def within(self, inner: str) -> "PredictionStore":
+        """Return the store of predictions of another kind, under the same locks."""
+        return PredictionStore(self._directory, self._say, self._images, inner)
+
+    def load(self, cell: Cell, draws: int) -> Known:
+        """Return what is known of N images and their first draws.
 
         A damaged part is reported and removed, so that its predictions are computed again.
         """
         first, count = self._images.start, len(self._images)
-        classes = np.full((count, draws), UNKNOWN, dtype=np.int64)
+        found = Known.nothing(count, draws)
         for path in sorted(self._folder(cell).glob(_PARTS)):
             part = _read(path, path.stem, self._say)
             if part is not None:
                 own = part["image"].between(first, first + count - 1) & (part["draw"] < draws)
                 image, draw, known = (part.loc[own, key] for key in ("image", "draw", "class"))
-                classes[image - first, draw] = known
-        return classes
+                found.classes[image - first, draw] = known
+                # Parts from before there were gaps are of runs that need none.
+                if "gap" in part:
+                    found.gaps[image - first, draw] = part.loc[own, "gap"]
+        return found
 
     def keep(
-        self, cell: Cell, image: NDArray[np.int64], draw: NDArray[np.int64], found: "Predicted"
+        self,
+        cell: Cell,
+        image: NDArray[np.int64],
+        draw: NDArray[np.int64],
+        found: "PredictedChange",
     ) -> None:
         """Write the predictions for P (image, draw) pairs as one part.
 
@@ -79,6 +112,7 @@ class PredictionStore:
                 "draw": draw.astype(np.int32),
                 "class": found.classes.astype(np.int32),
                 "margin": found.margins,
+                "gap": found.gaps,
             }
         )
         _write(self._folder(cell), "", part)
@@ -89,7 +123,7 @@ class PredictionStore:
         return sum(pq.read_metadata(path).num_rows for path in parts)
 
     def forget(self, cells: Sequence[Cell]) -> None:
-        """Remove all predictions of some cells."""
+        """Remove all predictions of some cells, of all kinds."""
         for cell in cells:
             _remove_parts(self._folder(cell))
 
@@ -118,11 +152,12 @@ class PredictionStore:
         except Timeout:
             return False
         # A run that was killed may have left some.
-        remove_leftovers(folder)
+        for own in (folder, *filter(Path.is_dir, folder.iterdir())):
+            remove_leftovers(own)
         return True
 
     def _folder(self, cell: Cell) -> Path:
-        return self._directory / cell_name(cell)
+        return self._directory / cell_name(cell) / self._inner
 
 
 Keep = Callable[[str, Callable[[], pd.DataFrame]], pd.DataFrame]
@@ -210,7 +245,7 @@ def _read(path: Path, digest: str, say: Callable[[str], None]) -> pd.DataFrame |
 
 
 def _remove_parts(folder: Path) -> None:
-    for path in folder.glob(_PARTS):
+    for path in folder.rglob(_PARTS):
         path.unlink(missing_ok=True)
 
 

@@ -50,9 +50,10 @@ class Manifest:
         rejected: for each selection model, how many candidates it misclassified.
         image_list_sha256: digest of keys, labels and pixels of the images evaluated.
         weights_sha256: for each model, the digest of its weights.
-        engines: for each model, what ran it: name, precision, batch_size; and of how many unchanged
-            images its predictions were compared with eager's in fp32, and how many differ (compared,
-            differing); and, where memory made it halve its batches, to what size, and how many of
+        engines: for each model, what ran it: name, precision, batch_size; if it was screened, in which
+            arithmetic (fast), and what came of it (see `pixelrobust.evaluation.screening.Screened`); and
+            of how many unchanged images its predictions were compared with eager's in fp32, and how many
+            differ (compared, differing); and, where memory made it halve its batches, to what size, and how many of
             these predictions that flips (halved_to, flipped_by_halving).
         software, hardware, seconds: versions, machine, and how long each part took.
         unreadable: keys of files that were left out, since they cannot be read.

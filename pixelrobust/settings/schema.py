@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -68,6 +68,8 @@ DatasetKind = Literal[
 Control = Literal["unchanged", "noise", "erasing", "trivial_augment", "auto_augment", "augmix"]
 EngineName = Literal["eager", "compile", "openvino"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+SCREENED: Final = "screened"
+"""What `engine.precision` says where predictions are fp32's, most of them found in a faster arithmetic."""
 
 # Upper bounds keep what no computer could finish, or hold in memory, from being tried.
 _LARGEST_COUNT = 10**9
@@ -78,6 +80,7 @@ _MAX_BATCH = 65_536
 _MAX_CLASSES = 100_000
 _MAX_DEVICES = 64
 _MAX_EPOCHS = 100_000
+_LARGEST_MULTIPLE = 1000
 _MAX_STEPS = 10**7
 _MAX_SEARCH = 10_000
 _MAX_ARGUMENT = 10**6
@@ -427,6 +430,14 @@ class ProfileSettings(Section):
     table6_pictures: _Pictures = 0
 
 
+class ScreeningSettings(Section):
+    """How a fast arithmetic screens changed images for fp32 (see `configs/engine`)."""
+
+    fast: Literal["tf32", "bf16", "fp16"] | None = None
+    multiple: Annotated[Real, Field(gt=0, le=_LARGEST_MULTIPLE)] = 2
+    checked: Annotated[Real, Field(ge=0, le=1)] = 0.01
+
+
 class EngineSettings(Section):
     """Engine that runs the forward passes (see `configs/engine`)."""
 
@@ -437,8 +448,9 @@ class EngineSettings(Section):
         | Annotated[tuple[StrictStr, ...], Field(min_length=1, max_length=_MAX_DEVICES)]
     )
     batch_size: Batch | None
-    precision: Precision
+    precision: Precision | Literal["screened"]
     compared: NotNegative
+    screening: ScreeningSettings = ScreeningSettings()
 
 
 class TrackingSettings(Section):
@@ -602,7 +614,8 @@ class RunSettings(Section):
                 "pictures": True,
                 "recompute": True,
                 "tracking": True,
-                "engine": {"name", "devices", "batch_size", "compared"},
+                "engine": {"name", "devices", "batch_size", "compared"}
+                | ({"screening"} if self.engine.precision != SCREENED else set()),
                 "dataset": _PLACES | {"labels", "classes", "description", "caveat", "download"},
                 "models": {"__all__": _NOT_OF_A_MODEL},
                 "selection_models": {"__all__": _NOT_OF_A_MODEL},

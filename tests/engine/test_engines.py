@@ -132,16 +132,16 @@ def test_logits_that_are_not_finite_are_no_prediction() -> None:
 def test_auto_weighs_the_start_of_an_engine_against_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert choose_engine(CPU, "fp32", 100)[0] == "eager"
-    assert choose_engine(CPU, "fp32", 5_000)[0] == "openvino"
+    assert choose_engine(CPU, 100)[0] == "eager"
+    assert choose_engine(CPU, 5_000)[0] == "openvino"
     monkeypatch.setattr(choosing, "package_folder", lambda name: None)
-    assert choose_engine(CPU, "fp32", 5_000)[0] == "eager"
-    assert choose_engine(CPU, "fp32", 50_000)[0] == "compile"
+    assert choose_engine(CPU, 5_000)[0] == "eager"
+    assert choose_engine(CPU, 50_000)[0] == "compile"
     monkeypatch.setattr(choosing.shutil, "which", lambda name: None)
-    assert choose_engine(CPU, "fp32", 50_000) == ("eager", "there is no g++ to compile with")
+    assert choose_engine(CPU, 50_000) == ("eager", "there is no g++ to compile with")
     gpu = torch.device("cuda")
-    assert choose_engine(gpu, "bf16", 50_000)[0] == "eager"
-    assert choose_engine(gpu, "bf16", 5_000_000)[0] == "compile"
+    assert choose_engine(gpu, 50_000)[0] == "eager"
+    assert choose_engine(gpu, 5_000_000)[0] == "compile"
 
 
 class Forgetful(nn.Module):

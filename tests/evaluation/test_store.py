@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock, Timeout
 
-from pixelrobust.engine import Predicted
+from pixelrobust.evaluation.forward import PredictedChange
 from pixelrobust.evaluation.store import UNKNOWN, PredictionStore, RowStore, cell_name
 from pixelrobust.files import replacing
 from pixelrobust.perturbation.grid import Cell
@@ -22,7 +22,8 @@ CELL, OTHER = CELLS = [Cell(4), Cell(8)]
 
 
 def keep(store: PredictionStore, image: list[int], draw: list[int], classes: list[int]) -> None:
-    found = Predicted(np.array(classes), np.array(classes, dtype=np.float32) / 2)
+    margins = np.array(classes, dtype=np.float32) / 2
+    found = PredictedChange(np.array(classes), margins, margins)
     store.keep(CELL, np.array(image), np.array(draw), found)
 
 
@@ -75,9 +76,9 @@ def test_predictions_come_back_where_they_belong(tmp_path: Path) -> None:
     store = PredictionStore(tmp_path, pytest.fail, range(3))
     keep(store, [0, 2], [1, 0], [7, 8])
     keep(store, [1], [5], [9])
-    assert store.load(CELL, 2).tolist() == [[UNKNOWN, 7], [UNKNOWN, UNKNOWN], [8, UNKNOWN]]
-    assert store.load(CELL, 6)[1, 5] == 9
-    assert (store.load(OTHER, 2) == UNKNOWN).all()
+    assert store.load(CELL, 2).classes.tolist() == [[UNKNOWN, 7], [UNKNOWN, UNKNOWN], [8, UNKNOWN]]
+    assert store.load(CELL, 6).classes[1, 5] == 9
+    assert (store.load(OTHER, 2).classes == UNKNOWN).all()
     assert (store.count(CELL), store.count(OTHER)) == (3, 0)
     store.forget(CELLS)
     assert store.count(CELL) == 0
@@ -86,11 +87,11 @@ def test_predictions_come_back_where_they_belong(tmp_path: Path) -> None:
 def test_a_shard_has_its_own_images_and_as_many_draws_as_it_asks_for(tmp_path: Path) -> None:
     store = kept(tmp_path, images=5, draws=3)
     shard = store.shard(slice(1, 3))
-    assert shard.load(CELL, 3).tolist() == [[10, 11, 12], [20, 21, 22]]
-    assert shard.load(CELL, 2).tolist() == [[10, 11], [20, 21]]
-    assert shard.shard(slice(1, 2)).load(CELL, 1).tolist() == [[20]]
+    assert shard.load(CELL, 3).classes.tolist() == [[10, 11, 12], [20, 21, 22]]
+    assert shard.load(CELL, 2).classes.tolist() == [[10, 11], [20, 21]]
+    assert shard.shard(slice(1, 2)).load(CELL, 1).classes.tolist() == [[20]]
     keep(shard, [0], [3], [4])
-    assert store.load(CELL, 4)[:, 3].tolist() == [UNKNOWN, 4, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert store.load(CELL, 4).classes[:, 3].tolist() == [UNKNOWN, 4, UNKNOWN, UNKNOWN, UNKNOWN]
 
 
 def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
     (part,) = parts(tmp_path)
     with replacing(part.with_name("another.parquet")) as unfinished:
         unfinished.write_bytes(b"half of it")
-        assert store.load(CELL, 1).tolist() == [[0]]
+        assert store.load(CELL, 1).classes.tolist() == [[0]]
         assert store.count(CELL) == 1
         store.forget([CELL])
         assert unfinished.exists()
@@ -117,8 +118,8 @@ def test_parts_are_named_by_their_contents_and_have_fixed_types(tmp_path: Path) 
     assert predictions.parent.name == "n4-rfull-pwhole"
     assert pq.read_schema(row).names == ["a"]
     schema = pq.read_schema(predictions)
-    assert schema.names == ["image", "draw", "class", "margin"]
-    assert list(map(str, schema.types)) == ["int32", "int32", "int32", "float"]
+    assert schema.names == ["image", "draw", "class", "margin", "gap"]
+    assert list(map(str, schema.types)) == ["int32", "int32", "int32", "float", "float"]
     assert pd.read_parquet(predictions)["margin"].tolist() == [d / 2 for d in range(8)]
 
 
@@ -135,7 +136,7 @@ def test_of_damaged_parts_only_their_own_predictions_are_lost(tmp_path: Path) ->
     (lost,) = pd.read_parquet(first)["image"]
     damage(first)
     said: list[str] = []
-    found = PredictionStore(tmp_path, said.append, range(4)).load(CELL, 1)
+    found = PredictionStore(tmp_path, said.append, range(4)).load(CELL, 1).classes
     assert found[:, 0].tolist() == [10 * image if image != lost else UNKNOWN for image in range(4)]
     assert said == [f"{first} is damaged; what was in it is computed again"]
     assert not first.exists()
@@ -166,14 +167,14 @@ def test_parts_that_another_process_removes_first_are_no_fault(
 
     predictions = PredictionStore(tmp_path / "store", removing, range(1))
     rows = RowStore(tmp_path / "rows", removing)
-    assert predictions.load(CELL, 1).tolist() == [[UNKNOWN]]
+    assert predictions.load(CELL, 1).classes.tolist() == [[UNKNOWN]]
     assert len(rows.rows("x", lambda: pd.DataFrame({"a": [1, 2]}))) == 2
     # Between the look into the folder and the look at the file.
     gone = tmp_path / "gone.parquet"
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([gone]))
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: iter([gone]))
     rows.forget()
     predictions.forget(CELLS)
-    assert predictions.load(CELL, 1).tolist() == [[UNKNOWN]]
+    assert predictions.load(CELL, 1).classes.tolist() == [[UNKNOWN]]
 
 
 def test_cells_that_another_run_works_on_come_last(tmp_path: Path) -> None:
