@@ -4,9 +4,9 @@
     python -m scripts.benchmark --full --images /data/imagenet/val
     python -m scripts.benchmark engine.devices=cuda
 
-Four arms alternate, each run a process of its own: (a) a naive script, (b) a competent one, (c) this
-software, (d) forward passes alone. Writes benchmark.csv and benchmark.md. On a GPU the last two are compared,
-the paper's networks with random weights, in fp32 and TF32, and it writes benchmark-gpu.csv and
+Five arms alternate, each run a process of its own: (a) a naive script, (b) a competent one, (c) this
+software, (d) forward passes alone, (e) this software with engine.precision=screened. Writes benchmark.csv and benchmark.md. On a GPU (c) and (d) are
+compared, the paper's networks with random weights, in fp32 and TF32, and it writes benchmark-gpu.csv and
 benchmark-gpu.md. docs/scaling.md says how it measures.
 """
 
@@ -55,8 +55,10 @@ SHORT_SIDE, SIDE = 256, 224
 # Committed results call the naive script so.
 ARMS = {
     "a": "afternoon script", "b": "competent script", "c": "pixelrobust",
-    "d": "forward passes alone",
+    "d": "forward passes alone", "e": "pixelrobust, screened",
 }  # fmt: skip
+# Of arms that run it, keys of their own.
+_SOFTWARE = {"c": (), "e": ("engine.precision=screened",)}
 _MODELS = "squeezenet1_1,efficientnet_lite0,resnet101"
 _GPU_MODELS = "resnet101,densenet121,vgg16,alexnet,squeezenet1_1"
 _NAIVE_BATCH = 50
@@ -473,8 +475,8 @@ def run_module(*arguments: str) -> tuple[str, float, int | None]:
 
 def measure(arm: str, number: int, job: Job, runs: Sequence[Measured]) -> Measured:
     """Run an arm as part of the round of this number; arm d by the engine of arm c's last run."""
-    if arm == "c":
-        steady, seconds, peak = _run_software(job)
+    if arm in _SOFTWARE:
+        steady, seconds, peak = _run_software(job, _SOFTWARE[arm])
     else:
         keys = []
         if arm == "d":
@@ -497,10 +499,13 @@ def measure_arms(
             torch.cuda.empty_cache()
     else:
         for arm in given.arms:
+            if arm == "e" and job.random:
+                # Margins of a network that knows nothing say nothing.
+                continue
             yield measure(arm, number, job, runs)
 
 
-def _run_software(job: Job) -> tuple[Steady, float, int | None]:
+def _run_software(job: Job, keys: Sequence[str]) -> tuple[Steady, float, int | None]:
     """Run this software as a user does who never did before: nothing is in its cache."""
     from experiments.config import quoted
     from pixelrobust.outcomes.manifest import read_manifest
@@ -508,7 +513,8 @@ def _run_software(job: Job) -> tuple[Steady, float, int | None]:
     fresh = Path(job.folder) / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     paths = [f"paths.{key}={quoted(fresh / key)}" for key in ("results", "cache")]
-    _, seconds, peak = run_module("experiments.run", *job.keys, f"draws={job.draws}", *paths)
+    own = [*job.keys, *keys, f"draws={job.draws}", *paths]
+    _, seconds, peak = run_module("experiments.run", *own)
     (path,) = fresh.glob("results/*/outcomes/*.json")
     return steady_of(read_manifest(path), job.label), seconds, peak
 
@@ -550,8 +556,9 @@ def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
     for run in runs:
         precision = run.steady.precision
         rate = rates[run.model, run.round, run.arm, precision]
-        # A ratio is between runs of the same round; the naive script knows one precision.
-        same = (("a", "fp32"), ("d", precision))
+        # A ratio is between runs of the same round; the naive script knows one precision, and what is
+        # screened is to be fp32's.
+        same = (("a", "fp32"), ("d", "fp32" if precision == "screened" else precision))
         others = {arm: rates.get((run.model, run.round, arm, kind), math.nan) for arm, kind in same}
         rows.append(
             asdict(run.steady) | {
@@ -621,7 +628,7 @@ def _network(job: Job, runs: Sequence[Measured]) -> str:
     steady = [(run.arm, run.steady) for run in runs if run.model == job.label]
     for arm, own in {(arm, own.precision): (arm, own) for arm, own in steady}.values():
         workers = "" if own.workers is None else f", {own.workers} workers"
-        draws = f", {job.draws} draws of each image" if arm == "c" and job.draws > 1 else ""
+        draws = f", {job.draws} draws of each image" if arm in _SOFTWARE and job.draws > 1 else ""
         parts.append(
             f"({arm}) {own.engine} in {own.precision}, batch {own.batch_size}{workers}{draws}"
         )
@@ -737,7 +744,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--models", help=f"of configs/model, with commas; {_MODELS}; on a GPU the paper's five")
     add("--images", type=Path, metavar="FOLDER", help="of images; else those of foolbox")
     add("--count", type=_count, help="of images; else what suits the machine, or all (--full)")
-    add("--arms", help="letters with commas; a,b,c,d; on a GPU c,d")
+    add("--arms", help="letters with commas; a,b,c,d,e; on a GPU c,d")
     add("--full", action="store_true", help="five rounds, all images, half a minute for each run")
     add("--rounds", type=_count, help="runs of each arm; 2, or 5 (--full)")
     add("--seconds", type=_count, help="of forward passes in each run; 5, or 30 (--full)")

@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from experiments.paper import FIVE_NETWORKS
+from pixelrobust.engine.devices import fast_precision
 from pixelrobust.errors import InputError
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.tables.rates import markdown_table
@@ -142,7 +143,7 @@ def test_every_image_lies_in_the_class_that_is_predicted_for_it(tmp_path: Path) 
     ("arguments", "sentence"),
     [
         (["--models", "resnet7"], "--models=resnet7 is unknown"),
-        (["--arms", "a,e"], "give some of a,b,c,d"),
+        (["--arms", "a,f"], "give some of a,b,c,d,e"),
         (["--arms", "a,d"], "lacks c"),
         (["draws=3"], "draws=3 is not a key of the engine"),
         (["engine=fast"], "engine=fast is unknown"),
@@ -183,12 +184,17 @@ def test_all_arms_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     small = ["--count", "4", "--rounds", "1", "--seconds", "1"]
     assert main(["--models", "efficientnet_lite0", *small, "--output", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "benchmark.csv").set_index("arm")
-    assert table.index.tolist() == ["a", "b", "c", "d"]
-    assert table["runs"].tolist() == [1] * 4
+    assert table.index.tolist() == ["a", "b", "c", "d", "e"]
+    assert table["runs"].tolist() == [1] * 5
     assert (table[["images_per_second", "ratio_to_a", "ratio_to_d"]] > 0).all(axis=None)
     assert table["passes"]["c"] % (4 * 5) == 0
     assert table["passes"]["a"] % 4 == table["passes"]["b"] % 4 == 0
     assert (table["whole_process_seconds"] > table["seconds"]).all()
+    # A run of its own in the same number of passes; in fp32 where the processor has nothing faster.
+    assert table["passes"]["e"] == table["passes"]["c"]
+    assert table["precision"]["e"] == (
+        "screened" if fast_precision(torch.device("cpu")) else "fp32"
+    )
     described = ["engine", "precision", "batch_size"]
     assert table.loc["c", described].tolist() == table.loc["d", described].tolist()
     page = (tmp_path / "benchmark.md").read_text()
