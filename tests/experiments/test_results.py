@@ -54,6 +54,7 @@ ADDRESSES = {
     "imagenet-samples/table7": "5a50970aed",
     "imagenet-samples/table8": "398823d402",
     "imagenet-samples/table9": "2e47246259",
+    "imagenet-samples/worst-case": "79a8bba820",
 }
 EVALUATION = {
     "table6",
@@ -64,6 +65,7 @@ EVALUATION = {
     "breakdown",
     "impulse-noise",
     "overshoot",
+    "worst-case",
 }
 
 
