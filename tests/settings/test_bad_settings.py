@@ -28,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ZERO = {
     "attack.arguments.steps",
     "engine.compared",
+    "engine.screening.checked",
     "models.vgg16.mean",
     "perturbation.amplitude",
     "perturbation.num",
