@@ -182,7 +182,10 @@ class ForwardPass:
                     waiting.append(changed[start:stop])
                     pieces.append(piece.take(slice(start, stop)))
                     filled, start = filled + stop - start, stop
-                    if filled == size:
+                    # Cells that share their images keep apart, so that those that are computed alone,
+                    # such as what a stopped run lacks, come in the same batches.
+                    is_whole = filled == size or (len(parts) == 1 and start == len(changed))
+                    if is_whole:
                         underway.append(pieces)
                         yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
                         waiting, pieces, filled = [], [], 0

@@ -133,9 +133,9 @@ def test_nothing_is_computed_twice_unless_asked_for(
     shown: list[int] = []
     begin = ForwardPass.begin
 
-    def counted(self: Any, image: Any, draw: Any, cells: Any) -> Any:
-        shown.append(len(image) * len(cells))
-        return begin(self, image, draw, cells)
+    def counted(self: Any, pairs: Any, cells: Any) -> Any:
+        shown.append(len(pairs[0]) * len(cells))
+        return begin(self, pairs, cells)
 
     monkeypatch.setattr("pixelrobust.evaluation.forward.ForwardPass.begin", counted)
     assert small().code == 0
