@@ -155,13 +155,14 @@ class Screen:
     def _bound(self) -> tuple[float, int]:
         """Return below which gaps are not trusted, and how often that was doubled.
 
-        The first bound is doubled until no image contradicts it that is known in both arithmetics.
+        The first bound is doubled until no image contradicts it that is known in both arithmetics; what
+        other processes distrust besides does not count as doubled here.
         """
-        bound, widest = max(self._settings.multiple * self._error(), self._least), self._widest()
+        bound, widest = self._settings.multiple * self._error(), self._widest()
         doubled = 0
         while widest and bound <= widest:
             bound, doubled = 2 * (bound or widest), doubled + 1
-        return bound, doubled
+        return max(bound, self._least), doubled
 
     def _error(self) -> float:
         """Return the largest error of a gap among the first images.

@@ -16,8 +16,8 @@ from pixelrobust import evaluate
 from pixelrobust.engine import EagerEngine, Engine
 from pixelrobust.engine.base import Screening
 from pixelrobust.evaluation.cells import evaluate_cells
-from pixelrobust.evaluation.forward import Design, Task
-from pixelrobust.evaluation.screening import SCREENING, Screen, Screened
+from pixelrobust.evaluation.forward import Design, ForwardPass, Task
+from pixelrobust.evaluation.screening import SCREENING, Screen, Screened, fill
 from pixelrobust.evaluation.store import Known, PredictionStore
 from pixelrobust.perturbation.grid import Cell, build_grid
 
@@ -275,3 +275,31 @@ def test_without_a_faster_arithmetic_all_is_computed_in_fp32(
     assert SCREENING not in found.attrs
     expected = evaluate(small_network(), images_of(5), [0] * 5, **arguments)
     pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_bound_of_other_processes_is_kept_apart_from_what_was_doubled_here() -> None:
+    """As in a second round, after one process has told the others its bound."""
+    images = bright_in_the_end(500)
+    exact, fast = Margins(8.0), Margins(8.0, error=0.05, broken=0.999)
+    engine = engine_of(exact, fast, checked=0.05)
+    assert engine.screening
+    task = Task(
+        engine, images, [str(row) for row in range(500)], np.zeros(500, dtype=np.int64), "net"
+    )
+    forward = ForwardPass(task, Design(CHANGED, DRAWS, 0))
+    found = []
+    for bound in (0.0, 20.0):
+        screen = Screen(forward, engine, CHANGED, (500, DRAWS), 0, bound=bound)
+        tables = {cell: Known.nothing(500, DRAWS) for cell in CHANGED}
+        pairs = np.tile(np.arange(500), DRAWS), np.arange(DRAWS).repeat(500)
+        for cell, predicted in (
+            forward.by(engine.screening.fast, int).predict(pairs, CHANGED).items()
+        ):
+            fill(tables[cell], pairs, predicted)
+        screen.add(tables)
+        screen.settle()
+        found.append(screen.found())
+    assert found[0].doubled == found[1].doubled > 0
+    assert found[0].bound < found[1].bound == 20
+    # No distance is larger.
+    assert found[1].recomputed == found[1].screened
