@@ -1,5 +1,6 @@
 """Measure networks of a run: outcomes of plain and of attacked images, and activations."""
 
+import functools
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from experiments.session import (
     get_engine,
     note_screened,
     prediction_store,
+    screened_in,
 )
 from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
@@ -24,7 +26,7 @@ from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.cells import count_forward, evaluate_cells
 from pixelrobust.evaluation.forward import Task
-from pixelrobust.evaluation.screening import SCREENING
+from pixelrobust.evaluation.screening import SCREENING, Screened
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.evaluation.worst_case import (
     EXTREME,
@@ -306,21 +308,19 @@ def _note_difference(session: Session, name: str, found: Predicted, expected: Pr
 
 def tell_screened(session: Session) -> None:
     """Say how many predictions were computed again in fp32, or to check, and what came of it."""
-    engines = [one for one in session.engines.values() if "bound" in one]
+    engines = [one for one in session.engines.values() if screened_in(one).screened]
     if not engines:
         return
-    screened, recomputed, flipped, checked = (
-        sum(one[key] for one in engines) for key in ("screened", "recomputed", "flipped", "checked")
-    )
+    total = functools.reduce(Screened.plus, map(screened_in, engines))
     doubled = [name for name, one in session.engines.items() if one.get("doubled")]
     if doubled:
         found = f"some had differed from {' and '.join(doubled)}, whose bounds were doubled until none did"
     else:
         found = "none differed"
     session.progress.tell(
-        f"of {screened:,} predictions in {' and '.join({one['fast'] for one in engines})}, {recomputed:,} "
-        f"({recomputed / max(screened, 1):.1%}) with small margins were computed again in fp32, which changed "
-        f"{flipped:,}; of others, {checked:,} were computed in both: {found}"
+        f"of {total.screened:,} predictions in {engines[0]['fast']}, {total.recomputed:,} "
+        f"({total.recomputed / total.screened:.1%}) with small margins were computed again in fp32, which "
+        f"changed {total.flipped:,}; of others, {total.checked:,} were computed in both: {found}"
     )
 
 

@@ -432,10 +432,7 @@ def _count_outputs(classifier: Classifier, images: ImageSet) -> int:
 def get_engine(session: Session, key: str, images: ImageSet) -> Engine:
     """Return what runs a model of the settings, on images like these."""
     classifier, n_forward = get_classifier(session, key), _n_forward(session.settings, len(images))
-    settings = _engine_settings(session, classifier.name)
-    if settings.precision == SCREENED and key not in session.settings.models:
-        # It only selects.
-        settings = settings.model_copy(update={"precision": "fp32"})
+    settings = _engine_settings(session, classifier.name, key not in session.settings.models)
     name, _ = choose_engine(session.device, n_forward)
     place = ("engine", key, all_models(session.settings)[key], settings, name, images.image_size)
     engine = session.workshop.get(
@@ -522,23 +519,24 @@ def _engine_in_words(about: Mapping[str, Any]) -> str:
 def note_screened(session: Session, name: str, found: Mapping[str, Any]) -> None:
     """Keep how predictions of a network were screened, together with what is known of it already."""
     about = session.engines[name]
-    before = {key: about[key] for key in found if key in about}
-    session.engines[name] = about | Screened(**found).plus(Screened(**before))._asdict()
+    session.engines[name] = about | Screened(**found).plus(screened_in(about))._asdict()
 
 
-def _engine_settings(session: Session, name: str) -> EngineSettings:
-    """Return what a network of this name is to be run by."""
+def screened_in(about: Mapping[str, Any]) -> Screened:
+    """Return how predictions were screened, by what is noted of an engine; zeros where they were not."""
+    return Screened(**{key: about[key] for key in Screened._fields if key in about})
+
+
+def _engine_settings(session: Session, name: str, only_selects: bool = False) -> EngineSettings:
+    """Return what a network of this name is to be run by, which may be one that only selects images."""
     settings, noted = session.settings.engine, session.noted.get(name, {})
     own = {key: noted[key] for key in ("name", "precision", "batch_size") if key in noted}
-    if own.get("precision") == SCREENED:
-        # Predictions that were screened are to be those of fp32.
-        own["precision"] = "fp32"
     if session.device.type == "cuda":
         own.pop("name", None)
     settings = engine_settings(**settings.model_dump() | own) if own else settings
-    if (
-        settings.precision == SCREENED
-        and kind_of(session.settings.identity()) not in _SCREENED_KINDS
+    # What was screened is measured again in fp32, whose predictions it is to have.
+    if settings.precision == SCREENED and (
+        noted or only_selects or kind_of(session.settings.identity()) not in _SCREENED_KINDS
     ):
         settings = settings.model_copy(update={"precision": "fp32"})
     # Gradients are plain PyTorch's, and predictions are to fit them.

@@ -5,9 +5,9 @@
     python -m scripts.benchmark engine.devices=cuda
 
 Five arms alternate, each run a process of its own: (a) a naive script, (b) a competent one, (c) this
-software, (d) forward passes alone, (e) this software with engine.precision=screened. Writes benchmark.csv and benchmark.md. On a GPU (c) and (d) are
-compared, the paper's networks with random weights, in fp32 and TF32, and it writes benchmark-gpu.csv and
-benchmark-gpu.md. docs/scaling.md says how it measures.
+software, (d) forward passes alone, (e) this software with engine.precision=screened. Writes benchmark.csv and
+benchmark.md. On a GPU (c) and (d) are compared, the paper's networks with random weights, in fp32 and TF32, and it
+writes benchmark-gpu.csv and benchmark-gpu.md. docs/scaling.md says how it measures.
 """
 
 import argparse

@@ -127,7 +127,7 @@ class Engine:
 
 
 class Screening(NamedTuple):
-    """How an engine's predictions are found in a faster arithmetic (see `pixelrobust.evaluation.screening`).
+    """Hold how an engine's predictions are found faster (see `pixelrobust.evaluation.screening`).
 
     Attributes:
         fast: runs the same network on the same device in that arithmetic.

@@ -69,7 +69,7 @@ class Design(NamedTuple):
 
 
 class PredictedChange(NamedTuple):
-    """What a network takes P changed images for.
+    """Hold what a network takes P changed images for.
 
     Attributes:
         classes: (P,) int64; -1 where logits are not finite.

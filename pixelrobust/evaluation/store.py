@@ -33,7 +33,7 @@ _PARTS = f"[!.]*{_SUFFIX}"
 
 
 class Known(NamedTuple):
-    """What is known of a network's predictions in a cell, filled in place.
+    """Hold what is known of a network's predictions in a cell, filled in place.
 
     Attributes:
         classes: (N, draws) int64; UNKNOWN where there is no prediction yet, -1 where logits are not finite.

@@ -431,7 +431,7 @@ class ProfileSettings(Section):
 
 
 class ScreeningSettings(Section):
-    """How a fast arithmetic screens changed images for fp32 (see `configs/engine`)."""
+    """Say how a fast arithmetic screens changed images for fp32 (see `configs/engine`)."""
 
     fast: Literal["tf32", "bf16", "fp16"] | None = None
     multiple: Annotated[Real, Field(gt=0, le=_LARGEST_MULTIPLE)] = 2
