@@ -6,8 +6,8 @@
 
 Five arms alternate, each run a process of its own: (a) a naive script, (b) a competent one, (c) this
 software, (d) forward passes alone, (e) this software with engine.precision=screened. Writes benchmark.csv and
-benchmark.md. On a GPU (c) and (d) are compared, the paper's networks with random weights, in fp32 and TF32, and it
-writes benchmark-gpu.csv and benchmark-gpu.md. docs/scaling.md says how it measures.
+benchmark.md. On a GPU (c), (d) and (e) are compared, for the paper's networks, in fp32 and TF32, and it writes
+benchmark-gpu.csv and benchmark-gpu.md. docs/scaling.md says how it measures.
 """
 
 import argparse
@@ -64,7 +64,7 @@ _GPU_MODELS = "resnet101,densenet121,vgg16,alexnet,squeezenet1_1"
 _NAIVE_BATCH = 50
 # On a GPU: so many images in memory, and what runs them.
 _GPU_IMAGES = 4096
-_GPU_PRECISIONS = ("fp32", "tf32")
+_GPU_PRECISIONS = ("fp32", "tf32", "screened")
 _PACKAGES = ("python", "torch", "torchvision", "openvino", "timm", "numpy", "pillow")
 _TRIAL_SECONDS = 1.5
 _PROC = Path("/proc")
@@ -252,10 +252,10 @@ def predict_for(seconds: float, engine: "Engine", images: Tensor) -> tuple[int, 
 
 
 def on_a_gpu(number: int, job: Job, precision: str) -> Iterator[Measured]:
-    """Run arms c and d on a GPU as part of the round of this number, of images that wait in the machine's memory.
+    """Run arms on a GPU as part of the round of this number, of images that wait in the machine's memory.
 
-    Arm c evaluates the grid of Table 6 and returns its outcomes; arm d shows the network batches of
-    floats that lie on the GPU, and nothing is done with its logits.
+    Arm c, or e where the precision is screened, evaluates the grid of Table 6 and returns its outcomes;
+    arm d shows the network batches of floats that lie on the GPU, and nothing is done with its logits.
     """
     from experiments.config import settings_of
     from pixelrobust.engine import make_engine
@@ -264,11 +264,12 @@ def on_a_gpu(number: int, job: Job, precision: str) -> Iterator[Measured]:
     from pixelrobust.models.build import load_classifier
     from pixelrobust.perturbation.grid import build_grid
     from pixelrobust.perturbation.pixels import as_floats
+    from pixelrobust.settings import SCREENED
 
     begun = time.perf_counter()
     settings = settings_of(*job.keys, f"engine.precision={precision}", "engine.name=eager")
-    shape, generator = (job.count, 3, SIDE, SIDE), torch.Generator().manual_seed(0)
-    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    links = sorted(Path(job.images).glob("*/*"), key=lambda path: path.name)[: job.files]
+    images = decode_all(links, settings.dataset.preprocessing)[torch.arange(job.count) % job.files]
     module = load_classifier(job.model, settings.models[job.model]).module
     engine = make_engine(module, settings.engine, images, passes=0)
     torch.cuda.reset_peak_memory_stats(engine.device)
@@ -298,8 +299,9 @@ def on_a_gpu(number: int, job: Job, precision: str) -> Iterator[Measured]:
     own = (len(evaluate_cells(task, Design(cells, draws, 0))), time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated(engine.device)
     whole = time.perf_counter() - begun
-    for arm, found in (("c", own), ("d", alone)):
-        steady = Steady(*found, engine.name, engine.precision, engine.batch_size)
+    arms = [("e", own)] if precision == SCREENED else [("c", own), ("d", alone)]
+    for arm, found in arms:
+        steady = Steady(*found, engine.name, precision, engine.batch_size)
         yield Measured(job.label, arm, number, steady, whole, peak)
 
 
@@ -316,15 +318,11 @@ def random_weights(model: str, keys: Sequence[str], folder: Path) -> list[str]:
     return [f"models.{model}.match=names", f"models.{model}.weights={quoted(path)}"]
 
 
-def prepare_for_a_gpu(given: argparse.Namespace, model: str, folder: Path) -> Job:
-    """Write random weights of a network into a folder."""
-    keys = ["experiment=table6", f"model={model}", "selection.models=null", *given.keys]
-    keys += random_weights(model, keys, folder)
-    return Job(
-        model=model, label=model, random=True, count=given.count or _GPU_IMAGES, draws=1,
-        files=given.count or _GPU_IMAGES, device="cuda", folder=str(folder), seconds=given.seconds,
-        keys=tuple(keys),
-    )  # fmt: skip
+def _keys_for(model: str, keys: Sequence[str]) -> list[str]:
+    """Return keys of the engine, and those of this network; others are not in its configuration."""
+    return [
+        key for key in keys if not key.startswith("models.") or key.startswith(f"models.{model}.")
+    ]
 
 
 def decode_all(paths: Sequence[Path], settings: "PreprocessingSettings") -> Tensor:
@@ -365,16 +363,21 @@ def link_images(
 
 
 def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
-    """Write a network's weights and links to images into a folder; none of it is timed."""
+    """Write a network's weights and links to images into a folder; none of it is timed.
+
+    Of images whose folders tell their ImageNet classes, those count that a network is right about, as in
+    Table 6, unless its weights are random.
+    """
     from safetensors.torch import save_file
 
     from experiments.config import quoted, settings_of
+    from pixelrobust.datasets.classes import imagenet_wnids
     from pixelrobust.engine import make_engine
     from pixelrobust.errors import InputError
     from pixelrobust.models.build import load_classifier
 
     keys = ["experiment=table6", f"model={model}", "selection.models=null", "dataset=imagefolder"]
-    keys += ["dataset.limit=null", *given.keys]
+    keys += ["dataset.limit=null", *_keys_for(model, given.keys)]
     settings = settings_of(*keys)
     if not isinstance(settings.engine.devices, str):
         raise InputError("engine.devices names several devices; the benchmark runs on one.")
@@ -404,6 +407,12 @@ def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
     for first in range(0, len(paths), 64):
         images = decode_all(paths[first : first + 64], preprocessing)
         classes += eager.predict(images.to(eager.device)).tolist()
+    if not is_random:
+        true = map(imagenet_wnids().get, (path.parent.name for path in paths), classes)
+        right = [row for row, label in enumerate(true) if label == classes[row]]
+        if not right:
+            raise InputError(f"{classifier.name} is wrong about all images; give --images others.")
+        paths, classes = [paths[row] for row in right], [classes[row] for row in right]
     root, names = link_images(paths, classes, count, known.classes, folder)
     passes = count * len(NUMS)
     engine = make_engine(classifier.module, settings.engine, some, passes)
@@ -494,7 +503,7 @@ def measure_arms(
 ) -> Iterator[Measured]:
     """Run all arms of a network as part of the round of this number."""
     if given.gpu:
-        for precision in _GPU_PRECISIONS:
+        for precision in _GPU_PRECISIONS[: 2 if job.random else None]:
             yield from on_a_gpu(number, job, precision)
             torch.cuda.empty_cache()
     else:
@@ -533,14 +542,14 @@ def steady_of(manifest: "Manifest", label: str) -> Steady:
 
 
 COLUMNS = [
-    "model", "arm", "images_per_second", "ratio_to_a", "ratio_to_d", "peak_mb", "runs",
+    "model", "arm", "images_per_second", "ratio_to_a", "ratio_to_c", "ratio_to_d", "peak_mb", "runs",
     "images_per_second_low", "images_per_second_high", "ratio_to_a_low", "ratio_to_a_high",
-    "ratio_to_d_low", "ratio_to_d_high", "passes", "seconds", "whole_process_seconds", "engine",
-    "precision", "batch_size", "workers",
+    "ratio_to_c_low", "ratio_to_c_high", "ratio_to_d_low", "ratio_to_d_high", "passes", "seconds",
+    "whole_process_seconds", "engine", "precision", "batch_size", "workers",
 ]  # fmt: skip
 """The columns of benchmark.csv. Rates, ratios, MB (1e6 bytes) and seconds are medians over runs, low and
 high their range."""
-_RANGED = ("images_per_second", "ratio_to_a", "ratio_to_d")
+_RANGED = ("images_per_second", "ratio_to_a", "ratio_to_c", "ratio_to_d")
 
 
 def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
@@ -556,10 +565,13 @@ def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
     for run in runs:
         precision = run.steady.precision
         rate = rates[run.model, run.round, run.arm, precision]
-        # A ratio is between runs of the same round; the naive script knows one precision, and what is
-        # screened is to be fp32's.
-        same = (("a", "fp32"), ("d", "fp32" if precision == "screened" else precision))
-        others = {arm: rates.get((run.model, run.round, arm, kind), math.nan) for arm, kind in same}
+        # A ratio is between runs of the same round; the naive script knows one precision, what is
+        # screened is to be fp32's, and so are all that are compared with arm c.
+        own = "fp32" if precision == "screened" else precision
+        beside = (("a", "fp32"), ("c", "fp32"), ("d", own))
+        others = {
+            arm: rates.get((run.model, run.round, arm, kind), math.nan) for arm, kind in beside
+        }
         rows.append(
             asdict(run.steady) | {
                 "model": run.model, "arm": run.arm, "runs": run.round, "images_per_second": rate,
@@ -596,7 +608,7 @@ def for_reading(summary: "pd.DataFrame") -> "pd.DataFrame":
         "Model": summary["model"], "Arm": [f"({arm}) {ARMS[arm]}" for arm in summary["arm"]],
         "Precision": summary["precision"],
         "Images/s": with_range("images_per_second"), "Times (a)": with_range("ratio_to_a"),
-        "Times (d)": with_range("ratio_to_d"), "Peak memory, MB": numbers("peak_mb"),
+        "Times (c)": with_range("ratio_to_c"), "Times (d)": with_range("ratio_to_d"), "Peak memory, MB": numbers("peak_mb"),
         "Forward passes": ["" if pd.isna(n) else f"{n:,.0f}" for n in summary["passes"]],
         "Their seconds": numbers("seconds"),
         "Seconds of the whole process": numbers("whole_process_seconds"),
@@ -666,7 +678,7 @@ def run(given: argparse.Namespace) -> int:
             print(f"{model}: preparing", flush=True)
             folder = Path(temporary) / model
             folder.mkdir()
-            jobs.append((prepare_for_a_gpu if given.gpu else prepare)(given, model, folder))
+            jobs.append(prepare(given, model, folder))
             (folder / "job.json").write_text(json.dumps(vars(jobs[-1])))
         for number in range(given.rounds):
             for job in jobs:
@@ -699,7 +711,7 @@ def check(given: argparse.Namespace) -> None:
     own = [key for key in given.keys if key.startswith("engine")]
     given.gpu = str(settings_of(*own).engine.devices).startswith("cuda")
     given.models = given.models or (_GPU_MODELS if given.gpu else _MODELS)
-    given.arms = given.arms or ("c,d" if given.gpu else ",".join(ARMS))
+    given.arms = given.arms or ("c,d,e" if given.gpu else ",".join(ARMS))
     given.models = list(dict.fromkeys(given.models.split(",")))
     known = [name for name in options("model") if name != "base"]
     if unknown := [model for model in given.models if model not in known]:
@@ -710,8 +722,10 @@ def check(given: argparse.Namespace) -> None:
     if "d" in letters and "c" not in letters:
         raise InputError(f"--arms={given.arms} lacks c, whose engine d runs; add it.")
     given.arms = "".join(sorted(letters))
-    if given.gpu and given.arms != "cd":
-        raise InputError("--arms is for CPUs; on a GPU arms c and d are compared: leave it out.")
+    if given.gpu and given.arms != "cde":
+        raise InputError("--arms is for CPUs; on a GPU arms c, d and e are compared: leave it out.")
+    if given.gpu:
+        given.count = given.count or _GPU_IMAGES
     given.rounds = given.rounds or (5 if given.full else 1 if given.gpu else 2)
     given.seconds = given.seconds or (30 if given.full else 5)
 
@@ -744,7 +758,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--models", help=f"of configs/model, with commas; {_MODELS}; on a GPU the paper's five")
     add("--images", type=Path, metavar="FOLDER", help="of images; else those of foolbox")
     add("--count", type=_count, help="of images; else what suits the machine, or all (--full)")
-    add("--arms", help="letters with commas; a,b,c,d,e; on a GPU c,d")
+    add("--arms", help="letters with commas; a,b,c,d,e; on a GPU c,d,e")
     add("--full", action="store_true", help="five rounds, all images, half a minute for each run")
     add("--rounds", type=_count, help="runs of each arm; 2, or 5 (--full)")
     add("--seconds", type=_count, help="of forward passes in each run; 5, or 30 (--full)")

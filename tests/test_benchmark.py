@@ -56,6 +56,7 @@ def test_ratios_are_between_neighbours_in_time() -> None:
     c = table.loc["c"]
     assert (c["ratio_to_a"], c["ratio_to_a_low"], c["ratio_to_a_high"]) == (6, 5, 8)
     assert (c["ratio_to_d"], c["ratio_to_d_low"], c["ratio_to_d_high"]) == (0.9375, 0.8, 1)
+    assert table["ratio_to_c"].to_dict() == {"a": 0.1667, "c": 1, "d": 1.0667}
     assert (c["images_per_second_low"], c["images_per_second_high"]) == (60, 100)
     assert table["ratio_to_a"]["a"] == table["ratio_to_d"]["d"] == 1
     assert c["peak_mb"] == 200
@@ -162,6 +163,17 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert "Traceback" not in said
 
 
+def test_images_that_a_network_is_wrong_about_do_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Not a tench, which the folder says it is.
+    (tmp_path / "n01440764").mkdir()
+    Image.new("RGB", (256, 256), "grey").save(tmp_path / "n01440764" / "grey.png")
+    own = ["--images", str(tmp_path), "--output", str(tmp_path), "--arms", "c"]
+    assert main(["--models", "efficientnet_lite0", *own]) == 2
+    assert "efficientnet_lite0 is wrong about all images" in capsys.readouterr().err
+
+
 def test_numbers_and_folders_that_make_no_sense_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,11 +220,12 @@ def test_the_papers_networks_on_a_gpu_are_committed() -> None:
     table = pd.read_csv(REPOSITORY / "results" / "benchmark-gpu.csv")
     assert list(table.columns) == COLUMNS
     rows = {(row.model, row.arm, row.precision) for row in table.itertuples()}
-    assert rows == {
+    assert rows >= {
         (name, arm, precision)
         for name in FIVE_NETWORKS
         for arm in "cd"
         for precision in ("fp32", "tf32")
     }
+    assert ("resnet101", "e", "screened") in rows
     page = (REPOSITORY / "results" / "benchmark-gpu.md").read_text(encoding="utf-8")
     assert markdown_table(for_reading(table)) in page
