@@ -36,6 +36,7 @@ from pixelrobust.datasets.folders import class_names_of
 from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import (
     ASKED_FOR,
+    NOTHING_FASTER,
     Engine,
     Predicted,
     choose_engine,
@@ -80,10 +81,6 @@ _ABOUT = "about.json"
 _TF32 = (
     "engine.precision=tf32 would be faster on this GPU (on an H200, 1.6 to 4.3 times); how many predictions "
     "of unchanged images differ from those in fp32 would be said"
-)
-_NOTHING_FASTER = (
-    "engine.precision=screened finds no arithmetic on this device that is faster than fp32, so all is computed "
-    "in fp32"
 )
 # Of these, changed images are predicted and nothing else hangs on the logits.
 _SCREENED_KINDS = (OUTCOMES, RETRAINING, WORST_CASE)
@@ -506,7 +503,7 @@ def _note_engine(session: Session, name: str, engine: Engine, wanted: str) -> No
         if not told and wanted == "fp32" and offers_tf32(engine.device):
             session.progress.tell(_TF32)
         if wanted == SCREENED and not engine.screening:
-            session.workshop.once(session.progress.say, _NOTHING_FASTER)
+            session.workshop.once(session.progress.say, NOTHING_FASTER)
     session.engines[name] = engine.description()
 
 

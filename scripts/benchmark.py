@@ -703,10 +703,10 @@ def check(given: argparse.Namespace) -> None:
     from pixelrobust.errors import InputError
 
     for key in given.keys:
-        if not re.match(r"engine[.=]|models\.\w+\.weights=", key):
+        if not re.match(r"engine[.=]|models\.\w+\.weights=|dataset\.preprocessing\.", key):
             raise InputError(
-                f"{key} is not a key of the engine; give engine=NAME, engine.KEY=VALUE, or "
-                "models.NAME.weights=FILE."
+                f"{key} is not a key of the engine; give engine=NAME, engine.KEY=VALUE, "
+                "models.NAME.weights=FILE, or dataset.preprocessing.KEY=VALUE."
             )
     own = [key for key in given.keys if key.startswith("engine")]
     given.gpu = str(settings_of(*own).engine.devices).startswith("cuda")

@@ -17,6 +17,7 @@ from torch import nn
 from pixelrobust import InputError, distributed
 from pixelrobust.distributed import SINGLE, Context, device_names, start
 from pixelrobust.engine import EagerEngine
+from pixelrobust.engine.base import Screening
 from pixelrobust.evaluation.cells import evaluate_cells
 from pixelrobust.evaluation.forward import Design, Task
 from pixelrobust.models.build import weights_digest
@@ -45,8 +46,14 @@ def network() -> nn.Module:
     return module
 
 
-def evaluation(context: Context, count: int) -> pd.DataFrame:
+def evaluation(context: Context, count: int, screened: bool = False) -> pd.DataFrame:
     engine = EagerEngine(network(), context.device, 4)
+    if screened:
+        # A network that is off by more or less all of its margins.
+        fast = network()
+        with torch.no_grad():
+            fast[1][-1].weight += 0.05 * fast[1][-1].weight.flip(0)
+        engine.screening = Screening(EagerEngine(fast, context.device, 4), 2, 0.1)
     truth = np.arange(count) % 3
     task, design = Task(engine, images(count), keys(count), truth, "small"), Design(CELLS, 2, 0)
     return evaluate_cells(task, design, context=context)
@@ -61,6 +68,7 @@ def work_together(context: Context, directory: Path) -> dict[str, Any]:
         results[name] = (result.history, result.module.state_dict(), digests)
     results["continued"] = train(directory / "one", context=context, advance=told(context)).history
     results["outcomes"] = {count: evaluation(context, count) for count in (13, 3)}
+    results["screened"] = evaluation(context, 13, screened=True)
     return results
 
 
@@ -122,6 +130,15 @@ def test_two_processes_evaluate_as_one_does(together: dict[str, Any], count: int
     expected = evaluation(SINGLE, count)
     pd.testing.assert_frame_equal(together["outcomes"][count], expected)
     assert expected["prediction"].nunique() > 1
+
+
+def test_two_processes_screen_as_one_does(together: dict[str, Any]) -> None:
+    """Both find what fp32 predicts, of which the fast arithmetic misses some."""
+    found, alone = together["screened"], evaluation(SINGLE, 13, screened=True)
+    pd.testing.assert_frame_equal(found, evaluation(SINGLE, 13), check_flags=False)
+    told, expected = found.attrs["screening"], alone.attrs["screening"]
+    assert told["screened"] == expected["screened"] == 13 * 2 * 2
+    assert told["flipped"] == expected["flipped"] > 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pixelrobust.datasets.decoded import Advance
 from pixelrobust.datasets.lists import as_keys, as_labels
 from pixelrobust.distributed import SINGLE, Context
-from pixelrobust.engine import make_engine
+from pixelrobust.engine import NOTHING_FASTER, make_engine
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.evaluation.forward import Design, ForwardPass, Pairs, PredictedChange, Task
 from pixelrobust.evaluation.screening import SCREENING, Screen, Screened, fill
@@ -40,7 +40,7 @@ from pixelrobust.perturbation.pixels import (
     check_seed,
     check_unit_range,
 )
-from pixelrobust.settings import EngineName, Precision, engine_settings
+from pixelrobust.settings import SCREENED, EngineName, Precision, engine_settings
 
 CONTROL = Cell(0)
 # A run that is killed loses at most so many forward passes of a cell.
@@ -115,6 +115,8 @@ def evaluate(
     n_forward = _check_size(design, len(tensor))
     module = _as_classifier(model, tensor, truth, name)
     started = make_engine(module, settings, tensor, n_forward)
+    if precision == SCREENED and not started.screening:
+        warnings.warn(NOTHING_FASTER, stacklevel=2)
     outcomes = evaluate_cells(Task(started, tensor, names, truth, name), design)
     outcomes.attrs[IMAGE_SIZE] = tuple(tensor.shape[-2:])
     return outcomes

@@ -271,7 +271,8 @@ def test_without_a_faster_arithmetic_all_is_computed_in_fp32(
 ) -> None:
     monkeypatch.setattr(pixelrobust.engine, "fast_precision", lambda device: None)
     arguments = {"num": 4, "engine": "eager", "device": "cpu"}
-    found = evaluate(small_network(), images_of(5), [0] * 5, precision="screened", **arguments)
+    with pytest.warns(UserWarning, match="no arithmetic of this device is faster than fp32"):
+        found = evaluate(small_network(), images_of(5), [0] * 5, precision="screened", **arguments)
     assert SCREENING not in found.attrs
     expected = evaluate(small_network(), images_of(5), [0] * 5, **arguments)
     pd.testing.assert_frame_equal(found, expected)

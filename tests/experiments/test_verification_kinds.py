@@ -28,6 +28,7 @@ OVERSHOOT = ("experiment=overshoot", "draws=1", "attack.epsilon=[1.5x,3x]", "att
 RANDOM = ("experiment=table9", "draws=1", "attack=pgd", "attack.epsilon=2")
 LAYERS = ("experiment=amplification",)
 SEARCHED = ("experiment=worst-case", "draws=3", "queries=9")
+SCREENED = ("engine.precision=screened",)
 RETRAINED = ("experiment=table10", "draws=2")
 TRANSFER = ("experiment=table11", "attack.epsilon=[minimal,2]")
 DISTANCES = ("experiment=distances", "retrain.measured=4")
@@ -37,6 +38,8 @@ KINDS = {
     "images attacked from random starts": RANDOM,
     "activations": LAYERS,
     "random and searched changes": SEARCHED,
+    "outcomes that are screened": ("experiment=table6", *SCREENED),
+    "random changes that are screened, and searched ones": (*SEARCHED, *SCREENED),
     "retrained networks": RETRAINED,
     "attacks on retrained networks": TRANSFER,
     "distances to boundaries": DISTANCES,
