@@ -289,14 +289,18 @@ def on_a_gpu(number: int, job: Job, precision: str) -> Iterator[Measured]:
     rate = truediv(*alone)
     # Whole batches of images; of a slow network only some of them.
     cells = build_grid(NUMS)
-    batches = math.ceil(job.seconds * rate / len(cells) / engine.batch_size)
+    batches = math.ceil(job.seconds * rate / len(NUMS) / engine.batch_size)
     count = min(job.count, max(2, batches) * engine.batch_size)
     keys, labels = [str(row) for row in range(count)], np.zeros(count, dtype=np.int64)
     task = Task(engine, images[:count], keys, labels, job.label)
     draws = math.ceil(job.seconds * rate / (count * len(NUMS)))
-    evaluate_cells(task, Design(cells[:2], 1, 0))
+    # Predictions for unchanged images are known from the selection.
+    shown = torch.split(images[:count].to(engine.device), engine.batch_size)
+    unchanged = torch.cat(list(engine.predictions(shown))).cpu().numpy()
+    evaluate_cells(task, Design(cells[:2], 1, 0), unchanged=unchanged)
     start = time.perf_counter()
-    own = (len(evaluate_cells(task, Design(cells, draws, 0))), time.perf_counter() - start)
+    rows = len(evaluate_cells(task, Design(cells, draws, 0), unchanged=unchanged)) - count
+    own = (rows, time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated(engine.device)
     whole = time.perf_counter() - begun
     arms = [("e", own)] if precision == SCREENED else [("c", own), ("d", alone)]
@@ -764,7 +768,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seconds", type=_count, help="of forward passes in each run; 5, or 30 (--full)")
     add("--output", type=Path, default=REPOSITORY / "results", metavar="FOLDER", help="results")
     add("keys", nargs="*", metavar="KEY=VALUE", help="of engine and models, for (c) and (d)")
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     return exit_code(lambda: run(given))
 
 

@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where screened runs go; %(default)s",
     )
     add("keys", nargs="*", metavar="KEY=VALUE", help="where images and weights are")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     return exit_code(lambda: run(given))
 
 

@@ -174,6 +174,11 @@ def test_images_that_a_network_is_wrong_about_do_not_count(
     assert "efficientnet_lite0 is wrong about all images" in capsys.readouterr().err
 
 
+def test_keys_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine=fast", "--count", "4", "engine.batch_size=2"]) == 2
+    assert "engine=fast is unknown" in capsys.readouterr().err
+
+
 def test_numbers_and_folders_that_make_no_sense_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

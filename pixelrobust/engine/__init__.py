@@ -31,7 +31,9 @@ from pixelrobust.settings import SCREENED, EngineName, EngineSettings, Precision
 
 ASKED_FOR = "asked for"
 """Why an engine runs that the settings name."""
-NOTHING_FASTER = "no arithmetic of this device is faster than fp32, so precision=screened computes all in fp32"
+NOTHING_FASTER = (
+    "no arithmetic of this device is faster than fp32, so precision=screened computes all in fp32"
+)
 """What a user is told who asked for screening in vain."""
 # OpenVINO computes several batches at once, each by one thread, whose caches these suit.
 _OPENVINO_BATCH = 4

@@ -268,7 +268,7 @@ def _predict_changed(
                 if store and (predicted.classes >= 0).all():
                     store.keep(cell, *pairs, predicted)
             if screen:
-                screen.settle()
+                screen.settle(whole_batches=True)
 
     for image, draw in _blocks(images, draws, _PAIRS_IN_BLOCK[forward.device.type]):
         missing = {

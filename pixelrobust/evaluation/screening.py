@@ -79,6 +79,7 @@ class Screen:
     ) -> None:
         assert engine.screening
         self._forward, self._settings = exact, engine.screening
+        self._batch_size = engine.batch_size
         self._store, self._seed, self._least = store, seed, bound
         self._shape = shape
         self._calibrating = dict(_calibrating(cells, shape))
@@ -98,9 +99,14 @@ class Screen:
             # Draw by draw, so that those of more draws begin with those of fewer.
             self._drawn[cell] = random.random(self._shape[::-1]).T
 
-    def settle(self) -> None:
-        """Compute in fp32 what is to be, of all that is known by now."""
-        while wanted := self._wanted():
+    def settle(self, whole_batches: bool = False) -> None:
+        """Compute in fp32 what is to be, of all that is known by now.
+
+        Args:
+            whole_batches: leave what does not fill a batch until more is known. GPUs take their time to
+                get ready for a batch of another size.
+        """
+        while wanted := self._wanted(whole_batches):
             for cell, found in self._forward.predict_each(wanted).items():
                 pairs = wanted[cell]
                 fill(self._exact[cell], pairs, found)
@@ -128,19 +134,30 @@ class Screen:
             screened, self._error(), bound, doubled, recomputed, flipped, checked, self._widest()
         )
 
-    def _wanted(self) -> dict[Cell, Pairs]:
+    def _wanted(self, whole_batches: bool) -> dict[Cell, Pairs]:
         """Return which images of each cell are to be computed in fp32 next; cells that have any."""
-        first = {cell: self._open(cell) & self._calibrating[cell] for cell in self._fast}
-        if not any(mask.any() for mask in first.values()):
+        masks = {cell: self._open(cell) & self._calibrating[cell] for cell in self._fast}
+        if any(mask.any() for mask in masks.values()):
+            # Nothing is known of errors before these are.
+            whole_batches = False
+        else:
             bound, doubled = self._bound()
             share = self._settings.checked * 2**doubled
             # Of logits that are not finite there is no gap.
-            first = {
+            masks = {
                 cell: self._open(cell) & (~(fast.gaps >= bound) | (self._drawn[cell] < share))
                 for cell, fast in self._fast.items()
             }
-        pairs = {cell: np.nonzero(mask.T)[::-1] for cell, mask in first.items()}
-        return {cell: (image, draw) for cell, (image, draw) in pairs.items() if len(image)}
+        left = sum(int(mask.sum()) for mask in masks.values())
+        if whole_batches:
+            left -= left % self._batch_size
+        wanted = {}
+        for cell, mask in masks.items():
+            draw, image = (part[:left] for part in np.nonzero(mask.T))
+            left -= len(image)
+            if len(image):
+                wanted[cell] = image, draw
+        return wanted
 
     def _open(self, cell: Cell) -> NDArray[np.bool_]:
         """Tell which images are known in the fast arithmetic alone, (N, draws)."""

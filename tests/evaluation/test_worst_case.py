@@ -33,18 +33,21 @@ SCHEDULE = (
 
 
 class Small(nn.Module):
-    """A convolutional network with random weights, whose labels are what it takes images for."""
+    """A convolutional network with random weights, whose labels are what it takes images for.
+
+    It computes in float64, so that logits in float32 do not depend on the batch, on any processor.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.layers = nn.Sequential(
             nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 5 * 5, 6)
-        )
+        ).double()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layers(images - 0.5)
-        return logits
+        logits: Tensor = self.layers(images.double() - 0.5)
+        return logits.float()
 
 
 def smooth_images(count: int = COUNT) -> Tensor:
