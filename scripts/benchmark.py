@@ -505,17 +505,19 @@ def measure(arm: str, number: int, job: Job, runs: Sequence[Measured]) -> Measur
 def measure_arms(
     given: argparse.Namespace, number: int, job: Job, runs: Sequence[Measured]
 ) -> Iterator[Measured]:
-    """Run all arms of a network as part of the round of this number."""
+    """Run all arms of a network as part of the round of this number.
+
+    None is screened whose weights are random: margins of a network that knows nothing say nothing.
+    """
     if given.gpu:
-        for precision in _GPU_PRECISIONS[: 2 if job.random else None]:
-            yield from on_a_gpu(number, job, precision)
-            torch.cuda.empty_cache()
+        for precision in _GPU_PRECISIONS:
+            if not (job.random and precision == "screened"):
+                yield from on_a_gpu(number, job, precision)
+                torch.cuda.empty_cache()
     else:
         for arm in given.arms:
-            if arm == "e" and job.random:
-                # Margins of a network that knows nothing say nothing.
-                continue
-            yield measure(arm, number, job, runs)
+            if not (job.random and arm == "e"):
+                yield measure(arm, number, job, runs)
 
 
 def _run_software(job: Job, keys: Sequence[str]) -> tuple[Steady, float, int | None]:
@@ -612,7 +614,8 @@ def for_reading(summary: "pd.DataFrame") -> "pd.DataFrame":
         "Model": summary["model"], "Arm": [f"({arm}) {ARMS[arm]}" for arm in summary["arm"]],
         "Precision": summary["precision"],
         "Images/s": with_range("images_per_second"), "Times (a)": with_range("ratio_to_a"),
-        "Times (c)": with_range("ratio_to_c"), "Times (d)": with_range("ratio_to_d"), "Peak memory, MB": numbers("peak_mb"),
+        "Times (c)": with_range("ratio_to_c"), "Times (d)": with_range("ratio_to_d"),
+        "Peak memory, MB": numbers("peak_mb"),
         "Forward passes": ["" if pd.isna(n) else f"{n:,.0f}" for n in summary["passes"]],
         "Their seconds": numbers("seconds"),
         "Seconds of the whole process": numbers("whole_process_seconds"),
