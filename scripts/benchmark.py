@@ -57,14 +57,15 @@ ARMS = {
     "a": "afternoon script", "b": "competent script", "c": "pixelrobust",
     "d": "forward passes alone", "e": "pixelrobust, screened",
 }  # fmt: skip
+_SCREENED = "screened"
 # Of arms that run it, keys of their own.
-_SOFTWARE = {"c": (), "e": ("engine.precision=screened",)}
+_SOFTWARE = {"c": (), "e": (f"engine.precision={_SCREENED}",)}
 _MODELS = "squeezenet1_1,efficientnet_lite0,resnet101"
 _GPU_MODELS = "resnet101,densenet121,vgg16,alexnet,squeezenet1_1"
 _NAIVE_BATCH = 50
 # On a GPU: so many images in memory, and what runs them.
 _GPU_IMAGES = 4096
-_GPU_PRECISIONS = ("fp32", "tf32", "screened")
+_GPU_PRECISIONS = ("fp32", "tf32", _SCREENED)
 _PACKAGES = ("python", "torch", "torchvision", "openvino", "timm", "numpy", "pillow")
 _TRIAL_SECONDS = 1.5
 _PROC = Path("/proc")
@@ -264,7 +265,6 @@ def on_a_gpu(number: int, job: Job, precision: str) -> Iterator[Measured]:
     from pixelrobust.models.build import load_classifier
     from pixelrobust.perturbation.grid import build_grid
     from pixelrobust.perturbation.pixels import as_floats
-    from pixelrobust.settings import SCREENED
 
     begun = time.perf_counter()
     settings = settings_of(*job.keys, f"engine.precision={precision}", "engine.name=eager")
@@ -303,7 +303,7 @@ def on_a_gpu(number: int, job: Job, precision: str) -> Iterator[Measured]:
     own = (rows, time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated(engine.device)
     whole = time.perf_counter() - begun
-    arms = [("e", own)] if precision == SCREENED else [("c", own), ("d", alone)]
+    arms = [("e", own)] if precision == _SCREENED else [("c", own), ("d", alone)]
     for arm, found in arms:
         steady = Steady(*found, engine.name, precision, engine.batch_size)
         yield Measured(job.label, arm, number, steady, whole, peak)
@@ -412,6 +412,7 @@ def prepare(given: argparse.Namespace, model: str, folder: Path) -> Job:
         images = decode_all(paths[first : first + 64], preprocessing)
         classes += eager.predict(images.to(eager.device)).tolist()
     if not is_random:
+        # Where a folder is called otherwise, what is predicted is taken to be right.
         true = map(imagenet_wnids().get, (path.parent.name for path in paths), classes)
         right = [row for row, label in enumerate(true) if label == classes[row]]
         if not right:
@@ -511,7 +512,7 @@ def measure_arms(
     """
     if given.gpu:
         for precision in _GPU_PRECISIONS:
-            if not (job.random and precision == "screened"):
+            if not (job.random and precision == _SCREENED):
                 yield from on_a_gpu(number, job, precision)
                 torch.cuda.empty_cache()
     else:
@@ -573,7 +574,7 @@ def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
         rate = rates[run.model, run.round, run.arm, precision]
         # A ratio is between runs of the same round; the naive script knows one precision, what is
         # screened is to be fp32's, and so are all that are compared with arm c.
-        own = "fp32" if precision == "screened" else precision
+        own = "fp32" if precision == _SCREENED else precision
         beside = (("a", "fp32"), ("c", "fp32"), ("d", own))
         others = {
             arm: rates.get((run.model, run.round, arm, kind), math.nan) for arm, kind in beside
@@ -770,7 +771,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--rounds", type=_count, help="runs of each arm; 2, or 5 (--full)")
     add("--seconds", type=_count, help="of forward passes in each run; 5, or 30 (--full)")
     add("--output", type=Path, default=REPOSITORY / "results", metavar="FOLDER", help="results")
-    add("keys", nargs="*", metavar="KEY=VALUE", help="of engine and models, for (c) and (d)")
+    add("keys", nargs="*", metavar="KEY=VALUE", help="of engine, models and preprocessing")
     given = parser.parse_intermixed_args(words)
     return exit_code(lambda: run(given))
 
