@@ -346,9 +346,7 @@ def _training_notes(
         f"Trained on: {manifest.images:,} images{of_classes}{right}, out of "
         f"{manifest.candidates:,} ({manifest.description}).{others} {_counted(seeds, 'retraining')} of "
         f"each kind.{changes} Intervals are over images.",
-        *_manner_notes(manifest),
-        *_files_notes(manifest),
-        *([manifest.caveat] if manifest.caveat else []),
+        *_further_notes(manifest),
     ]
 
 
@@ -379,22 +377,15 @@ def images_notes(manifest: Manifest, draws: int | None, intervals: bool = True) 
         f"Images: {manifest.images:,} of {manifest.candidates:,} ({manifest.description}); selected "
         f"with {models}, as images that {correct} correctly before any change{sample}.{changes}"
         f"{over_images if intervals else ''}",
-        *_manner_notes(manifest),
-        *_files_notes(manifest),
-        *([manifest.caveat] if manifest.caveat else []),
+        *_further_notes(manifest),
     ]
 
 
-def _manner_notes(manifest: Manifest) -> list[str]:
-    """Say how pixels were changed, where not as usual."""
+def _further_notes(manifest: Manifest) -> list[str]:
+    """Say how pixels were changed, if not as usual, what was wrong with files, and the caveat."""
     manner = manifest.config.get("perturbation", {})
     said = [words for (key, value), words in _MANNER.items() if manner.get(key) == value]
-    return [" ".join(said)] if said else []
-
-
-def _files_notes(manifest: Manifest) -> list[str]:
-    """Say what was wrong with the files."""
-    notes = []
+    notes = [" ".join(said)] if said else []
     if manifest.unreadable:
         notes.append(
             f"{len(manifest.unreadable):,} of {manifest.files:,} files could not be read and were left "
@@ -405,7 +396,7 @@ def _files_notes(manifest: Manifest) -> list[str]:
             f"{manifest.repeated:,} of the images show the very pixels of another, so that intervals "
             "are narrower than they should be."
         )
-    return notes
+    return notes + ([manifest.caveat] if manifest.caveat else [])
 
 
 def published_table(summary: pd.DataFrame, experiment: Experiment) -> pd.DataFrame | None:

@@ -22,7 +22,7 @@ from experiments.session import (
 )
 from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
-from pixelrobust.engine import Engine, Predicted, predict_all, reference_engine
+from pixelrobust.engine import Engine, predict_all, reference_engine
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.cells import count_forward, evaluate_cells
 from pixelrobust.evaluation.forward import Task
@@ -84,14 +84,14 @@ def chosen_from(images: ImageSet, rows: NDArray[np.int64]) -> Chosen:
 
 
 class Subject(NamedTuple):
-    """Hold the network that is measured, what runs it, and what it takes the N unchanged images for.
+    """Hold the network that is measured, what runs it, and its predictions for unchanged images, (N,).
 
-    The last is None where it is not known.
+    The last is None where they are not known.
     """
 
     classifier: Classifier
     engine: Engine
-    unchanged: Predicted | None = None
+    unchanged: NDArray[np.int64] | None = None
 
 
 def measure_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.DataFrame:
@@ -99,7 +99,7 @@ def measure_outcomes(session: Session, chosen: Chosen, subject: Subject) -> pd.D
     classifier, engine, unchanged = subject
     return outcomes_of(
         session, chosen, engine, classifier.module, classifier.name, classifier.name,
-        unchanged.classes if unchanged else None,
+        unchanged,
     )  # fmt: skip
 
 
@@ -165,8 +165,7 @@ def measure_worst_case(session: Session, chosen: Chosen, subject: Subject) -> pd
     for method, own, words in (
         (RANDOM, session, name), (EXTREMES, extremes, f"{name}, {EXTREMES}"),
     ):  # fmt: skip
-        unchanged = subject.unchanged.classes if subject.unchanged else None
-        rows = outcomes_of(own, chosen, engine, classifier.module, name, words, unchanged)
+        rows = outcomes_of(own, chosen, engine, classifier.module, name, words, subject.unchanged)
         pixels = pixels_of_first_flips(task, rows, own.design)
         query = (rows["draw"] + 1).where(rows["num"] > 0, 0).astype(np.int32)
         parts.append(rows.assign(method=method, query=query, pixels=pixels))
@@ -229,7 +228,7 @@ def compare_with_eager(
     key: str,
     images: ImageSet,
     rows: NDArray[np.int64],
-    unchanged: Predicted | None,
+    unchanged: NDArray[np.int64] | None,
 ) -> None:
     """Count, over unchanged images of the run, where an engine and plain PyTorch disagree.
 
@@ -247,7 +246,7 @@ def compare_with_eager(
     find = partial(clean_predictions_of, session, key, images=images, rows=rows[chosen])
     reference = reference_engine(classifier.module, engine.device, images.image_size)
     expected = find(reference, words="unchanged images, by plain PyTorch")
-    found = find(engine, words="unchanged images") if unchanged is None else unchanged.take(chosen)
+    found = find(engine, words="unchanged images") if unchanged is None else unchanged[chosen]
     _note_difference(session, classifier.name, found, expected)
 
 
@@ -270,7 +269,7 @@ def count_flips_of_halving(
     engine: Engine,
     images: ImageSet,
     rows: NDArray[np.int64],
-    unchanged: Predicted | None,
+    unchanged: NDArray[np.int64] | None,
 ) -> None:
     """Count, where memory made an engine halve its batches, how many predictions that changes.
 
@@ -287,7 +286,7 @@ def count_flips_of_halving(
         return
     chosen = _compared(session, len(rows))
     found = predict_all(engine, PixelRows(images.pixels, rows[chosen]), lambda done: None)
-    flipped = int((found.classes != unchanged.take(chosen).classes).sum())
+    flipped = int((found != unchanged[chosen]).sum())
     session.engines[name] |= {"halved_to": engine.batch_size, "flipped_by_halving": flipped}
     session.progress.say(
         f"{name}: for want of memory, batches became {engine.batch_size} images instead of {begun}; that "
@@ -301,9 +300,11 @@ def _compared(session: Session, images: int) -> NDArray[np.int64]:
     return np.arange(count) * images // max(count, 1)
 
 
-def _note_difference(session: Session, name: str, found: Predicted, expected: Predicted) -> None:
-    count, differing = len(found.classes), int((found.classes != expected.classes).sum())
-    session.engines[name] |= {"compared": count, "differing": differing}
+def _note_difference(
+    session: Session, name: str, found: NDArray[np.int64], expected: NDArray[np.int64]
+) -> None:
+    differing = int((found != expected).sum())
+    session.engines[name] |= {"compared": len(found), "differing": differing}
 
 
 def tell_screened(session: Session) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from experiments.exits import REPOSITORY, Workshop, show_anywhere
 from experiments.measures import (
@@ -43,7 +45,6 @@ from experiments.tracked import log_examples, log_results
 from pixelrobust.attacks import check_attack
 from pixelrobust.datasets.decoded import ImageSet
 from pixelrobust.distributed import Context
-from pixelrobust.engine import Predicted
 from pixelrobust.evaluation.selection import Selection, select
 from pixelrobust.files import check_writable
 from pixelrobust.models.build import check_classifier
@@ -61,7 +62,7 @@ from pixelrobust.outcomes.kinds import (
 from pixelrobust.outcomes.manifest import Manifest, describe_hardware, describe_software
 from pixelrobust.outcomes.rows import concatenate
 from pixelrobust.settings import RunSettings, fingerprint, model_label
-from pixelrobust.tracking import NO_TRACKER, Tracker
+from pixelrobust.tracking import NO_TRACKER, RunLog, Tracker
 
 if TYPE_CHECKING:
     from experiments.writing import Presented
@@ -157,7 +158,7 @@ def _describe(
         return directory, []
     table = describe(settings.name, settings.models)
     presented = present_description(directory, settings.name, table)
-    tracker.table(settings.name, table)
+    tracker.attempt(RunLog.table, settings.name, table)
     return directory, presented
 
 
@@ -281,7 +282,7 @@ def _weights(session: Session) -> dict[str, str]:
     return {classifier.name: classifier.weights_sha256 for classifier in classifiers}
 
 
-def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, Predicted]]:
+def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, NDArray[np.int64]]]:
     """Select the images that take part; return what models take all the unchanged ones for, too."""
     settings = session.settings
     # The evaluated models are tried too, so that a fault shows before any work is done.
@@ -290,7 +291,7 @@ def _select(session: Session, images: ImageSet) -> tuple[Selection, dict[str, Pr
         check_classifier(classifier, images.image_size, images.labels)
         check_outputs(session, classifier, images)
     known = {key: predictions_of(session, key, images) for key in settings.selection_models}
-    predictions = {get_classifier(session, key).name: found.classes for key, found in known.items()}
+    predictions = {get_classifier(session, key).name: found for key, found in known.items()}
     return select(images, predictions, settings.dataset.limit, settings.seed), known
 
 
@@ -299,7 +300,7 @@ def _measured(
     measure: _Measure,
     images: ImageSet,
     selection: Selection,
-    known: dict[str, Predicted],
+    known: dict[str, NDArray[np.int64]],
 ) -> list[pd.DataFrame]:
     """Measure each model on the images that take part."""
     settings, rows = session.settings, selection.indices
@@ -307,7 +308,7 @@ def _measured(
     parts = []
     for key in settings.models:
         engine = get_engine(session, key, images)
-        unchanged = known[key].take(rows) if key in known else None
+        unchanged = known[key][rows] if key in known else None
         subject = Subject(get_classifier(session, key), engine, unchanged)
         with session.clock.part(f"evaluation of {subject.classifier.name}"):
             parts.append(measure(session, chosen, subject))

@@ -146,7 +146,8 @@ def indices_of(runs: Mapping[str, Run]) -> list[Presented]:
         )
     else:
         notes, undrawn = [*notes, captions.UNDRAWN], [TABLE_5.figure]
-    ranking = _ranking(manifest, indices)
+    accuracies = {model: 1 - n / manifest.candidates for model, n in manifest.rejected.items()}
+    ranking = pixel_index.rank_models(indices, accuracies, PAPERS_NUMS[-1])
     title = "Networks by accuracy and by Pixel-index"
     note = (
         "Accuracy is on all candidates, unchanged; Pi is that of "
@@ -252,16 +253,6 @@ def histories_figure(histories: pd.DataFrame) -> Figure:
     """Draw losses and accuracies of the retrainings."""
     caption = captions.histories_caption(histories)
     return retraining_figures.loss_curves(histories, HISTORIES_TITLE, caption)
-
-
-def _ranking(manifest: Manifest, indices: pd.DataFrame) -> pd.DataFrame | None:
-    """Rank networks; None where accuracies, or the cell that they are ranked by, are not there."""
-    num = PAPERS_NUMS[-1]
-    in_cell = indices["amplitude"].isna() & indices["area"].isna() & (indices["num"] == num)
-    if not in_cell.any() or not set(indices["model"]) <= set(manifest.rejected):
-        return None
-    accuracies = {model: 1 - n / manifest.candidates for model, n in manifest.rejected.items()}
-    return pixel_index.rank_models(indices, accuracies, num)
 
 
 def _rates(

@@ -59,26 +59,13 @@ def show(presented: Sequence[Presented], directory: Path, pictures: bool = False
             say(out, note)
             out.print()
     say(out, f"results are in {short(directory)}")
-    for what, path in to_look_at(presented, directory, pictures):
-        say(out, f"{what}: {short(path)}")
-
-
-def to_look_at(
-    presented: Sequence[Presented], directory: Path, pictures: bool
-) -> list[tuple[str, Path]]:
-    """Return what to call each figure that was drawn with tables, and its file.
-
-    Args:
-        presented: the tables.
-        directory: where they lie.
-        pictures: whether pictures of images that flip were drawn too.
-    """
-    found = [("figure", name) for each in presented for name in each.figures]
-    if pictures:
-        found.append(("pictures of images that flip", FIGURE_1))
-    files = [(what, directory / f"{name}.png") for what, name in found]
-    # Merged results of several runs may lie elsewhere.
-    return [(what, path) for what, path in files if path.is_file()]
+    drawn = [("figure", name) for each in presented for name in each.figures]
+    drawn += [("pictures of images that flip", FIGURE_1)] if pictures else []
+    for what, name in drawn:
+        path = directory / f"{name}.png"
+        # Merged results of several runs may lie elsewhere.
+        if path.is_file():
+            say(out, f"{what}: {short(path)}")
 
 
 def show_job(job: JobRecord, swept: Collection[str]) -> None:

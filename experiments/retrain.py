@@ -181,9 +181,7 @@ def _select_training(session: Session, key: str, candidates: ImageSet) -> Select
     """Select images of so many categories that the original gets right, if that is asked for."""
     settings = session.settings
     selected = settings.retrain.selected
-    predictions = (
-        predictions_of(session, key, candidates).classes if selected else candidates.labels
-    )
+    predictions = predictions_of(session, key, candidates) if selected else candidates.labels
     right = candidates.labels[predictions == candidates.labels]
     present = sorted({int(label) for label in right})
     kept = sample([str(label) for label in present], settings.retrain.categories, settings.seed)
@@ -526,7 +524,7 @@ def tried_on(session: Session, viewer: Viewer, chosen: Plan, images: Chosen) -> 
 
 def _rightly_classified(session: Session, engine: Engine, images: Chosen) -> Chosen:
     found = predict_together(engine, images.pixels, lambda done: None, session.context)
-    return images.take(np.flatnonzero(found.classes == images.labels))
+    return images.take(np.flatnonzero(found == images.labels))
 
 
 def _show_fooling(

@@ -38,7 +38,6 @@ from pixelrobust.engine import (
     ASKED_FOR,
     NOTHING_FASTER,
     Engine,
-    Predicted,
     choose_engine,
     find_device,
     make_engine,
@@ -542,7 +541,7 @@ def _engine_settings(session: Session, name: str, only_selects: bool = False) ->
     return settings
 
 
-def predictions_of(session: Session, key: str, images: ImageSet) -> Predicted:
+def predictions_of(session: Session, key: str, images: ImageSet) -> NDArray[np.int64]:
     """Return what a model of the settings takes the N unchanged images for.
 
     Where it gets suspiciously few of them right, that is said here: a selection would hide it.
@@ -553,7 +552,7 @@ def predictions_of(session: Session, key: str, images: ImageSet) -> Predicted:
     known = known_outputs(classifier.module)
     classes = _count_outputs(classifier, images) if known is None else int(known.sum())
     is_imagenet = images.classes is None and session.settings.dataset.classes in (None, "imagenet")
-    right = int((found.classes == images.labels).sum())
+    right = int((found == images.labels).sum())
     fault = low_accuracy(
         right, len(images), classes, published_accuracy(model) if is_imagenet else None
     )
@@ -569,7 +568,7 @@ def clean_predictions_of(
     images: ImageSet,
     rows: NDArray[np.int64],
     words: str,
-) -> Predicted:
+) -> NDArray[np.int64]:
     """Return what a network takes some unchanged images for, each process its share of them.
 
     Args:

@@ -33,7 +33,7 @@ from pixelrobust.outcomes.kinds import (
 )
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.settings import RETRAINED, RunSettings
-from pixelrobust.tracking import Picture, Tracker
+from pixelrobust.tracking import Picture, RunLog
 
 if TYPE_CHECKING:
     from pixelrobust.figures.strip import Strip
@@ -55,32 +55,30 @@ _PREFIXES = {"amplitude": "r", "area": "p", "epsilon": "epsilon"}
 _UNLIMITED = {"amplitude": "full", "area": "whole"}
 
 
-def log_epoch(tracker: Tracker, name: str, seed: int, row: dict[str, Any]) -> None:
+def log_epoch(log: RunLog, name: str, seed: int, row: dict[str, Any]) -> None:
     """Log an epoch of a retraining that goes on: loss and accuracy over epochs, a curve a network.
 
     Args:
-        tracker: of the run.
+        log: of the run.
         name, seed: of the network that is retrained.
         row: its loss and accuracy, and the epoch.
     """
     curve = _plain(f"{name} seed {seed}" if seed else name)
-    tracker.curves("epoch", "loss", "accuracy")
+    log.curves("epoch", "loss", "accuracy")
     values = {f"{column}/{curve}": float(row[column]) for column in ("loss", "accuracy")}
-    tracker.log({"epoch": row["epoch"]} | values)
+    log.values({"epoch": row["epoch"]} | values)
 
 
-def log_results(
-    tracker: Tracker, settings: RunSettings, directory: Path, manifest: Manifest
-) -> None:
+def log_results(log: RunLog, settings: RunSettings, directory: Path, manifest: Manifest) -> None:
     """Log what a run has written into its folder.
 
     Args:
-        tracker, settings: of the run.
+        log, settings: of the run.
         directory: where its results lie.
         manifest: of the run.
     """
     experiment = experiment_called(manifest.name)
-    tracker.summarize(
+    log.summary(
         {
             "directory": str(directory),
             "images": manifest.images,
@@ -94,28 +92,28 @@ def log_results(
     histories = settings.measure in RETRAINED
     tables = dict(_tables(directory, experiment, histories))
     if experiment.table in tables:
-        _log_rates(tracker, tables[experiment.table], kind_of(manifest.config))
+        _log_rates(log, tables[experiment.table], kind_of(manifest.config))
     for name, table in tables.items():
-        tracker.table(name, table)
+        log.table(name, table)
     figures = dict(_figures(experiment, histories))
     if settings.pictures:
         figures[FIGURE_1] = FIGURE_1_TITLE
     for name, title in figures.items():
         path = directory / f"{name}.png"
         if path.is_file():
-            tracker.pictures(f"figures/{name}", [(path, title)])
+            log.pictures(f"figures/{name}", [(path, title)])
     stem = directory / "outcomes" / experiment.table
     files = [stem.with_suffix(suffix) for suffix in (".parquet", ".json")]
-    tracker.files(f"{manifest.name}-outcomes", "outcomes", files)
+    log.files(f"{manifest.name}-outcomes", "outcomes", files)
 
 
 def log_examples(
-    tracker: Tracker, settings: RunSettings, images: ImageSet, outcomes: pd.DataFrame
+    log: RunLog, settings: RunSettings, images: ImageSet, outcomes: pd.DataFrame
 ) -> None:
     """Log images that flip, unchanged and at the fewest changed pixels that flip them.
 
     Args:
-        tracker: of the run.
+        log: of the run.
         settings: of the run.
         images: all of them.
         outcomes: of one network or several, in any cells.
@@ -135,7 +133,7 @@ def log_examples(
         outcomes[CELL_COLUMNS[1:]].fillna(-1) == cell.fillna(-1)
     ).all(axis=1)
     strips = example_strips(settings, images, outcomes[chosen], count)
-    tracker.pictures("examples", [picture for strip in strips for picture in _before_after(strip)])
+    log.pictures("examples", [picture for strip in strips for picture in _before_after(strip)])
 
 
 def curve_points(table: pd.DataFrame, kind: Kind) -> dict[int, dict[str, float]]:
@@ -154,16 +152,16 @@ def curve_points(table: pd.DataFrame, kind: Kind) -> dict[int, dict[str, float]]
     return dict(sorted(points.items()))
 
 
-def _log_rates(tracker: Tracker, table: pd.DataFrame, kind: Kind) -> None:
+def _log_rates(log: RunLog, table: pd.DataFrame, kind: Kind) -> None:
     """Log rates over num where there is one, else rates of the run as a whole."""
     rate, _, series = _LOGGED[kind.name]
     if "num" in kind.keys:
-        tracker.curves("num", rate, *_BESIDE)
+        log.curves("num", rate, *_BESIDE)
         for num, values in curve_points(table, kind).items():
-            tracker.log({"num": num} | values)
+            log.values({"num": num} | values)
         return
     rates = {f"{rate}/{name}": table[rate][row] for row, name in _names(table, series).items()}
-    tracker.summarize({name: float(value) for name, value in rates.items() if not pd.isna(value)})
+    log.summary({name: float(value) for name, value in rates.items() if not pd.isna(value)})
 
 
 def _with_controls(

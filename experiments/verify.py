@@ -415,9 +415,7 @@ def _all_images(session: Session, run: Run, runs: Mapping[str, Run], kind: Kind)
     if naming:
         keys = list(naming[0][1]["image"].cat.categories)
         return chosen_from(images, rows_of(images, manifest, keys))
-    predictions = {
-        key: predictions_of(session, key, images).classes for key in settings.selection_models
-    }
+    predictions = {key: predictions_of(session, key, images) for key in settings.selection_models}
     selection = select(images, predictions, settings.dataset.limit, settings.seed)
     if selection.image_list_sha256 != manifest.image_list_sha256:
         raise InputError(

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from pixelrobust.errors import escape_markdown, escape_paragraph
 from pixelrobust.figures import remove_figure, write_figure
-from pixelrobust.tables.rates import markdown_table, write_csv, write_latex, write_markdown
+from pixelrobust.files import write_text
+from pixelrobust.tables.rates import markdown_table, write_csv, write_latex
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,21 @@ def is_written(directory: Path, presented: Sequence[Presented]) -> bool:
 
 
 def _write_tables(stem: Path, presented: Presented) -> None:
-    markdown = [escape_paragraph(note) for note in presented.notes]
+    title, table, lines = presented.title, presented.table, presented.lines
+    parts = [f"# {escape_markdown(title)}", markdown_table(table, lines)]
+    parts += map(escape_paragraph, presented.notes)
     for below in presented.below:
-        markdown += [
+        parts += [
             f"## {below.title}",
-            _of_words(below.table) if below.of_words else markdown_table(below.table),
+            words_as_markdown(below.table) if below.of_words else markdown_table(below.table),
             *map(escape_paragraph, below.notes),
         ]
     write_csv(presented.numbers, stem.with_suffix(".csv"))
-    title, table, lines = presented.title, presented.table, presented.lines
-    write_markdown(table, title, markdown, stem.with_suffix(".md"), lines)
+    write_text(stem.with_suffix(".md"), "\n\n".join(parts) + "\n")
     write_latex(table, title, presented.notes, stem.name, stem.with_suffix(".tex"), lines)
 
 
-def _of_words(table: pd.DataFrame) -> str:
-    return str(table.map(escape_markdown).to_markdown(index=False, disable_numparse=True))
+def words_as_markdown(table: pd.DataFrame) -> str:
+    """Return a table as Markdown whose cells may have several lines."""
+    cells = table.map(lambda text: "<br>".join(escape_markdown(line) for line in text.splitlines()))
+    return str(cells.to_markdown(index=False, disable_numparse=True))

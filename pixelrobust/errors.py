@@ -4,14 +4,18 @@ Names, paths and descriptions of data sets, models and configs are untrusted: wh
 stay text in the terminal, in Markdown, LaTeX and CSV.
 """
 
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # Controls, halves of characters that are none, and separators of lines and paragraphs.
 _INVISIBLE = ("Cc", "Cs", "Zl", "Zp")
 # They turn the direction of reading round, so that text looks like another.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+# So many names stand in a sentence.
+_NAMED = 3
 _MARKDOWN = str.maketrans(
     {character: f"\\{character}" for character in "\\|_*`~$"} | {"<": "&lt;", ">": "&gt;"}
 )
@@ -54,6 +58,12 @@ def first_line(error: BaseException) -> str:
     """Return what an error says, on one line; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first few names, as a sentence lists them."""
+    first = list(itertools.islice(names, _NAMED + 1))
+    return ", ".join(first[:_NAMED]) + (", …" if len(first) > _NAMED else "")
 
 
 def printable(value: object) -> str:

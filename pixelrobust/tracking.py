@@ -76,29 +76,59 @@ class Tracker:
         """End the run, well if there is no exception."""
 
     def attempt(self, describe: Callable[..., None], *arguments: Any) -> None:
-        """Call `describe(tracker, *arguments)`, which logs something; not called where nothing is."""
-
-    def log(self, values: Mapping[str, float]) -> None:
-        """Add a point to curves, by name, with what they are drawn over."""
-
-    def curves(self, over: str, *names: str) -> None:
-        """Say that all curves called `<name>/…` are drawn over one of the values."""
-
-    def summarize(self, values: Mapping[str, Any]) -> None:
-        """Keep numbers and words of the run as a whole."""
-
-    def table(self, name: str, table: pd.DataFrame) -> None:
-        """Log a table; missing values stay missing."""
-
-    def pictures(self, name: str, pictures: Sequence[tuple[Picture, str]]) -> None:
-        """Log images, each with its caption, side by side."""
-
-    def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
-        """Log where files lie, with their digests; they are not copied."""
+        """Call `describe(log, *arguments)` with a `RunLog`; not called where nothing is logged."""
 
 
 NO_TRACKER = Tracker()
 """Logs nothing."""
+
+
+class RunLog:
+    """Writes into a run of Weights & Biases; whatever the package raises passes.
+
+    Args:
+        run: the package's own.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def values(self, values: Mapping[str, float]) -> None:
+        """Add a point to curves, by name, with what they are drawn over."""
+        self._run.log(dict(values))
+
+    def curves(self, over: str, *names: str) -> None:
+        """Say that all curves called `<name>/…` are drawn over one of the values."""
+        self._run.define_metric(over)
+        for name in names:
+            self._run.define_metric(f"{name}/*", step_metric=over)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Keep numbers and words of the run as a whole."""
+        self._run.summary.update(dict(values))
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """Log a table; missing values stay missing."""
+        rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+        columns = [str(column) for column in table.columns]
+        made = _wandb().Table(columns=columns, data=rows, allow_mixed_types=True)
+        self._run.log({name: made})
+
+    def pictures(self, name: str, pictures: Sequence[tuple[Picture, str]]) -> None:
+        """Log images, each with its caption, side by side."""
+        image = _wandb().Image
+        made = [
+            image(str(picture) if isinstance(picture, Path) else picture, caption=caption)
+            for picture, caption in pictures
+        ]
+        self._run.log({name: made})
+
+    def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
+        """Log where files lie, with their digests; they are not copied."""
+        artifact = _wandb().Artifact(name, kind)
+        for path in paths:
+            artifact.add_reference(path.resolve().as_uri(), name=path.name)
+        self._run.log_artifact(artifact)
 
 
 def make_tracker(settings: TrackingSettings | None, about: About) -> Tracker:
@@ -155,50 +185,7 @@ class _WandbTracker(Tracker):
         self.__dict__.update(state | {"_environment": {}})
 
     def attempt(self, describe: Callable[..., None], *arguments: Any) -> None:
-        self._safely(lambda: describe(self, *arguments))
-
-    def log(self, values: Mapping[str, float]) -> None:
-        self._safely(lambda: self._run.log(dict(values)))
-
-    def curves(self, over: str, *names: str) -> None:
-        def define() -> None:
-            self._run.define_metric(over)
-            for name in names:
-                self._run.define_metric(f"{name}/*", step_metric=over)
-
-        self._safely(define)
-
-    def summarize(self, values: Mapping[str, Any]) -> None:
-        self._safely(lambda: self._run.summary.update(dict(values)))
-
-    def table(self, name: str, table: pd.DataFrame) -> None:
-        def log() -> None:
-            rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
-            columns = [str(column) for column in table.columns]
-            made = _wandb().Table(columns=columns, data=rows, allow_mixed_types=True)
-            self._run.log({name: made})
-
-        self._safely(log)
-
-    def pictures(self, name: str, pictures: Sequence[tuple[Picture, str]]) -> None:
-        def log() -> None:
-            image = _wandb().Image
-            made = [
-                image(str(picture) if isinstance(picture, Path) else picture, caption=caption)
-                for picture, caption in pictures
-            ]
-            self._run.log({name: made})
-
-        self._safely(log)
-
-    def files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
-        def log() -> None:
-            artifact = _wandb().Artifact(name, kind)
-            for path in paths:
-                artifact.add_reference(path.resolve().as_uri(), name=path.name)
-            self._run.log_artifact(artifact)
-
-        self._safely(log)
+        self._safely(lambda: describe(RunLog(self._run), *arguments))
 
     def _safely(self, work: Callable[[], object]) -> None:
         """Do something with the package's run, if there is one still."""

@@ -212,7 +212,7 @@ def test_code_in_a_cache_is_not_run(
     for path in entries:
         with path.open("wb") as file:
             if path.suffix == ".npz":
-                np.savez(file, classes=trap, margins=trap)
+                np.savez(file, classes=trap)
             else:
                 np.save(file, trap, allow_pickle=True)
 

@@ -13,8 +13,8 @@ from experiments.captions import images_notes
 from experiments.claims import Claim, Finding, decide_claims
 from experiments.claims.findings import Verdict
 from experiments.paper import CLAIMS
-from experiments.writing import Presented
-from pixelrobust.errors import InputError, escape_markdown, escape_paragraph
+from experiments.writing import Presented, words_as_markdown
+from pixelrobust.errors import InputError, escape_paragraph
 from pixelrobust.files import write_text
 from pixelrobust.outcomes.manifest import Manifest
 from pixelrobust.report.page import (
@@ -71,10 +71,10 @@ def write_claims(directory: Path, manifest: Manifest, claims: Sequence[Claim]) -
     verdicts = table[["Claim", "Paper", "Verdict"]]
     parts = [
         f"# {_TITLE}",
-        _markdown(verdicts),
+        words_as_markdown(verdicts),
         *map(escape_paragraph, notes),
         "## What decided",
-        _markdown(table[["Claim", "Here", "Test"]]),
+        words_as_markdown(table[["Claim", "Here", "Test"]]),
     ]
     write_text(directory / f"{CLAIMS}.md", "\n\n".join(parts) + "\n")
     return Presented(_TITLE, verdicts, notes)
@@ -149,12 +149,6 @@ def claims_section(
         Disclosure("Runs behind the claims", sources),
     ]
     return Section("claims", _TITLE, blocks)
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    """Return a table whose cells may have several lines."""
-    cells = table.map(lambda text: "<br>".join(escape_markdown(line) for line in text.splitlines()))
-    return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
 def _row(claim: Claim) -> tuple[str, str, str, str, str]:

@@ -166,7 +166,7 @@ def attackers(runs: Mapping[str, Run]) -> Claim:
         return claim
     rows = runs["worst-case"][1]
     random = rows[(rows["method"] == RANDOM) & (rows["num"] == _NUM) & (rows["draw"] < _TRIES)]
-    if random["draw"].nunique() < _TRIES or _is_limited(random):
+    if random["draw"].nunique() < _TRIES or random[["amplitude", "area"]].notna().any(axis=None):
         return claim
     findings = []
     groups = random.groupby("model", observed=True, sort=False)
@@ -179,10 +179,6 @@ def attackers(runs: Mapping[str, Run]) -> Claim:
             Finding(str(model), f"{len(broken)} images", rate, low, high, np.nan, verdict)
         )
     return replace(claim, findings=tuple(findings))
-
-
-def _is_limited(rows: pd.DataFrame) -> bool:
-    return bool(rows[["amplitude", "area"]].notna().to_numpy().any())
 
 
 def amplitude_matters(shares: Mapping[str, WrongShares]) -> Claim:

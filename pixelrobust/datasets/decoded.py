@@ -22,8 +22,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from pixelrobust.datasets.classes import ClassNames
-from pixelrobust.datasets.lists import ImageFile, ImageList, Source, some_names
-from pixelrobust.errors import InputError, first_line
+from pixelrobust.datasets.lists import ImageFile, ImageList, Source
+from pixelrobust.errors import InputError, first_line, some
 from pixelrobust.settings import PreprocessingSettings, fingerprint
 
 _FORMAT = 2
@@ -75,7 +75,7 @@ class ImageSet:
         files = len(self) + len(self.unreadable)
         return (
             f"{len(self.unreadable):,} of {files:,} files cannot be read and are left out: "
-            f"{some_names(list(self.unreadable))}"
+            f"{some(map(repr, self.unreadable))}"
         )
 
     @property

@@ -23,9 +23,8 @@ from pixelrobust.datasets.lists import (
     is_image_file,
     list_folder,
     make_image_list,
-    some_names,
 )
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, some
 from pixelrobust.files import how_to_install, package_folder
 from pixelrobust.settings import OWN_CLASSES, DatasetSettings
 
@@ -60,7 +59,7 @@ def read_class_folders(
     files, left_out = _class_files(root)
     if not files:
         others = [path.relative_to(root).as_posix() for path in left_out]
-        found = f" (but other files: {some_names(others)})" if others else ""
+        found = f" (but other files: {some(map(repr, others))})" if others else ""
         raise InputError(
             f"{key}={root} holds no images in class folders{found}; "
             "it must look like root/<class>/<image>.jpg."

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pixelrobust.datasets.classes import ClassNames
-from pixelrobust.errors import InputError, first_line
+from pixelrobust.errors import InputError, first_line, some
 
 # What Pillow reads, by the format's name, with the endings that such files have. Pillow tells a format by
 # a file's content. Left out are those that are handed to other programs (EPS, WMF), and documents.
@@ -38,8 +38,6 @@ _ENDINGS = {
     "WEBP": (".webp",),
 }
 _SUFFIXES = frozenset(ending for endings in _ENDINGS.values() for ending in endings)
-# So many files are named in a sentence.
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ class ImageList:
             return ""
         return (
             f"{len(self.left_out):,} files in {self.root} are left out for their place or ending: "
-            f"{some_names(self.left_out)}"
+            f"{some(map(repr, self.left_out))}"
         )
 
     @property
@@ -175,11 +173,6 @@ def make_image_list(
     sources = tuple(ImageFile(path) for _, path, _ in keyed)
     others = tuple(path.relative_to(root).as_posix() for path in left_out)
     return ImageList(root, keys, sources, ordered, left_out=others)
-
-
-def some_names(names: Sequence[str]) -> str:
-    """Return the first few of some names, for a sentence."""
-    return ", ".join(map(repr, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
 
 
 def as_keys(keys: Sequence[str] | None, images: int) -> list[str]:
@@ -263,7 +256,10 @@ def list_folder(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        _refuse(error)
+        raise InputError(
+            f"the folder {error.filename} cannot be read ({error.strerror or first_line(error)}); "
+            "make it readable, or remove it."
+        ) from error
 
 
 def is_folder(path: Path) -> bool:
@@ -281,10 +277,3 @@ def check_folder(root: Path | None, key: str, example: str) -> Path:
     if not is_folder(root):
         raise InputError(f"{key}={root} is not a folder; give the path of an existing one.")
     return root
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise InputError(
-        f"the folder {error.filename} cannot be read ({error.strerror or first_line(error)}); "
-        "make it readable, or remove it."
-    ) from error

@@ -1,7 +1,6 @@
 """Engines: what runs a classifier's forward passes on a device."""
 
 import shutil
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from pixelrobust.engine.base import (
     Screening,
     largest_logit,
     predicted_classes,
-    top_margins,
 )
 from pixelrobust.engine.devices import (
     check_batch_size,
@@ -169,42 +167,24 @@ def same_logits(engine: Engine, expected: Tensor, images: Tensor) -> bool:
     return difference <= _TOLERANCE[engine.precision] * largest_logit(expected, engine.module)
 
 
-class Predicted(NamedTuple):
-    """Predictions of a network for N images.
-
-    Attributes:
-        classes: (N,) int64; -1 where logits are not finite.
-        margins: (N,) float32, how far the largest logit lies above the next.
-    """
-
-    classes: NDArray[np.int64]
-    margins: NDArray[np.float32]
-
-    def take(self, rows: NDArray[np.int64]) -> "Predicted":
-        """Return what some of the images are taken for."""
-        return Predicted(self.classes[rows], self.margins[rows])
-
-
-def predict_all(engine: Engine, pixels: Images, advance: Advance) -> Predicted:
-    """Predict the classes of (N, C, H, W) images, uint8 or float in [0, 1], batch by batch."""
+def predict_all(engine: Engine, pixels: Images, advance: Advance) -> NDArray[np.int64]:
+    """Predict the classes of (N, C, H, W) images, uint8 or float in [0, 1]; -1: logits not finite."""
     order = split_batches(np.arange(len(pixels)), engine.batch_size)
     # Small results of every batch, kept one by one, would fragment the heap, which then grows.
     classes = torch.empty(len(pixels), dtype=torch.int64, device=engine.device)
-    gaps = torch.empty(len(pixels), device=engine.device)
     done = 0
     for logits in engine.stream(make_feed(pixels, engine.device).batches(order)):
-        where = slice(done, done + len(logits))
-        classes[where], gaps[where] = predicted_classes(logits), top_margins(logits)
-        done = where.stop
+        classes[done : done + len(logits)] = predicted_classes(logits)
+        done += len(logits)
         advance(len(logits))
-    return Predicted(classes.cpu().numpy(), gaps.cpu().numpy())
+    predicted: NDArray[np.int64] = classes.cpu().numpy()
+    return predicted
 
 
 __all__ = [
     "ASKED_FOR",
     "EagerEngine",
     "Engine",
-    "Predicted",
     "choose_engine",
     "find_device",
     "make_engine",

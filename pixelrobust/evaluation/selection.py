@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pixelrobust.datasets.decoded import Advance, ImageSet, PixelRows
 from pixelrobust.datasets.lists import sample
 from pixelrobust.distributed import SINGLE, Context
-from pixelrobust.engine import Engine, Predicted, predict_all
+from pixelrobust.engine import Engine, predict_all
 from pixelrobust.errors import InputError
 from pixelrobust.files import replacing
 from pixelrobust.models.build import Classifier
@@ -130,7 +130,7 @@ def clean_predictions(
     cache: Path,
     advance: Advance,
     context: Context = SINGLE,
-) -> Predicted:
+) -> NDArray[np.int64]:
     """Predict the unchanged images at M positions, or read that from the cache where it is known.
 
     An entry is keyed by weights, network, images, engine, precision, batch size and versions. Of
@@ -150,37 +150,33 @@ def clean_predictions(
     if known is not None:
         return known
     predicted = predict_together(engine, PixelRows(images.pixels, rows), advance, context)
-    if (predicted.classes < 0).any():
+    if (predicted < 0).any():
         raise InputError(
             f"model {classifier.name} gives NaN or infinite logits for unchanged images; "
             "check its weights and normalisation."
         )
     if context.is_main:
         with replacing(path) as temporary:
-            np.savez(temporary, classes=predicted.classes, margins=predicted.margins)
+            np.savez(temporary, classes=predicted)
     return predicted
 
 
 def predict_together(
     engine: Engine, pixels: PixelRows, advance: Advance, context: Context
-) -> Predicted:
+) -> NDArray[np.int64]:
     """Predict the classes of (N, C, H, W) images, N at least 1, each process its share of them."""
 
-    def predicted(part: slice) -> Predicted:
+    def predicted(part: slice) -> NDArray[np.int64]:
         return predict_all(engine, pixels.take(np.arange(len(pixels))[part]), advance)
 
-    shares = context.share(len(pixels), engine.batch_size, predicted)
-    return Predicted(
-        np.concatenate([share.classes for share in shares]),
-        np.concatenate([share.margins for share in shares]),
-    )
+    return np.concatenate(context.share(len(pixels), engine.batch_size, predicted))
 
 
-def _read(path: Path, count: int) -> Predicted | None:
+def _read(path: Path, count: int) -> NDArray[np.int64] | None:
     """Read the predictions for so many images from a cache entry; None where there is no sound one."""
     try:
         with np.load(path, allow_pickle=False) as known:
-            predicted = Predicted(known["classes"], known["margins"])
+            predicted: NDArray[np.int64] = known["classes"]
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return None
-    return predicted if predicted.classes.shape == predicted.margins.shape == (count,) else None
+    return predicted if predicted.shape == (count,) else None

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
@@ -202,11 +201,7 @@ def add_legend(figure: Figure, lines: Iterable[Line2D]) -> None:
         ncols=columns,
         frameon=False,
     )
-    take_literally(legend)
-
-
-def take_literally(legend: Legend) -> None:
-    """Show a legend's names as they are: dollars are dollars, and begin no formula."""
+    # Dollars are dollars, and begin no formula.
     for text in legend.get_texts():
         text.set_parse_math(False)
 

@@ -17,7 +17,7 @@ from pixelrobust.datasets.classes import (
     read_class_names,
 )
 from pixelrobust.engine.base import known_outputs
-from pixelrobust.errors import InputError
+from pixelrobust.errors import InputError, some
 from pixelrobust.models.architectures import find_architecture
 from pixelrobust.models.checks import check_module
 from pixelrobust.models.heads import ExpandedLogits, Normalize
@@ -26,7 +26,6 @@ from pixelrobust.models.saved import load_model
 from pixelrobust.models.weights import (
     load_weights,
     read_weights,
-    some,
     weights_digest,
     weights_file,
 )

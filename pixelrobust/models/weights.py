@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pixelrobust.errors import InputError, first_line
+from pixelrobust.errors import InputError, first_line, some
 from pixelrobust.files import file_sha256, how_to_install, package_folder, replacing
 from pixelrobust.settings import PACKAGE_PREFIX, is_weights_file
 
@@ -70,8 +70,6 @@ _BATCHES = "num_batches_tracked"
 _COUNTERS = frozenset((_BATCHES, "n_averaged", "num_updates", "decay", "total_ops", "total_params"))
 # Under such a name lie weights that were averaged over the training.
 _AVERAGED = re.compile(r"(?:^|[./_])(?:ema|swa)(?=[./_])", re.IGNORECASE)
-# So many are named in a sentence.
-_NAMED = 3
 
 
 def package_file(weights: str) -> Path:
@@ -381,11 +379,6 @@ def _same_tensors(
     return all(
         first.dtype == second.dtype and torch.equal(first, second) for first, second in pairs
     )
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first few names, as a sentence lists them."""
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def _check_fit(

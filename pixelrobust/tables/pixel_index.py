@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from pixelrobust.errors import InputError
 from pixelrobust.outcomes.kinds import CELL_COLUMNS
 from pixelrobust.outcomes.rows import cell_in
 from pixelrobust.perturbation.grid import AmplitudeShare, pixel_index
@@ -47,7 +46,9 @@ def pixel_indices(
     )
 
 
-def rank_models(indices: pd.DataFrame, accuracies: Mapping[str, float], num: int) -> pd.DataFrame:
+def rank_models(
+    indices: pd.DataFrame, accuracies: Mapping[str, float], num: int
+) -> pd.DataFrame | None:
     """Rank models by accuracy and by Pixel-index, and show how much each one's index varies.
 
     Args:
@@ -58,20 +59,12 @@ def rank_models(indices: pd.DataFrame, accuracies: Mapping[str, float], num: int
     Returns:
         One row a model. accuracy_rank: 1 the most accurate; pixel_index with interval and rank: in
         that cell, 1 the most robust; smallest and largest: of all its cells; largest_over_smallest:
-        NaN where the smallest is 0.
-
-    Raises:
-        InputError: there is no such cell, or a model has no accuracy.
+        NaN where the smallest is 0. None where there is no such cell, or a model has no accuracy.
     """
     is_unlimited = indices["amplitude"].isna() & indices["area"].isna()
     in_cell = indices[is_unlimited & (indices["num"] == num)]
-    if in_cell.empty:
-        raise InputError(
-            f"models are ranked by {num} changed pixels that nothing else limits; no such cell is there."
-        )
-    missing = sorted(set(indices["model"]) - set(accuracies))
-    if missing:
-        raise InputError(f"no accuracy is given for {', '.join(missing)}.")
+    if in_cell.empty or not set(indices["model"]) <= set(accuracies):
+        return None
     of_model = indices.groupby("model", sort=False)["pixel_index"]
     smallest, largest = of_model.min(), of_model.max()
     ranking = in_cell[["model", "pixel_index", "pi_low", "pi_high", "pi_rank"]].assign(

@@ -215,18 +215,6 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     write_text(path, safe.to_csv(index=False, lineterminator="\n"))
 
 
-def write_markdown(
-    table: pd.DataFrame,
-    title: str,
-    notes: list[str],
-    path: Path,
-    lines: Mapping[int, str] | None = None,
-) -> None:
-    """Write a table for reading, with its title and caption; lines as in `markdown_table`."""
-    parts = [f"# {escape_markdown(title)}", markdown_table(table, lines), *notes]
-    write_text(path, "\n\n".join(parts) + "\n")
-
-
 def markdown_table(table: pd.DataFrame, lines: Mapping[int, str] | None = None) -> str:
     """Return a table of text as Markdown.
 

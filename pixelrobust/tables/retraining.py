@@ -149,11 +149,6 @@ class SeedShares:
         """Count the images that are left under one seed at least."""
         return self._shares.index.get_level_values("image").nunique()
 
-    @property
-    def images_of_seeds(self) -> list[int]:
-        """Count the images that are left under each seed."""
-        return list(self._shares.groupby(level="training_seed").size())
-
     def has(self, model: str, *cells: Cell) -> bool:
         """Tell whether the rows hold this network in all these cells, and an image is left."""
         return len(self._shares) > 0 and all((model, cell) in self._shares for cell in cells)

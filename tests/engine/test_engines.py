@@ -300,8 +300,5 @@ def test_all_images_are_predicted_in_order() -> None:
     for engine in engines(4):
         found = predict_all(engine, PixelRows(images.numpy(), np.arange(41)), done.append)
         logits = EagerEngine(network(), CPU, 64).logits(images)
-        assert found.classes.tolist() == logits.argmax(1).tolist()
-        highest, next_highest = logits.sort(dim=1, descending=True).values[:, :2].T
-        assert found.margins == pytest.approx((highest - next_highest).numpy(), abs=1e-4)
-        assert found.take(np.array([3, 1])).classes.tolist() == logits[[3, 1]].argmax(1).tolist()
+        assert found.tolist() == logits.argmax(1).tolist()
     assert done == ([4] * 10 + [1]) * 3

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pixelrobust.errors import InputError
 from pixelrobust.figures.curves import pixel_index_curves
 from pixelrobust.outcomes.rows import cell_in, make_outcomes
 from pixelrobust.perturbation.grid import Cell
@@ -22,6 +21,12 @@ from pixelrobust.tables.rates import summarize
 
 SIZE = (20, 10)  # 200 pixels
 KEYS = [f"{index}.png" for index in range(10)]
+
+
+def ranked(rows: pd.DataFrame, accuracies: dict[str, float], num: int = 4) -> pd.DataFrame:
+    ranking = rank_models(rows, accuracies, num)
+    assert ranking is not None
+    return ranking
 
 
 def summary(model: str, wrong: dict[Cell, int]) -> pd.DataFrame:
@@ -91,7 +96,7 @@ def test_ranks_are_within_a_cell_and_equals_share_one() -> None:
 
 
 def test_models_are_ranked_by_accuracy_and_by_index() -> None:
-    ranking = rank_models(indices(), {"a": 0.7, "b": 0.9, "c": 0.7, "unused": 1.0}, 4)
+    ranking = ranked(indices(), {"a": 0.7, "b": 0.9, "c": 0.7, "unused": 1.0})
     assert list(ranking.columns) == RANKING_COLUMNS
     assert ranking["model"].tolist() == ["a", "b", "c"]
     assert ranking["accuracy_rank"].tolist() == [2, 1, 2]
@@ -108,16 +113,15 @@ def test_models_are_ranked_by_accuracy_and_by_index() -> None:
 
 def test_models_are_ranked_at_the_num_that_is_named() -> None:
     """At 2 of 200 pixels, rather than at the largest num: 2, 1 and 1 of 10 images are wrong."""
-    ranking = rank_models(indices(), {"a": 0.7, "b": 0.9, "c": 0.7}, 2)
+    ranking = ranked(indices(), {"a": 0.7, "b": 0.9, "c": 0.7}, 2)
     assert ranking["pixel_index"].tolist() == pytest.approx([20, 10, 10])
 
 
-def test_what_cannot_be_ranked_is_said() -> None:
-    rows = indices()
-    with pytest.raises(InputError, match="no accuracy is given for b, c"):
-        rank_models(rows, {"a": 0.5}, 4)
-    with pytest.raises(InputError, match="4 changed pixels that nothing else limits"):
-        rank_models(rows[rows["area"].notna()], {"a": 0.5, "b": 0.5, "c": 0.5}, 4)
+def test_networks_without_an_accuracy_or_the_cell_are_not_ranked() -> None:
+    rows, accuracies = indices(), dict.fromkeys("abc", 0.5)
+    assert rank_models(rows, {"a": 0.5}, 4) is None
+    assert rank_models(rows[rows["area"].notna()], accuracies, 4) is None
+    assert rank_models(rows, accuracies, 4) is not None
 
 
 def test_an_amplitude_of_0_has_no_index_and_no_rank() -> None:
@@ -125,7 +129,7 @@ def test_an_amplitude_of_0_has_no_index_and_no_rank() -> None:
     assert rows["pixel_index"].isna().tolist() == [True, False]
     assert rows["pi_rank"].isna().tolist() == [True, False]
     assert indices_for_reading(rows, SIZE)["a"][0] == "undefined"
-    assert rank_models(rows, {"a": 1.0}, 4)["smallest"].tolist() == pytest.approx([5])
+    assert ranked(rows, {"a": 1.0})["smallest"].tolist() == pytest.approx([5])
 
 
 def test_for_reading_each_cell_has_a_row_and_each_model_a_column() -> None:
@@ -141,7 +145,7 @@ def test_for_reading_each_cell_has_a_row_and_each_model_a_column() -> None:
 
 
 def test_the_ranking_for_reading() -> None:
-    text = ranking_for_reading(rank_models(indices(), {"a": 0.7, "b": 0.912, "c": 0.7}, 4))
+    text = ranking_for_reading(ranked(indices(), {"a": 0.7, "b": 0.912, "c": 0.7}))
     row = text.set_index("Model").loc["b"]
     assert row["Accuracy (%)"] == "91.2"
     assert (row["Rank"], row["Rank by Pi"]) == ("1", "1")

@@ -21,7 +21,6 @@ from pixelrobust.tables.rates import (
     significant,
     write_csv,
     write_latex,
-    write_markdown,
 )
 
 KEYS, LABELS = ["a", "b", "c", "d"], np.array([0, 0, 0, 0])
@@ -115,13 +114,10 @@ def test_csv_holds_numbers_that_read_back(tmp_path: Path) -> None:
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     table = pd.DataFrame({"Num": ["4"], "a|b_1": ["5 % & <x>"]})
-    write_markdown(table, "Title", ["Note."], tmp_path / "t.md")
     write_latex(table, "Title", ["5 % of_it."], "t", tmp_path / "t.tex")
-    markdown, latex = (tmp_path / "t.md").read_text(), (tmp_path / "t.tex").read_text()
+    markdown, latex = markdown_table(table), (tmp_path / "t.tex").read_text()
     assert "a\\|b\\_1" in markdown
     assert "&lt;x&gt;" in markdown
-    assert markdown.startswith("# Title\n")
-    assert markdown.endswith("Note.\n")
     assert r"5 \% \& <x>" in latex
     assert r"\caption{Title. 5 \% of\_it.}" in latex
     assert r"\label{tab:t}" in latex
@@ -130,11 +126,10 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 def test_a_line_stands_above_a_row_in_a_row_of_its_own(tmp_path: Path) -> None:
     table = pd.DataFrame({"Num": ["0", "64", "256"], "net": ["a", "b", "c"]})
     lines = {2: "beyond 64_"}
-    write_markdown(table, "Title", [], tmp_path / "t.md", lines)
     write_latex(table, "Title", [], "t", tmp_path / "t.tex", lines)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (tmp_path / "t.md").read_text().splitlines()[4:]
+        for line in markdown_table(table, lines).splitlines()[2:]
     ]
     assert rows == [["0", "a"], ["64", "b"], ["*beyond 64\\_*", ""], ["256", "c"]]
     body = (tmp_path / "t.tex").read_text().split("\\midrule\n", 1)[1].splitlines()
