@@ -30,7 +30,6 @@ from pixelrobust.errors import InputError, first_line, printable
 from pixelrobust.files import how_to_install, user_cache, write_text
 from pixelrobust.perturbation.grid import Cell
 from pixelrobust.settings import (
-    RENAMED_ATTACK,
     ModelSettings,
     RunSettings,
     build_settings,
@@ -522,8 +521,6 @@ def _sentence(error: Exception) -> str:
         return f"{error.full_key} is not set; give a value, for example {error.full_key}=…"
     text = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("See "))
     unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown and unknown[1] == "attack._target_":
-        return RENAMED_ATTACK
     if unknown:
         return f"{unknown[1]} is not a key of the configuration; {_MANUAL} lists them."
     if isinstance(error, OverrideParseException):

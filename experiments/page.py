@@ -213,12 +213,10 @@ def read_folder(folder: Path) -> Stored:
             for each in tables_of(*runs[manifest.name]):
                 presented[each.stem], behind[each.stem] = each, [stem]
     # Runs on different images have no Pixel-indices in common, but tables of their own.
-    with contextlib.suppress(InputError):
-        for each in indices_of(runs):
-            presented[each.stem], behind[each.stem] = each, list(TABLE_5_SOURCES)
-    with contextlib.suppress(InputError):
-        for each in ladder_of(runs):
-            presented[each.stem], behind[each.stem] = each, list(LADDER_SOURCES)
+    for derived, sources in ((indices_of, TABLE_5_SOURCES), (ladder_of, LADDER_SOURCES)):
+        with contextlib.suppress(InputError):
+            for each in derived(runs):
+                presented[each.stem], behind[each.stem] = each, list(sources)
     for stem, path in tables.items():
         if stem in DESCRIPTIONS:
             presented[stem] = description_of(stem, _read(path))

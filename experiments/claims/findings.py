@@ -85,7 +85,6 @@ def difference_finding(
     subject: str,
     first: tuple[str, Cell],
     second: tuple[str, Cell],
-    condition: str = "",
     sign: int = 1,
 ) -> Finding:
     """Compare first with second (or the reverse): the difference, which the claim says is above 0."""
@@ -93,7 +92,7 @@ def difference_finding(
     interval = difference_interval(one, two)
     p = paired_test(one, two, table.draws)
     estimate = float((one - two).mean())
-    return Finding(subject, condition, estimate, interval.low, interval.high, p)
+    return Finding(subject, "", estimate, interval.low, interval.high, p)
 
 
 def mean_finding(

@@ -250,6 +250,5 @@ def _finding(row: dict[str, object]) -> Finding:
     verdict = words[words.index(row["verdict"])]
     estimate, low, high, p = (float(str(row[key])) for key in ("estimate", "low", "high", "p"))
     condition = "" if pd.isna(row["condition"]) else str(row["condition"])  # type: ignore[call-overload]
-    # Files from before it was said have no such column.
-    needed = float(str(row.get("images_needed", np.nan)))
+    needed = float(str(row["images_needed"]))
     return Finding(str(row["subject"]), condition, estimate, low, high, p, verdict, needed)

@@ -267,14 +267,14 @@ def remove_figure(stem: Path) -> None:
         stem.with_suffix(f".{suffix}").unlink(missing_ok=True)
 
 
-def num_axis(axes: Axes, nums: Sequence[int], label: str = "changed pixels (num)") -> None:
+def num_axis(axes: Axes, nums: Sequence[int]) -> None:
     """Put numbers of changed pixels along the bottom, on a logarithmic axis where they span much.
 
     Args:
         axes: the panel.
         nums: rising, the smallest 0 or more.
-        label: what they are.
     """
+    label = "changed pixels (num)"
     smallest = next((num for num in nums if num > 0), 1)
     if nums[-1] >= _WIDE * smallest:
         axes.set_xscale("symlog", base=2, linthresh=smallest, linscale=0.5)

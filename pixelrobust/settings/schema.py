@@ -43,9 +43,6 @@ ATTACK_PREFIX = "foolbox.attacks."
 MINIMAL = "minimal"
 """The epsilon that asks for the smallest change that fools the network."""
 
-RENAMED_ATTACK = "attack._target_ is now attack.name, without the module; give attack.name=FGSM."
-"""What is said of the key that attacks had before."""
-
 ATTACKS_BEFORE = {"refine": False, "sample": False}
 """Keys of `attack` that manifests lack where they were not there yet, with what was done then."""
 
@@ -329,13 +326,6 @@ class AttackSettings(Section):
     round: StrictBool = True
     wanted: Positive = 10_000
     sample: StrictBool = True
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_called_by_name(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "_target_" in data:
-            raise InputError(RENAMED_ATTACK)
-        return data
 
     @model_validator(mode="after")
     def _is_within_bounds(self) -> Self:

@@ -47,20 +47,19 @@ def wilson_interval(rate: float, n: float, confidence: float = CONFIDENCE) -> In
     return Interval(low, high)
 
 
-def correlation_interval(correlation: float, n: float, confidence: float = CONFIDENCE) -> Interval:
-    """Return the interval for Spearman's rank correlation (Bonett & Wright 2000), within -1..1.
+def correlation_interval(correlation: float, n: float) -> Interval:
+    """Return the 95 % interval for Spearman's rank correlation (Bonett & Wright 2000), within -1..1.
 
     Args:
         correlation: in -1..1.
         n: the number of pairs; with three or fewer, nothing is excluded.
-        confidence: in 0..1.
     """
     correlation, n = as_plain(correlation), as_plain(n)
     if n <= 3:
         return Interval(-1.0, 1.0)
     if abs(correlation) >= 1:
         return Interval(correlation, correlation)
-    z = float(special.ndtri((1 + confidence) / 2))
+    z = float(special.ndtri((1 + CONFIDENCE) / 2))
     half_width = z * math.sqrt((1 + correlation**2 / 2) / (n - 3))
     low, high = (math.tanh(math.atanh(correlation) + end) for end in (-half_width, half_width))
     return Interval(low, high)
