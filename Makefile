@@ -32,7 +32,7 @@ help:  ## List the targets.
 	@echo
 	@echo "Times are those of PROFILE=bundled on two cores, the first time: what is there"
 	@echo "is not computed again. It downloads nothing beyond what \`make setup\` does. The"
-	@echo "others download the weights of the paper's five networks, 1.0 GB; imagenette"
+	@echo "others download the weights of the paper's five networks, 1 GB; imagenette"
 	@echo "also its images, 1.6 GB; paper needs ImageNet's images in IMAGENET_DIR."
 
 # What the experiments, models and images of one's own, and their tests need; the second adds the rest.
@@ -55,7 +55,7 @@ setup:  ## Make .venv with what the experiments and their tests need: 3 GB to lo
 	$(call install,what its experiments and their tests need,3,6.6,$(EXTRAS))
 	@echo "Ready. Type \`make reproduce-table6\` to see real networks under pixel changes, \`make help\` for more."
 
-setup-dev:  ## The same, with linters, documentation, notebooks, browser, clusters and transformers: 7.3 GB.
+setup-dev:  ## The same, with linters, documentation, notebooks, browser, clusters and transformers: 7.3 GB of disk.
 	$(call install,all that its targets need,3.3,7.3,$(DEV_EXTRAS))
 	@echo "Ready. Type \`make help\` for all targets."
 
@@ -121,7 +121,7 @@ status: | $(BIN)/python  ## What runs have done, and what is missing.
 verify: | $(BIN)/python  ## Compute a hundredth of the stored outcomes of PROFILE again, and compare.
 	@$(BIN)/python -m experiments.verify results/$(PROFILE) $(EXPERIMENT_ARGS)
 
-wheel: | $(BIN)/python  ## Build what pip installs, into dist/: see the README, without the repository.
+wheel: | $(BIN)/python  ## Build a wheel into dist/, to use without the repository.
 	@$(BIN)/python -m build --no-isolation
 
 benchmark: | $(BIN)/python  ## Images a second beside scripts that one would write by hand.

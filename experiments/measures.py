@@ -18,7 +18,6 @@ from experiments.session import (
     get_engine,
     note_screened,
     prediction_store,
-    screened_in,
 )
 from pixelrobust.attacks import build_attack
 from pixelrobust.datasets.decoded import ImageSet, PixelRows
@@ -26,7 +25,7 @@ from pixelrobust.engine import Engine, predict_all, reference_engine
 from pixelrobust.evaluation.adversarial import evaluate_adversarial
 from pixelrobust.evaluation.cells import count_forward, evaluate_cells
 from pixelrobust.evaluation.forward import Task
-from pixelrobust.evaluation.screening import SCREENING, Screened
+from pixelrobust.evaluation.screening import SCREENING
 from pixelrobust.evaluation.selection import image_list_digest
 from pixelrobust.evaluation.worst_case import (
     EXTREME,
@@ -36,6 +35,7 @@ from pixelrobust.evaluation.worst_case import (
 )
 from pixelrobust.models.build import Classifier
 from pixelrobust.outcomes.kinds import ACTIVATIONS, EXTREMES, RANDOM, SEARCH, WORST_CASE
+from pixelrobust.outcomes.manifest import Screened
 from pixelrobust.outcomes.rows import concatenate, with_cell
 from pixelrobust.perturbation.augmentations import control_augmentations
 from pixelrobust.perturbation.grid import Cell
@@ -309,19 +309,19 @@ def _note_difference(
 
 def tell_screened(session: Session) -> None:
     """Say how many predictions were computed again in fp32, or to check, and what came of it."""
-    engines = [one for one in session.engines.values() if screened_in(one).screened]
+    engines = [one for one in session.engines.values() if Screened.of(one).screened]
     if not engines:
         return
-    total = functools.reduce(Screened.plus, map(screened_in, engines))
+    total = functools.reduce(Screened.plus, map(Screened.of, engines))
     doubled = [name for name, one in session.engines.items() if one.get("doubled")]
     if doubled:
         found = f"some had differed from {' and '.join(doubled)}, whose bounds were doubled until none did"
     else:
         found = "none differed"
     session.progress.tell(
-        f"of {total.screened:,} predictions in {engines[0]['fast']}, {total.recomputed:,} "
+        f"of {total.screened:,} predictions in {engines[0].get('fast')}, {total.recomputed:,} "
         f"({total.recomputed / total.screened:.1%}) with small margins were computed again in fp32, which "
-        f"changed {total.flipped:,}; of others, {total.checked:,} were computed in both: {found}"
+        f"changed {total.flipped:,}; of the others, {total.checked:,} were checked: {found}"
     )
 
 

@@ -47,7 +47,6 @@ from pixelrobust.engine.devices import offers_tf32
 from pixelrobust.errors import InputError, printable
 from pixelrobust.evaluation.cells import count_forward
 from pixelrobust.evaluation.forward import Design
-from pixelrobust.evaluation.screening import Screened
 from pixelrobust.evaluation.selection import (
     clean_predictions,
     image_list_digest,
@@ -60,7 +59,7 @@ from pixelrobust.models.build import Classifier, load_classifier
 from pixelrobust.models.checks import try_module
 from pixelrobust.models.weights import weights_digest
 from pixelrobust.outcomes.kinds import OUTCOMES, RETRAINING, WORST_CASE, kind_of
-from pixelrobust.outcomes.manifest import Manifest
+from pixelrobust.outcomes.manifest import Manifest, Screened
 from pixelrobust.perturbation.grid import PROTOCOL_VERSION, Cell, Manner
 from pixelrobust.settings import (
     RETRAINED,
@@ -515,12 +514,7 @@ def _engine_in_words(about: Mapping[str, Any]) -> str:
 def note_screened(session: Session, name: str, found: Mapping[str, Any]) -> None:
     """Keep how predictions of a network were screened, together with what is known of it already."""
     about = session.engines[name]
-    session.engines[name] = about | Screened(**found).plus(screened_in(about))._asdict()
-
-
-def screened_in(about: Mapping[str, Any]) -> Screened:
-    """Return how predictions were screened, by what is noted of an engine; zeros where they were not."""
-    return Screened(**{key: about[key] for key in Screened._fields if key in about})
+    session.engines[name] = about | Screened(**found).plus(Screened.of(about))._asdict()
 
 
 def _engine_settings(session: Session, name: str, only_selects: bool = False) -> EngineSettings:

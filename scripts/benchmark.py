@@ -52,9 +52,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 NUMS = (4, 8, 16, 32, 64)
 SHORT_SIDE, SIDE = 256, 224
-# Committed results call the naive script so.
 ARMS = {
-    "a": "afternoon script", "b": "competent script", "c": "pixelrobust",
+    "a": "naive script", "b": "competent script", "c": "pixelrobust",
     "d": "forward passes alone", "e": "pixelrobust, screened",
 }  # fmt: skip
 _SCREENED = "screened"
@@ -649,9 +648,8 @@ def _network(job: Job, runs: Sequence[Measured]) -> str:
     for arm, own in {(arm, own.precision): (arm, own) for arm, own in steady}.values():
         workers = "" if own.workers is None else f", {own.workers} workers"
         draws = f", {job.draws} draws of each image" if arm in _SOFTWARE and job.draws > 1 else ""
-        parts.append(
-            f"({arm}) {own.engine} in {own.precision}, batch {own.batch_size}{workers}{draws}"
-        )
+        how = _SCREENED if own.precision == _SCREENED else f"in {own.precision}"
+        parts.append(f"({arm}) {own.engine} {how}, batch {own.batch_size}{workers}{draws}")
     return "; ".join(parts) + "."
 
 

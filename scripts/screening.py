@@ -121,11 +121,11 @@ def page(table: pd.DataFrame) -> str:
             "Again in fp32 (%)": [
                 f"{value:.1f}" for value in 100 * table["recomputed"] / table["screened"]
             ],
-            "Of these changed": [f"{value:,}" for value in table["flipped"]],
+            "Corrected by it": [f"{value:,}" for value in table["flipped"]],
             "Checked": [f"{value:,}" for value in table["checked"]],
             "Largest error": [f"{value:.3f}" for value in table["error"]],
             "Bound": [f"{value:.3f}" for value in table["bound"]],
-            "Widest gap changed": [f"{value:.3f}" for value in table["widest"]],
+            "Widest gap corrected": [f"{value:.3f}" for value in table["widest"]],
             "Differ from fp32": [f"{value:,}" for value in table["differing"]],
             "Of these, in other batches": [f"{value:,}" for value in table["other_batches"]],
         }
@@ -134,7 +134,8 @@ def page(table: pd.DataFrame) -> str:
     words = (
         f"Of {int(table['screened'].sum()):,} outcomes that were found with `engine.precision=screened`, "
         f"{differ:,} differ from those stored in fp32; {flips:,} of these flip in fp32 too where batches have "
-        "another size. Errors, the bound and gaps are in logits; docs/scaling.md says what they are."
+        "another size. In logits: a gap is that between the two largest, an error how far the fast arithmetic "
+        "misses it, the bound the gap below which fp32 decides."
     )
     return "\n\n".join(["# Screened beside fp32", markdown_table(text), words]) + "\n"
 

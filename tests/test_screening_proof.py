@@ -11,7 +11,7 @@ from experiments.session import Progress, Session
 from experiments.stored import Run, load_run
 from experiments.terminal import console
 from pixelrobust.errors import InputError
-from pixelrobust.evaluation.screening import Screened
+from pixelrobust.outcomes.manifest import Screened
 from scripts.screening import compare, differing
 from tests.conftest import REPOSITORY
 

@@ -19,11 +19,12 @@ from pixelrobust.distributed import SINGLE, Context
 from pixelrobust.engine import NOTHING_FASTER, make_engine
 from pixelrobust.errors import InputError, first_line
 from pixelrobust.evaluation.forward import Design, ForwardPass, Pairs, PredictedChange, Task
-from pixelrobust.evaluation.screening import SCREENING, Screen, Screened, fill
+from pixelrobust.evaluation.screening import SCREENING, Screen, fill
 from pixelrobust.evaluation.store import UNKNOWN, Known, PredictionStore
 from pixelrobust.models.checks import check_module, check_values, try_module
 from pixelrobust.models.heads import Logits, has_logits
 from pixelrobust.outcomes.kinds import IMAGE_SIZE
+from pixelrobust.outcomes.manifest import Screened
 from pixelrobust.outcomes.rows import make_outcomes
 from pixelrobust.perturbation.grid import (
     Cell,
@@ -263,12 +264,13 @@ def _predict_changed(
     def finish(left: int) -> None:
         while len(underway) > left:
             pairs, results = underway.popleft()
-            for cell, predicted in results().items():
+            found = results()
+            for cell, predicted in found.items():
                 fill(tables[cell], pairs, predicted)
                 if store and (predicted.classes >= 0).all():
                     store.keep(cell, *pairs, predicted)
             if screen:
-                screen.settle(whole_batches=True)
+                screen.grow(len(pairs[0]) * len(found))
 
     for image, draw in _blocks(images, draws, _PAIRS_IN_BLOCK[forward.device.type]):
         missing = {

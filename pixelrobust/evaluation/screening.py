@@ -2,13 +2,12 @@
 
 Arithmetics disagree about an image only where its two largest logits lie closer together than the error of
 the faster one. So every changed image is predicted in the fast arithmetic first, and again in fp32 where the
-gap is below a bound: a multiple of the largest error seen on the first images of the run. A share of the others
-is computed in both, to check: where one disagrees, the bound is doubled, and the share, and what they ask for
-then is computed again.
+gap is below a bound: a multiple of the largest error seen on a sample of the changed images. A share of the
+others is computed in both, to check: where one disagrees, the bound is doubled, and the share, and what they
+ask for then is computed again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,42 +15,19 @@ from numpy.typing import NDArray
 from pixelrobust.engine import Engine
 from pixelrobust.evaluation.forward import ForwardPass, Pairs, PredictedChange
 from pixelrobust.evaluation.store import UNKNOWN, Known, PredictionStore
+from pixelrobust.outcomes.manifest import Screened
 from pixelrobust.perturbation.grid import Cell
 
 SCREENING = "screening"
 """What rows in memory call how they were screened, among their `attrs`."""
-# So many of the first changed images, of all cells in turn, show how large errors are.
+# So many changed images, drawn from all cells and images, show how large errors are.
 _CALIBRATED = 256
-
-
-class Screened(NamedTuple):
-    """Count what was screened.
-
-    Attributes:
-        screened: changed images.
-        error: the largest error of a gap on the first of them.
-        bound: below which gaps were not trusted in the end.
-        doubled: how often it was doubled.
-        recomputed: images below the bound, computed again in fp32.
-        flipped: of these, how many fp32 takes for another class.
-        checked: others that were computed in both; not one is taken for another class.
-        widest: the largest gap of an image that fp32 is known to take for another class.
-    """
-
-    screened: int = 0
-    error: float = 0.0
-    bound: float = 0.0
-    doubled: int = 0
-    recomputed: int = 0
-    flipped: int = 0
-    checked: int = 0
-    widest: float = 0.0
-
-    def plus(self, other: "Screened") -> "Screened":
-        """Return both together: sums of counts, the largest of all else."""
-        sums = ("screened", "recomputed", "flipped", "checked")
-        both = zip(self._fields, self, other, strict=True)
-        return Screened._make(own + one if key in sums else max(own, one) for key, own, one in both)
+# So many are computed in fp32 before they are kept: a run that is killed loses at most these.
+_KEPT_AT_ONCE = 4096
+# Each look at what to compute in fp32 goes through all that is known, so that it waits for this much more.
+_GROWTH = 1 / 8
+# Where the fast arithmetic gives no finite logits to see errors by, none of its predictions is trusted.
+_NOTHING_TRUSTED = 1e30
 
 
 class Screen:
@@ -82,11 +58,12 @@ class Screen:
         self._batch_size = engine.batch_size
         self._store, self._seed, self._least = store, seed, bound
         self._shape = shape
-        self._calibrating = dict(_calibrating(cells, shape))
+        self._calibrating = dict(_calibrating(cells, shape, seed))
         self._fast: dict[Cell, Known] = {}
         self._exact: dict[Cell, Known] = {}
         # Of each change a number in [0, 1): those below the share are checked.
-        self._drawn: dict[Cell, NDArray[np.float64]] = {}
+        self._drawn: dict[Cell, NDArray[np.float32]] = {}
+        self._known = self._looked_at = 0
 
     def add(self, tables: Mapping[Cell, Known]) -> None:
         """Take on cells, with the fast predictions that are known; these are filled in place later."""
@@ -97,7 +74,15 @@ class Screen:
             limits = (0 if limit is None else 1 + limit for limit in (cell.amplitude, cell.area))
             random = np.random.default_rng([self._seed, cell.num, *limits])
             # Draw by draw, so that those of more draws begin with those of fewer.
-            self._drawn[cell] = random.random(self._shape[::-1]).T
+            self._drawn[cell] = random.random(self._shape[::-1], dtype=np.float32).T
+            self._known += int((table.classes != UNKNOWN).sum())
+
+    def grow(self, count: int) -> None:
+        """Note that so many more fast predictions are known, and settle what fills batches, now and then."""
+        self._known += count
+        if self._known >= (1 + _GROWTH) * self._looked_at:
+            self.settle(whole_batches=True)
+            self._looked_at = self._known
 
     def settle(self, whole_batches: bool = False) -> None:
         """Compute in fp32 what is to be, of all that is known by now.
@@ -107,11 +92,14 @@ class Screen:
                 get ready for a batch of another size.
         """
         while wanted := self._wanted(whole_batches):
-            for cell, found in self._forward.predict_each(wanted).items():
-                pairs = wanted[cell]
-                fill(self._exact[cell], pairs, found)
-                if self._store and (found.classes >= 0).all():
-                    self._store.keep(cell, *pairs, found)
+            for portion in _portions(
+                wanted, -(-_KEPT_AT_ONCE // self._batch_size) * self._batch_size
+            ):
+                for cell, found in self._forward.predict_each(portion).items():
+                    pairs = portion[cell]
+                    fill(self._exact[cell], pairs, found)
+                    if self._store and (found.classes >= 0).all():
+                        self._store.keep(cell, *pairs, found)
 
     def classes(self, cell: Cell) -> NDArray[np.int64]:
         """Return the classes of a cell, (N, draws): those of fp32, where they are known."""
@@ -120,18 +108,22 @@ class Screen:
 
     def found(self) -> Screened:
         """Count what was found, so far."""
-        (bound, doubled), counts = self._bound(), np.zeros(4, dtype=np.int64)
+        bound, doubled = self._bound()
+        counts = dict.fromkeys(("screened", "calibrated", "recomputed", "flipped", "checked"), 0)
         for cell, fast in self._fast.items():
-            both = self._in_both(cell)
+            both, calibrating = self._in_both(cell), self._calibrating[cell]
             below = both & ~(fast.gaps >= bound)
-            differ = self._exact[cell].classes != fast.classes
-            counts += [
-                mask.sum()
-                for mask in (fast.classes != UNKNOWN, below, below & differ, both & ~below)
-            ]
-        screened, recomputed, flipped, checked = counts.tolist()
+            masks = {
+                "screened": fast.classes != UNKNOWN,
+                "calibrated": both & calibrating,
+                "recomputed": below,
+                "flipped": below & (self._exact[cell].classes != fast.classes),
+                # Those by which errors were seen agree above the bound, since it is larger.
+                "checked": both & ~below & ~calibrating & self._is_drawn(cell, doubled),
+            }
+            counts = {key: counts[key] + int(mask.sum()) for key, mask in masks.items()}
         return Screened(
-            screened, self._error(), bound, doubled, recomputed, flipped, checked, self._widest()
+            error=self._error(), bound=bound, doubled=doubled, widest=self._widest(), **counts
         )
 
     def _wanted(self, whole_batches: bool) -> dict[Cell, Pairs]:
@@ -142,10 +134,9 @@ class Screen:
             whole_batches = False
         else:
             bound, doubled = self._bound()
-            share = self._settings.checked * 2**doubled
             # Of logits that are not finite there is no gap.
             masks = {
-                cell: self._open(cell) & (~(fast.gaps >= bound) | (self._drawn[cell] < share))
+                cell: self._open(cell) & (~(fast.gaps >= bound) | self._is_drawn(cell, doubled))
                 for cell, fast in self._fast.items()
             }
         left = sum(int(mask.sum()) for mask in masks.values())
@@ -158,6 +149,10 @@ class Screen:
             if len(image):
                 wanted[cell] = image, draw
         return wanted
+
+    def _is_drawn(self, cell: Cell, doubled: int) -> NDArray[np.bool_]:
+        """Tell which images are checked, (N, draws)."""
+        return np.asarray(self._drawn[cell] < self._settings.checked * 2**doubled)
 
     def _open(self, cell: Cell) -> NDArray[np.bool_]:
         """Tell which images are known in the fast arithmetic alone, (N, draws)."""
@@ -182,19 +177,21 @@ class Screen:
         return max(bound, self._least), doubled
 
     def _error(self) -> float:
-        """Return the largest error of a gap among the first images.
+        """Return the largest error of a gap among the images that are drawn for it.
 
         Where classes differ the class of the fast arithmetic lies below another one in fp32, by the gap
         there at least.
         """
-        largest = 0.0
+        largest, seen, finite = 0.0, False, False
         for cell, fast in self._fast.items():
             exact = self._exact[cell]
-            known = self._in_both(cell) & self._calibrating[cell] & np.isfinite(fast.gaps)
+            calibrated = self._in_both(cell) & self._calibrating[cell]
+            known = calibrated & np.isfinite(fast.gaps)
+            seen, finite = seen or bool(calibrated.any()), finite or bool(known.any())
             sign = np.where(fast.classes == exact.classes, 1, -1)
             errors = np.abs(fast.gaps - sign * exact.gaps)[known]
             largest = max(largest, float(errors.max(initial=0)))
-        return largest
+        return _NOTHING_TRUSTED if seen and not finite else largest
 
     def _widest(self) -> float:
         """Return the largest gap of an image that fp32 is known to take for another class."""
@@ -213,13 +210,37 @@ def fill(table: Known, pairs: Pairs, found: PredictedChange) -> None:
 
 
 def _calibrating(
-    cells: Sequence[Cell], shape: tuple[int, int]
+    cells: Sequence[Cell], shape: tuple[int, int], seed: int
 ) -> Iterator[tuple[Cell, NDArray[np.bool_]]]:
-    """Yield, for each cell, (N, draws): the first images, of which each cell has its share."""
+    """Yield, for each cell, (N, draws): the images by which errors are seen, of which each has its share.
+
+    They are drawn from all images, since neighbours in a list are often of one class; no image counts
+    twice while there are others, and first draws come first.
+    """
     images, draws = shape
-    first = np.arange(min(_CALIBRATED, images * draws))
-    for turn, cell in enumerate(cells):
-        own = first[turn :: len(cells)]
+    order = np.random.default_rng(seed).permutation(images)
+    wanted = min(_CALIBRATED, images * draws * len(cells))
+    ends = wanted * np.arange(len(cells) + 1) // len(cells)
+    for cell, start, stop in zip(cells, ends[:-1], ends[1:], strict=True):
+        own = np.arange(start, stop) % (images * draws)
         mask = np.zeros(shape, dtype=np.bool_)
-        mask[own % images, own // images] = True
+        mask[order[own % images], own // images] = True
         yield cell, mask
+
+
+def _portions(wanted: Mapping[Cell, Pairs], size: int) -> Iterator[dict[Cell, Pairs]]:
+    """Yield so many of the wanted images at a time."""
+    portion: dict[Cell, Pairs] = {}
+    left = size
+    for cell, (image, draw) in wanted.items():
+        start = 0
+        while start < len(image):
+            part = slice(start, start + left)
+            portion[cell] = image[part], draw[part]
+            left -= len(image[part])
+            start = part.stop
+            if not left:
+                yield portion
+                portion, left = {}, size
+    if portion:
+        yield portion

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pixelrobust.errors import InputError
 from pixelrobust.files import write_text
@@ -33,6 +33,46 @@ _TOLD_APART = (
 _NOT_RESULTS = ("--", ".", ":(exclude)results")
 
 
+class Screened(NamedTuple):
+    """Count what was screened of a network's predictions (see `pixelrobust.evaluation.screening`).
+
+    Attributes:
+        screened: changed images.
+        calibrated: of these, those that were computed in both arithmetics to see how large errors are.
+        error: the largest error of a gap among them.
+        bound: below which gaps were not trusted in the end.
+        doubled: how often it was doubled.
+        recomputed: images below the bound, computed again in fp32.
+        flipped: of these, how many fp32 takes for another class.
+        checked: others, not calibrated, that were drawn to be computed in both; in the end not one is
+            taken for another class.
+        widest: the largest gap of an image that fp32 is known to take for another class.
+    """
+
+    screened: int = 0
+    calibrated: int = 0
+    error: float = 0.0
+    bound: float = 0.0
+    doubled: int = 0
+    recomputed: int = 0
+    flipped: int = 0
+    checked: int = 0
+    widest: float = 0.0
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> "Screened":
+        """Return what is noted of an engine; zeros where nothing is, or no numbers are."""
+        return cls(
+            **{key: about[key] for key in cls._fields if isinstance(about.get(key), int | float)}
+        )
+
+    def plus(self, other: "Screened") -> "Screened":
+        """Return both together: sums of counts, the largest of all else."""
+        sums = ("screened", "calibrated", "recomputed", "flipped", "checked")
+        both = zip(self._fields, self, other, strict=True)
+        return Screened._make(own + one if key in sums else max(own, one) for key, own, one in both)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The record of one run, as plain data.
@@ -51,7 +91,7 @@ class Manifest:
         image_list_sha256: digest of keys, labels and pixels of the images evaluated.
         weights_sha256: for each model, the digest of its weights.
         engines: for each model, what ran it: name, precision, batch_size; if it was screened, in which
-            arithmetic (fast), and what came of it (see `pixelrobust.evaluation.screening.Screened`); and
+            arithmetic (fast), and what came of it (see `Screened`); and
             of how many unchanged images its predictions were compared with eager's in fp32, and how many
             differ (compared, differing); and, where memory made it halve its batches, to what size, and how many of
             these predictions that flips (halved_to, flipped_by_halving).
@@ -181,17 +221,24 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
     Raises:
         InputError: the runs saw different images, or treated them differently (`why_apart`).
     """
-    first = manifests[0]
+    first, engines = manifests[0], dict[str, dict[str, Any]]()
     for other in manifests[1:]:
         refusal = why_apart(first, other)
         if refusal:
             raise InputError(refusal)
+    for manifest in manifests:
+        for name, own in manifest.engines.items():
+            engines[name] = own | (
+                Screened.of(own).plus(Screened.of(engines.get(name, {})))._asdict()
+                if "fast" in own
+                else {}
+            )
     return replace(
         first,
         config=_common([manifest.config for manifest in manifests])
         | {"merged": sorted(manifest.address() for manifest in manifests)},
         weights_sha256={k: v for manifest in manifests for k, v in manifest.weights_sha256.items()},
-        engines={k: v for manifest in manifests for k, v in manifest.engines.items()},
+        engines=engines,
         seconds={},
     )
 

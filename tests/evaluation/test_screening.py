@@ -1,5 +1,6 @@
 """Screening gives the predictions of the exact network, whatever the fast one does to small margins."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ import pixelrobust.engine
 from pixelrobust import evaluate
 from pixelrobust.engine import EagerEngine, Engine
 from pixelrobust.engine.base import Screening
-from pixelrobust.evaluation import cells
+from pixelrobust.evaluation import cells, screening
 from pixelrobust.evaluation.cells import evaluate_cells
 from pixelrobust.evaluation.forward import Design, ForwardPass, Task
-from pixelrobust.evaluation.screening import SCREENING, Screen, Screened, fill
+from pixelrobust.evaluation.screening import SCREENING, Screen, fill
 from pixelrobust.evaluation.store import Known, PredictionStore
+from pixelrobust.outcomes.manifest import Screened
 from pixelrobust.perturbation.grid import Cell, build_grid
 
 CPU = torch.device("cpu")
@@ -33,10 +35,11 @@ def images_of(count: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=generator)
 
 
-def bright_in_the_end(count: int) -> Tensor:
-    """Return images whose first pixel is black, and white in those that come after 300."""
-    images = images_of(count)
-    images[:, :, 0, 0] = torch.where(torch.arange(count) < 300, 0, 255)[:, None]
+def bright_where_nobody_looks(count: int) -> Tensor:
+    """Return images whose first pixel is black, and white in those by which no error is seen."""
+    images, order = images_of(count), np.random.default_rng(0).permutation(count)
+    images[:, :, 0, 0] = 0
+    images[order[256:], :, 0, 0] = 255
     return images
 
 
@@ -111,8 +114,9 @@ def test_only_small_margins_are_computed_again_and_all_predictions_are_exact() -
     assert told.widest < 0.05
     # Distances lie evenly in -1..1.
     assert told.recomputed / told.screened == pytest.approx(told.bound, abs=0.03)
-    # Of the first images and of one in a hundred the rest.
-    assert 200 < told.checked < 256 + 40
+    assert told.calibrated == 256
+    # One in a hundred of those that are neither below the bound nor among these.
+    assert 4 <= told.checked <= 24
 
 
 def test_margins_that_are_all_smaller_than_the_error_are_all_computed_again() -> None:
@@ -136,8 +140,8 @@ def test_errors_up_to_the_bound_never_show(width: float, error: float, multiple:
 
 
 def test_a_check_that_fails_doubles_the_bound_and_what_lies_below_is_computed_again() -> None:
-    """None of the first images, by which errors are measured, is broken."""
-    images = bright_in_the_end(500)
+    """None of the images by which errors are seen is broken."""
+    images = bright_where_nobody_looks(500)
     exact, fast = Margins(8.0), Margins(8.0, error=0.05, broken=0.999)
     expected = outcomes_of(engine_of(exact, None), images=images)
     unchecked = outcomes_of(engine_of(exact, fast, checked=0), images=images)
@@ -181,9 +185,9 @@ def test_images_are_gathered_into_full_batches_across_cells_and_blocks(
     monkeypatch.setitem(cells._PAIRS_IN_BLOCK, "cpu", block)
     exact = CountsImages(1.0)
     told = screened_in(outcomes_of(engine_of(exact, Margins(1.0, error=0.05))))
-    unchanged, again = IMAGES, told.recomputed + told.checked
-    assert sum(exact.sizes) == unchanged + again
-    # The unchanged images, the first ones, which lie in up to two blocks, and the others.
+    again = sum(exact.sizes) - IMAGES
+    assert told.recomputed + told.checked < again < told.recomputed + told.checked + told.calibrated
+    # The unchanged images, those that are looked at first, which lie in up to two blocks, and the others.
     assert sum(size < 16 for size in exact.sizes) <= 4
 
 
@@ -194,7 +198,8 @@ def test_what_is_stored_says_its_arithmetic_and_is_not_computed_again(tmp_path: 
     told = screened_in(first)
     assert sum(map(store.count, CHANGED)) == told.screened
     inner = store.within("fp32")
-    assert sum(map(inner.count, CHANGED)) == told.recomputed + told.checked
+    computed = sum(map(inner.count, CHANGED))
+    assert computed > told.recomputed + told.checked
     # Of images that were stopped before they were computed again, only these are.
     for part in sorted(tmp_path.glob("n8-*/fp32/*.parquet")):
         part.unlink()
@@ -202,7 +207,7 @@ def test_what_is_stored_says_its_arithmetic_and_is_not_computed_again(tmp_path: 
     counted = CountsImages(1.0)
     again = outcomes_of(engine_of(counted, CountsImages(1.0, error=0.05)), store)
     pd.testing.assert_frame_equal(again, first)
-    assert sum(counted.sizes) == IMAGES + told.recomputed + told.checked - lost
+    assert sum(counted.sizes) == IMAGES + computed - lost
     idle = CountsImages(1.0, error=0.05)
     outcomes_of(engine_of(exact, idle), store)
     assert not hasattr(idle, "sizes")
@@ -211,7 +216,7 @@ def test_what_is_stored_says_its_arithmetic_and_is_not_computed_again(tmp_path: 
 def test_stored_predictions_below_a_bound_that_was_doubled_are_computed_again(
     tmp_path: Path,
 ) -> None:
-    images = bright_in_the_end(500)
+    images = bright_where_nobody_looks(500)
     exact, fast = Margins(8.0), Margins(8.0, error=0.05, broken=0.999)
     store = PredictionStore(tmp_path, pytest.fail, range(500))
     missed = outcomes_of(engine_of(exact, fast, checked=0), store, images)
@@ -219,6 +224,78 @@ def test_stored_predictions_below_a_bound_that_was_doubled_are_computed_again(
     expected = outcomes_of(engine_of(exact, None), images=images)
     assert (missed["prediction"] != expected["prediction"]).any()
     pd.testing.assert_frame_equal(rows(found), rows(expected))
+
+
+def test_errors_are_seen_on_images_from_all_over_the_list() -> None:
+    """Lists are in the order of classes; in this one the last class alone has large errors."""
+
+    class WrongInTheEnd(Margins):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            return torch.where(images[:, :1, 0, 0] > 0.999, logits.flip(1), logits)
+
+    images = images_of(500)
+    images[:, :, 0, 0] = torch.where(torch.arange(500) < 400, 0, 255)[:, None]
+    exact = Margins(1.0)
+    found = outcomes_of(engine_of(exact, WrongInTheEnd(1.0), checked=0), images=images)
+    pd.testing.assert_frame_equal(
+        rows(found), rows(outcomes_of(engine_of(exact, None), images=images))
+    )
+    assert screened_in(found).doubled == 0
+
+
+@pytest.mark.parametrize(("count", "calibrated"), [(5, 5 * 4 * 2), (31, 31 * 4 * 2), (200, 256)])
+def test_of_few_images_all_changed_ones_show_how_large_errors_are(
+    count: int, calibrated: int
+) -> None:
+    found = outcomes_of(engine_of(Margins(1.0), Margins(1.0, error=0.05)), images=images_of(count))
+    assert screened_in(found).calibrated == calibrated
+
+
+def test_nothing_is_trusted_where_errors_cannot_be_seen() -> None:
+    """The fast arithmetic overflows on all images that are looked at first, and is wrong about the others."""
+
+    class Useless(Margins):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images).flip(1)
+            return torch.where(images[:, :1, 0, 0] > 0.999, logits, torch.inf)
+
+    images, exact = bright_where_nobody_looks(500), Margins(1.0)
+    found = outcomes_of(engine_of(exact, Useless(1.0), checked=0), images=images)
+    pd.testing.assert_frame_equal(
+        rows(found), rows(outcomes_of(engine_of(exact, None), images=images))
+    )
+    told = screened_in(found)
+    assert told.recomputed == told.screened
+    json.dumps(told._asdict(), allow_nan=False)
+
+
+def test_what_is_computed_again_is_kept_before_all_of_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(CountsImages):
+        def forward(self, images: Tensor) -> Tensor:
+            if sum(getattr(self, "sizes", [])) > IMAGES + 300:
+                raise KeyboardInterrupt
+            return super().forward(images)
+
+    monkeypatch.setattr(screening, "_KEPT_AT_ONCE", 60)
+    store = PredictionStore(tmp_path, pytest.fail, range(IMAGES))
+    with pytest.raises(KeyboardInterrupt):
+        outcomes_of(engine_of(Stopped(0.01), Margins(0.01, error=0.05)), store)
+    kept = sum(map(store.within("fp32").count, CHANGED))
+    assert 300 - 64 <= kept <= 300 + 16
+
+
+def test_long_runs_are_not_gone_through_for_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cells._PAIRS_IN_BLOCK, "cpu", 20)
+    looks, settle = [], Screen.settle
+    monkeypatch.setattr(Screen, "settle", lambda *given, **how: looks.append(settle(*given, **how)))
+    engine, images = engine_of(Margins(1.0), Margins(1.0, error=0.05)), images_of(20)
+    task = Task(engine, images, list(map(str, range(20))), np.zeros(20, dtype=np.int64), "net")
+    evaluate_cells(task, Design([Cell(2)], 200, 0))
+    # Of 200 blocks.
+    assert 10 < len(looks) < 50
 
 
 def test_checks_of_more_draws_begin_with_those_of_fewer() -> None:
@@ -256,7 +333,7 @@ def test_real_bf16_gives_the_predictions_of_fp32_even_where_a_layer_is_broken(
     broken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pixelrobust.engine, "fast_precision", lambda device: "bf16")
-    images = bright_in_the_end(500)
+    images = bright_where_nobody_looks(500)
     arguments = {"num": [2, 8], "draws": 6, "engine": "eager", "device": "cpu"}
     network, labels = small_network(broken), [0] * 500
     expected = evaluate(network, images, labels, **arguments)
@@ -285,7 +362,7 @@ def test_without_a_faster_arithmetic_all_is_computed_in_fp32(
 
 def test_a_bound_of_other_processes_is_kept_apart_from_what_was_doubled_here() -> None:
     """As in a second round, after one process has told the others its bound."""
-    images = bright_in_the_end(500)
+    images = bright_where_nobody_looks(500)
     exact, fast = Margins(8.0), Margins(8.0, error=0.05, broken=0.999)
     engine = engine_of(exact, fast, checked=0.05)
     assert engine.screening
