@@ -574,7 +574,8 @@ def summarise(runs: Sequence[Measured]) -> "pd.DataFrame":
         # A ratio is between runs of the same round; the naive script knows one precision, what is
         # screened is to be fp32's, and so are all that are compared with arm c.
         own = "fp32" if precision == _SCREENED else precision
-        beside = (("a", "fp32"), ("c", "fp32"), ("d", own))
+        in_fp32 = (run.model, run.round, "c", "fp32") in rates
+        beside = (("a", "fp32"), ("c", "fp32" if in_fp32 else precision), ("d", own))
         others = {
             arm: rates.get((run.model, run.round, arm, kind), math.nan) for arm, kind in beside
         }

@@ -4,7 +4,7 @@
 
 The stored ones were computed in fp32. Where an outcome differs, its image is shown again in fp32, in batches of other
 sizes: sums of another order can flip a prediction that is all but a tie. Writes screening.csv and screening.md
-into the folder's parent. The runs are kept in a folder that is given (--runs), and a second start goes on there.
+into the folder's parent. The runs are kept in a folder that is given (--runs), and the same command goes on there.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pixelrobust.evaluation.forward import Design, ForwardPass
 from pixelrobust.files import write_text
 from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES
 from pixelrobust.outcomes.rows import cell_of
-from pixelrobust.settings import model_label
+from pixelrobust.settings import fingerprint, model_label
 from pixelrobust.tables.rates import markdown_table, write_csv
 
 TABLES = ("table6", "table7", "table8")
@@ -38,7 +38,7 @@ _OTHER_SIZES = (1, 7, 32)
 
 def screened_run(name: str, profile: str, runs: Path, keys: Sequence[str]) -> Run:
     """Run an experiment of a profile with screening; return its manifest and rows."""
-    results = runs / name
+    results = runs / fingerprint(profile, name, *keys)[:10]
     command = [
         sys.executable, "-m", "experiments.run", f"experiment={name}", f"profile={profile}", *keys,
         "engine.precision=screened", "pictures=0", f"paths.results={quoted(results)}",
@@ -99,7 +99,16 @@ def compare(stored: Run, screened: Run, session: Session) -> pd.DataFrame:
     table = []
     for model in map(str, stored[1]["model"].unique()):
         engine = screened[0].engines[model]
-        counts = ("screened", "recomputed", "flipped", "checked", "error", "bound", "widest")
+        counts = (
+            "screened",
+            "calibrated",
+            "recomputed",
+            "flipped",
+            "checked",
+            "error",
+            "bound",
+            "widest",
+        )
         table.append(
             {"run": stored[0].name, "model": model, "fast": engine["fast"]}
             | {key: engine[key] for key in counts}
@@ -118,6 +127,7 @@ def page(table: pd.DataFrame) -> str:
             "Run": table["run"],
             "Model": table["model"],
             "Outcomes": [f"{value:,}" for value in table["screened"]],
+            "For errors": [f"{value:,}" for value in table["calibrated"]],
             "Again in fp32 (%)": [
                 f"{value:.1f}" for value in 100 * table["recomputed"] / table["screened"]
             ],
@@ -134,7 +144,7 @@ def page(table: pd.DataFrame) -> str:
     words = (
         f"Of {int(table['screened'].sum()):,} outcomes that were found with `engine.precision=screened`, "
         f"{differ:,} differ from those stored in fp32; {flips:,} of these flip in fp32 too where batches have "
-        "another size. In logits: a gap is that between the two largest, an error how far the fast arithmetic "
+        "another size. Errors were seen on some of them, and some were checked. In logits: a gap is that between the two largest, an error how far the fast arithmetic "
         "misses it, the bound the gap below which fp32 decides."
     )
     return "\n\n".join(["# Screened beside fp32", markdown_table(text), words]) + "\n"

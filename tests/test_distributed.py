@@ -19,7 +19,7 @@ from pixelrobust.distributed import SINGLE, Context, device_names, start
 from pixelrobust.engine import EagerEngine
 from pixelrobust.engine.base import Screening
 from pixelrobust.evaluation.cells import evaluate_cells
-from pixelrobust.evaluation.forward import Design, Task
+from pixelrobust.evaluation.forward import Design, ForwardPass, Task
 from pixelrobust.models.build import weights_digest
 from pixelrobust.models.heads import replace_head
 from pixelrobust.perturbation.grid import build_grid
@@ -46,14 +46,18 @@ def network() -> nn.Module:
     return module
 
 
+def screened_engine(device: torch.device) -> EagerEngine:
+    """Return an engine with a fast one that is off by more or less all of its margins."""
+    engine, fast = EagerEngine(network(), device, 4), network()
+    with torch.no_grad():
+        fast[1][-1].weight += 0.05 * fast[1][-1].weight.flip(0)
+    engine.screening = Screening(EagerEngine(fast, device, 4), 2, 0.1)
+    return engine
+
+
 def evaluation(context: Context, count: int, screened: bool = False) -> pd.DataFrame:
-    engine = EagerEngine(network(), context.device, 4)
-    if screened:
-        # A network that is off by more or less all of its margins.
-        fast = network()
-        with torch.no_grad():
-            fast[1][-1].weight += 0.05 * fast[1][-1].weight.flip(0)
-        engine.screening = Screening(EagerEngine(fast, context.device, 4), 2, 0.1)
+    device = context.device
+    engine = screened_engine(device) if screened else EagerEngine(network(), device, 4)
     truth = np.arange(count) % 3
     task, design = Task(engine, images(count), keys(count), truth, "small"), Design(CELLS, 2, 0)
     return evaluate_cells(task, design, context=context)
@@ -139,6 +143,14 @@ def test_two_processes_screen_as_one_does(together: dict[str, Any]) -> None:
     told, expected = found.attrs["screening"], alone.attrs["screening"]
     assert told["screened"] == expected["screened"] == 13 * 2 * 2
     assert told["flipped"] == expected["flipped"] > 0
+    # Both processes distrust what either does: all gaps below the larger bound are computed again.
+    fast = screened_engine(torch.device("cpu")).screening.fast
+    task = Task(fast, images(13), keys(13), np.zeros(13, dtype=np.int64), "fast")
+    pairs = np.tile(np.arange(13), 2), np.arange(2).repeat(13)
+    changed = [cell for cell in CELLS if cell.num]
+    gaps = ForwardPass(task, Design(CELLS, 2, 0)).predict(pairs, changed)
+    below = sum(int((found.gaps < told["bound"]).sum()) for found in gaps.values())
+    assert told["recomputed"] == below < told["screened"]
 
 
 @pytest.mark.parametrize(

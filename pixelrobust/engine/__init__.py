@@ -18,6 +18,7 @@ from pixelrobust.engine.base import (
 )
 from pixelrobust.engine.devices import (
     check_batch_size,
+    check_precision,
     fast_precision,
     find_device,
     suitable_batch_size,
@@ -68,11 +69,15 @@ def make_engine(module: nn.Module, settings: EngineSettings, images: Tensor, pas
     device = find_device(settings.devices)
     if settings.precision != SCREENED:
         return _made(module, settings, device, settings.precision, images, passes)
-    engine = _made(module, settings, device, "fp32", images, passes)
     how = settings.screening
+    if how.fast:
+        check_precision(device, how.fast, "engine.screening.fast")
+    engine = _made(module, settings, device, "fp32", images, passes)
     if precision := how.fast or fast_precision(device):
         fast = _made(module, settings, device, precision, images, passes)
-        engine.screening = Screening(fast, how.multiple, how.checked)
+        # Plain PyTorch may be slower in it than another engine is in fp32.
+        if fast.name == engine.name or fast.name != "eager":
+            engine.screening = Screening(fast, how.multiple, how.checked)
     return engine
 
 

@@ -137,12 +137,12 @@ def _glibc(name: str) -> Any:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
 
 
-def check_precision(device: torch.device, precision: Precision) -> None:
-    """Raise InputError where a device does not have this arithmetic."""
+def check_precision(
+    device: torch.device, precision: Precision, key: str = "engine.precision"
+) -> None:
+    """Raise InputError, which names the key, where a device does not have this arithmetic."""
     if device.type == "cpu" and precision in ("tf32", "fp16"):
-        raise InputError(
-            f"engine.precision={precision} needs a GPU; give fp32 or bf16, or engine.devices=cuda."
-        )
+        raise InputError(f"{key}={precision} needs a GPU; give bf16, or engine.devices=cuda.")
 
 
 def offers_tf32(device: torch.device) -> bool:

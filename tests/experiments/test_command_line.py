@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shlex
 import subprocess
 import sys
@@ -303,6 +304,7 @@ WRONG = {
     "selection.models=[foo]": "selection.models names 'foo'",
     "engine.devices=cuda:99": "engine.devices=cuda:99 is not there",
     "engine.batch_size=0": "engine.batch_size=0",
+    "engine.precision=screened engine.screening.fast=tf32": "engine.screening.fast=tf32 needs a GPU",
     "name=../x": "name='../x'",
     "evaluate": "evaluate cannot be read",
     "attack=fgsm ++attack._target_=foolbox.attacks.FGSM": "attack._target_ is not a key",
@@ -485,6 +487,36 @@ def test_a_run_says_and_keeps_what_ran_each_network(run: Run, tmp_path: Path) ->
     by_engine = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("eager", "openvino")]
     same = (by_engine[0]["prediction"] == by_engine[1]["prediction"]).mean()
     assert same > 0.98
+
+
+def test_a_run_says_and_keeps_what_was_screened(run: Run, tmp_path: Path) -> None:
+    """Of a sweep the merged record counts all jobs."""
+    screened = ("engine=eager", "engine.precision=screened", "engine.screening.fast=bf16")
+    ended = run("-m", *FEW, *screened, "perturbation.num=4,64")
+    assert ended.code == 0, ended.err
+    folder = only_folder(tmp_path / "results", "*-sweep-*")
+    found = json.loads((folder / "outcomes" / "table.json").read_text())
+    (about, *_) = found["engines"].values()
+    assert (about["precision"], about["fast"]) == ("screened", "bf16")
+    assert about["screened"] == 2 * found["images"] * found["draws"]
+    # They are so few that all of them show how large errors are.
+    assert about["calibrated"] == about["screened"]
+    jobs = [
+        path for path in tmp_path.glob("results/*/outcomes/table.json") if "sweep" not in str(path)
+    ]
+    parts = [json.loads(path.read_text())["engines"] for path in jobs]
+    for name, own in found["engines"].items():
+        assert own["screened"] == sum(part[name]["screened"] for part in parts)
+        assert own["error"] == max(part[name]["error"] for part in parts) > 0
+
+    alone = run(*FEW, *screened, "perturbation.num=256")
+    assert alone.code == 0, alone.err
+    assert "runs on PyTorch (fp32, screened in bf16)" in alone.out
+    assert re.search(
+        r"of \d+ predictions in bf16, \d+ \([\d.]+%\) with small margins were computed again in fp32, "
+        r"which changed \d+; of the others, 0 were checked: none differed",
+        " ".join(alone.out.split()),
+    )
 
 
 def test_the_jobs_of_a_sweep_share_engines_and_repeat_no_unchanged_image(

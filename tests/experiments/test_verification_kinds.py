@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 
+from pixelrobust.evaluation.screening import Screen
 from tests.conftest import Run
 from tests.experiments.test_verification import Verify, call_verify
 from tests.fault_cases import sentence
@@ -28,7 +29,7 @@ OVERSHOOT = ("experiment=overshoot", "draws=1", "attack.epsilon=[1.5x,3x]", "att
 RANDOM = ("experiment=table9", "draws=1", "attack=pgd", "attack.epsilon=2")
 LAYERS = ("experiment=amplification",)
 SEARCHED = ("experiment=worst-case", "draws=3", "queries=9")
-SCREENED = ("engine.precision=screened",)
+SCREENED = ("engine.precision=screened", "engine.screening.fast=bf16")
 RETRAINED = ("experiment=table10", "draws=2")
 TRANSFER = ("experiment=table11", "attack.epsilon=[minimal,2]")
 DISTANCES = ("experiment=distances", "retrain.measured=4")
@@ -115,6 +116,17 @@ def test_sound_results_of_every_kind_are_confirmed(kind: str, store: Store, veri
     count = len(pd.read_parquet(stored.rows))
     assert [int(one.replace(",", "")) for one in counted.groups()] == [count, count]
     assert "0 differ where two logits are" in ended.out
+
+
+def test_what_was_screened_is_computed_again_in_fp32_alone(
+    store: Store, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = store(*KINDS["outcomes that are screened"])
+    (about,) = json.loads(stored.rows.with_suffix(".json").read_text())["engines"].values()
+    assert (about["precision"], about["fast"]) == ("screened", "bf16")
+    assert about["screened"] == sum(pd.read_parquet(stored.rows)["num"] > 0)
+    monkeypatch.setattr(Screen, "add", lambda *given: pytest.fail("it is screened again"))
+    assert verify(stored.folder, *stored.keys, "--share", "1").code == 0
 
 
 @pytest.mark.parametrize(
