@@ -166,7 +166,10 @@ def _network(key: str, settings: ModelSettings) -> dict[str, object]:
         # Where a file lies is the reader's own affair.
         "weights": settings.weights.rpartition("/")[2],
     }
-    published = _published(settings)
+    architecture, published = find_architecture(settings), None
+    if settings.source == "torchvision":
+        members = torchvision.models.get_model_weights(settings.name).__members__
+        published = members.get(settings.weights)
     if published is not None:
         accuracies = published.meta["_metrics"]["ImageNet-1K"]
         return row | {
@@ -177,23 +180,9 @@ def _network(key: str, settings: ModelSettings) -> dict[str, object]:
         }
     # On this device tensors have shapes only, so that no network takes time or memory.
     with torch.device("meta"):
-        network = find_architecture(settings).build(None)
+        network = architecture.build(None)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return row | {"parameters": parameters, "top1": math.nan, "top5": math.nan}
-
-
-def _published(settings: ModelSettings) -> Any:
-    """Return torchvision's entry for a model's published weights; None for all other weights."""
-    if settings.source != "torchvision":
-        return None
-    try:
-        entries = torchvision.models.get_model_weights(settings.name).__members__
-    except ValueError as error:
-        raise InputError(
-            f"models.<name>.name={settings.name!r} is not a classifier of torchvision; "
-            "see its documentation for names."
-        ) from error
-    return entries.get(settings.weights)
 
 
 def _attack(name: str) -> tuple[str, str, str, str, str, str]:

@@ -369,8 +369,8 @@ def _check_weights(manifest: Manifest, classifier: Classifier) -> None:
     """Raise InputError where a network's weights are not those that a run had."""
     if classifier.weights_sha256 != manifest.weights_sha256.get(classifier.name):
         raise InputError(
-            f"the weights of {classifier.name} are not those that {manifest.name} ran with; give them "
-            f"(models.{classifier.name}.weights)."
+            f"the weights of {classifier.name} are not those that {manifest.name} ran with; give them: "
+            "models.<name>.weights=FILE."
         )
 
 

@@ -63,6 +63,14 @@ def test_ratios_are_between_neighbours_in_time() -> None:
     assert (c["whole_process_seconds"], c["seconds"], c["passes"], c["runs"]) == (16, 10, 800, 3)
 
 
+def test_what_never_ran_in_fp32_is_compared_with_itself() -> None:
+    half = [
+        replace(run, steady=replace(run.steady, precision="bf16")) for run in RUNS if run.arm != "a"
+    ]
+    table = summarise(half).set_index("arm")
+    assert table["ratio_to_c"].to_dict() == {"c": 1, "d": 1.0667}
+
+
 def test_the_table_has_a_row_for_each_network_and_arm() -> None:
     table = summarise([*(replace(run, model="other") for run in RUNS), *RUNS])
     assert table["model"].tolist() == ["other"] * 3 + ["net"] * 3

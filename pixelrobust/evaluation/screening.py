@@ -7,6 +7,7 @@ others is computed in both, to check: where one disagrees, the bound is doubled,
 ask for then is computed again.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -55,7 +56,8 @@ class Screen:
     ) -> None:
         assert engine.screening
         self._forward, self._settings = exact, engine.screening
-        self._batch_size = engine.batch_size
+        self._batch_size = size = engine.batch_size
+        self._portion = math.ceil(_KEPT_AT_ONCE / size) * size
         self._store, self._seed, self._least = store, seed, bound
         self._shape = shape
         self._calibrating = dict(_calibrating(cells, shape, seed))
@@ -92,9 +94,7 @@ class Screen:
                 get ready for a batch of another size.
         """
         while wanted := self._wanted(whole_batches):
-            for portion in _portions(
-                wanted, -(-_KEPT_AT_ONCE // self._batch_size) * self._batch_size
-            ):
+            for portion in _portions(wanted, self._portion):
                 for cell, found in self._forward.predict_each(portion).items():
                     pairs = portion[cell]
                     fill(self._exact[cell], pairs, found)
