@@ -105,7 +105,11 @@ def test_the_retraining_is_committed(profile: str) -> None:
 
 # Those of the bundled profile are rebuilt by the command that does so, in `test_report.py`.
 @pytest.mark.parametrize("profile", [own for own in ALL_PROFILES if own != "bundled"])
-def test_tables_are_rebuilt_from_their_outcomes(profile: str, tmp_path: Path) -> None:
+def test_tables_are_rebuilt_from_their_outcomes(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Drawing takes most of the time, and no figure is looked at here.
+    monkeypatch.setattr("experiments.writing.write_figure", lambda figure, stem: None)
     runs = stored_runs(RESULTS / profile)
     for run in runs.values():
         present(tmp_path, *run)

@@ -42,7 +42,7 @@ def hostile_folder(folder: Path) -> Path:
     """Results in which every name wants to be markup."""
     finding = {
         "claim": "more-pixels", "subject": HOSTILE, "condition": HOSTILE, "estimate": 1, "low": 0,
-        "high": 2, "p": 0.01, "verdict": "holds", "unit": HOSTILE, "test": HOSTILE,
+        "high": 2, "p": 0.01, "verdict": "holds", "images_needed": None, "unit": HOSTILE, "test": HOSTILE,
     }  # fmt: skip
     write_csv(pd.DataFrame([finding]), folder / "claims.csv")
     write_csv(pd.DataFrame({HOSTILE: [HOSTILE]}), folder / "own.csv")
