@@ -513,8 +513,7 @@ def _engine_in_words(about: Mapping[str, Any]) -> str:
 
 def note_screened(session: Session, name: str, found: Mapping[str, Any]) -> None:
     """Keep how predictions of a network were screened, together with what is known of it already."""
-    about = session.engines[name]
-    session.engines[name] = about | Screened(**found).plus(Screened.of(about))._asdict()
+    session.engines[name] = Screened(**found).added_to(session.engines[name])
 
 
 def _engine_settings(session: Session, name: str, only_selects: bool = False) -> EngineSettings:

@@ -27,6 +27,7 @@ from pixelrobust.errors import InputError
 from pixelrobust.evaluation.forward import Design, ForwardPass
 from pixelrobust.files import write_text
 from pixelrobust.outcomes.kinds import CELL_COLUMNS, OUTCOMES
+from pixelrobust.outcomes.manifest import Screened
 from pixelrobust.outcomes.rows import cell_of
 from pixelrobust.settings import fingerprint, model_label
 from pixelrobust.tables.rates import markdown_table, write_csv
@@ -99,19 +100,9 @@ def compare(stored: Run, screened: Run, session: Session) -> pd.DataFrame:
     table = []
     for model in map(str, stored[1]["model"].unique()):
         engine = screened[0].engines[model]
-        counts = (
-            "screened",
-            "calibrated",
-            "recomputed",
-            "flipped",
-            "checked",
-            "error",
-            "bound",
-            "widest",
-        )
         table.append(
             {"run": stored[0].name, "model": model, "fast": engine["fast"]}
-            | {key: engine[key] for key in counts}
+            | Screened.of(engine)._asdict()
             | {
                 "differing": int((rows["model"] == model).sum()),
                 "other_batches": int((flipped["model"] == model).sum()),
@@ -144,8 +135,9 @@ def page(table: pd.DataFrame) -> str:
     words = (
         f"Of {int(table['screened'].sum()):,} outcomes that were found with `engine.precision=screened`, "
         f"{differ:,} differ from those stored in fp32; {flips:,} of these flip in fp32 too where batches have "
-        "another size. Errors were seen on some of them, and some were checked. In logits: a gap is that between the two largest, an error how far the fast arithmetic "
-        "misses it, the bound the gap below which fp32 decides."
+        "another size. Errors were seen on some of them, and some were checked. In logits: a gap is that "
+        "between the two largest, an error how far the fast arithmetic misses it, the bound the gap below "
+        "which fp32 decides."
     )
     return "\n\n".join(["# Screened beside fp32", markdown_table(text), words]) + "\n"
 

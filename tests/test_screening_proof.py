@@ -1,5 +1,6 @@
 """The comparison of screened outcomes with stored ones: what differs is found, and what batches of another size flip."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from experiments.stored import Run, load_run
 from experiments.terminal import console
 from pixelrobust.errors import InputError
 from pixelrobust.outcomes.manifest import Screened
-from scripts.screening import compare, differing
+from scripts.screening import compare, differing, screened_run
 from tests.conftest import REPOSITORY
 
 NETWORK = "efficientnet_lite0"
@@ -42,6 +43,23 @@ def test_what_differs_is_found(stored: Run) -> None:
     fewer = stored[0], stored[1].iloc[1:]
     with pytest.raises(InputError, match="table6 were of other images, networks or changes"):
         differing(stored, fewer)
+
+
+def test_runs_of_other_keys_are_kept_apart(
+    stored: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        (results,) = (Path(part.split("=")[1].strip('"')) for part in command if "results=" in part)
+        folder = results / f"table6-{len(command)}" / "outcomes"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "table6.json").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("scripts.screening.load_run", lambda folder, name: folder)
+    keys = [], ["engine.screening.multiple=3"], []
+    first, other, again = (screened_run("table6", "bundled", tmp_path, own) for own in keys)
+    assert first == again != other
 
 
 def test_only_what_fp32_says_in_other_batches_counts_as_theirs(stored: Run, cache: Path) -> None:

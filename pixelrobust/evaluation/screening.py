@@ -8,6 +8,7 @@ ask for then is computed again.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -109,7 +110,7 @@ class Screen:
     def found(self) -> Screened:
         """Count what was found, so far."""
         bound, doubled = self._bound()
-        counts = dict.fromkeys(("screened", "calibrated", "recomputed", "flipped", "checked"), 0)
+        counts: Counter[str] = Counter()
         for cell, fast in self._fast.items():
             both, calibrating = self._in_both(cell), self._calibrating[cell]
             below = both & ~(fast.gaps >= bound)
@@ -121,7 +122,7 @@ class Screen:
                 # Those by which errors were seen agree above the bound, since it is larger.
                 "checked": both & ~below & ~calibrating & self._is_drawn(cell, doubled),
             }
-            counts = {key: counts[key] + int(mask.sum()) for key, mask in masks.items()}
+            counts.update({key: int(mask.sum()) for key, mask in masks.items()})
         return Screened(
             error=self._error(), bound=bound, doubled=doubled, widest=self._widest(), **counts
         )

@@ -66,6 +66,10 @@ class Screened(NamedTuple):
             **{key: about[key] for key in cls._fields if isinstance(about.get(key), int | float)}
         )
 
+    def added_to(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is noted of an engine, with these counts and those that it has already."""
+        return dict(about) | self.plus(Screened.of(about))._asdict()
+
     def plus(self, other: "Screened") -> "Screened":
         """Return both together: sums of counts, the largest of all else."""
         sums = ("screened", "calibrated", "recomputed", "flipped", "checked")
@@ -228,11 +232,8 @@ def merge_manifests(manifests: list[Manifest]) -> Manifest:
             raise InputError(refusal)
     for manifest in manifests:
         for name, own in manifest.engines.items():
-            engines[name] = own | (
-                Screened.of(own).plus(Screened.of(engines.get(name, {})))._asdict()
-                if "fast" in own
-                else {}
-            )
+            before = Screened.of(engines.get(name, {}))
+            engines[name] = before.added_to(own) if "fast" in own else own
     return replace(
         first,
         config=_common([manifest.config for manifest in manifests])
